@@ -1,0 +1,37 @@
+# Two commands do everything: `make demo` and `make test`. Everything they install or write stays
+# below this folder (.venv and runs), and the second run starts at once.
+
+PYTHON ?= python3
+# TORCH=default installs torch as pip finds it (on Linux: with CUDA); otherwise the CPU build.
+TORCH ?= cpu
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench clean
+
+help: ## Show what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+setup: $(READY) ## Make the virtual environment and fetch the Triton carrier
+
+$(READY): pyproject.toml constraints.txt scripts/setup.sh
+	@PYTHON="$(PYTHON)" TORCH="$(TORCH)" VENV="$(VENV)" sh scripts/setup.sh
+	@touch $@
+
+demo: $(READY) ## Train on generated scenes, export, serve with Triton, search (some minutes)
+	@$(BIN)/vireo demo --out runs/demo
+
+test: $(READY) ## Run all tests, the ones against a real Triton included
+	@$(BIN)/python -m pytest
+
+lint: $(READY) ## Check style and types
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+bench: $(READY) ## Measure the demo's model (after `make demo`)
+	@$(BIN)/python benchmarks/first_light.py
+
+clean: ## Remove the environment and everything the demo wrote
+	rm -rf $(VENV) runs
