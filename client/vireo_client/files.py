@@ -1,0 +1,63 @@
+"""Replacing folders so that a reader sees the old one or the new one, never half of each."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import VireoError
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+@contextmanager
+def replacing(target: Path, *, marker: str) -> Iterator[Path]:
+    """Gives an empty folder to fill; when the block ends well, it becomes `target` at once.
+
+    If the block raises, `target` stays as it was and the new folder is removed.
+
+    Args:
+        target: the folder to write or replace.
+        marker: a file that a folder of this kind holds. A `target` that has other things in it and
+            not this file is somebody's, and is refused.
+
+    Raises:
+        VireoError: `target` is a file, or a folder of another kind.
+    """
+    if target.exists() and not (target / marker).is_file():
+        if not target.is_dir() or any(target.iterdir()):
+            raise VireoError(f"{target}: exists and holds no {marker}; choose another folder")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        yield draft
+        draft.chmod(0o755)  # mkdtemp's 0700 would lock a server's user out
+        if target.exists():
+            _exchange(draft, target)
+        else:
+            draft.rename(target)
+    finally:
+        # What is left here is the failed draft, or the folder that was replaced.
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _exchange(draft: Path, target: Path) -> None:
+    """Swaps two folders; atomically on Linux, elsewhere with an instant in which neither stands."""
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        done = libc.renameat2(
+            _AT_FDCWD, os.fsencode(draft), _AT_FDCWD, os.fsencode(target), _RENAME_EXCHANGE
+        )
+        if done == 0:
+            return
+    aside = draft.with_name(draft.name + ".old")
+    target.rename(aside)
+    draft.rename(target)
+    aside.rename(draft)

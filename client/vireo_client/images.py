@@ -1,0 +1,90 @@
+"""What a picture becomes: the one image path of training, export, client and server."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from .bundle import ImageSpec
+from .errors import ImageError
+
+ImageSource = str | Path | bytes | Image.Image
+"""A path, an encoded file's bytes, or a decoded picture."""
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+
+_RESAMPLING = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+def open_image(source: ImageSource) -> Image.Image:
+    """Decodes `source` fully, turns it upright by its EXIF orientation, and gives it as RGB.
+
+    Transparent pictures are laid on white; of animated ones the first frame counts.
+
+    Raises:
+        ImageError: the file is missing, is no picture, is damaged, or is larger than Pillow's
+            limit against decompression bombs; the message names the file.
+    """
+    name = str(source) if isinstance(source, (str, Path)) else "picture"
+    try:
+        if isinstance(source, Image.Image):
+            picture = source
+        else:
+            picture = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        picture = ImageOps.exif_transpose(picture)
+        if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+            layer = picture.convert("RGBA")
+            picture = Image.new("RGBA", layer.size, "white")
+            picture.alpha_composite(layer)
+        return picture.convert("RGB")
+    except FileNotFoundError:
+        raise ImageError(f"{name}: no such file") from None
+    # Pillow's decoders raise whatever their formats trip over; all of it means one thing here.
+    except Exception as error:
+        raise ImageError(f"{name}: not a readable picture ({error})") from error
+
+
+def to_pixels(picture: Image.Image, spec: ImageSpec) -> npt.NDArray[np.uint8]:
+    """Resizes the short side to `spec.resize` and crops the centre.
+
+    Returns:
+        UINT8 `[3, size, size]`, RGB, not normalised: the image tower does that.
+    """
+    width, height = picture.size
+    scale = spec.resize / min(width, height)
+    target = (max(spec.size, round(width * scale)), max(spec.size, round(height * scale)))
+    if target != picture.size:
+        # reducing_gap lets Pillow shrink a large photo in cheap whole steps first.
+        picture = picture.resize(target, _RESAMPLING[spec.interpolation], reducing_gap=3.0)
+    left, top = (target[0] - spec.size) // 2, (target[1] - spec.size) // 2
+    picture = picture.crop((left, top, left + spec.size, top + spec.size))
+    return np.ascontiguousarray(np.asarray(picture, dtype=np.uint8).transpose(2, 0, 1))
+
+
+def load_pixels(source: ImageSource, spec: ImageSpec) -> npt.NDArray[np.uint8]:
+    """Decodes and preprocesses one picture to UINT8 `[3, size, size]`.
+
+    Raises:
+        ImageError: as `open_image`.
+    """
+    return to_pixels(open_image(source), spec)
+
+
+def find_images(folder: Path) -> list[Path]:
+    """Lists the picture files below `folder`, sorted; hidden files and folders are passed over."""
+    found = (
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
+    return sorted(found)

@@ -1,0 +1,5 @@
+"""The text path: normalise, segment, tokenise, pad."""
+
+from .pipeline import TextBatch, TextPath
+
+__all__ = ["TextBatch", "TextPath"]
