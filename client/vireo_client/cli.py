@@ -1,0 +1,78 @@
+"""The `vireo` command: a tree of subcommands that packages register as entry points."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from importlib.metadata import entry_points
+
+import typer
+from rich.logging import RichHandler
+
+from . import __version__
+from .errors import VireoError
+from .progress import console
+
+COMMANDS = "vireo.commands"
+"""Entry-point group: the name is the subcommand, the object a function for typer."""
+
+# The order in which a newcomer meets them.
+_ORDER = ("demo", "train", "evaluate", "export", "serve", "index", "search")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"vireo {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="Say more, and show tracebacks."),
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True,
+                                 help="Print the version and exit."),
+) -> None:  # fmt: skip
+    """Finds pictures from Vietnamese sentences, sentences from pictures, pictures from pictures.
+
+    Start with `vireo demo`: it trains a small model on generated scenes, exports it, serves it with
+    Triton and searches it, in a few minutes.
+    """
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(message)s",
+        handlers=[RichHandler(console=console, show_time=False, show_path=False, markup=False)],
+    )
+
+
+def build_app() -> typer.Typer:
+    """Gathers the subcommands of all installed packages."""
+    app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown",
+                      pretty_exceptions_enable=False)  # fmt: skip
+    app.callback()(_root)
+    known = {name: number for number, name in enumerate(_ORDER)}
+    found = sorted(entry_points(group=COMMANDS), key=lambda e: (known.get(e.name, 99), e.name))
+    for entry in found:
+        app.command(entry.name)(entry.load())
+    return app
+
+
+def main() -> None:
+    """Runs the command line; errors of the project become one line and exit code 1."""
+    try:
+        build_app()()
+    except VireoError as error:
+        if "-v" in sys.argv or "--verbose" in sys.argv:
+            console.print_exception()
+        console.print(f"[red]error:[/red] {_escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        console.print("interrupted")
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader went away (`vireo search ... | head`): silence the flush at exit too.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", r"\[")

@@ -1,0 +1,51 @@
+"""`vireo index`"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def index(
+    source: Annotated[Path, typer.Argument(help="A folder of pictures, or a data set with captions.jsonl.")],
+    model: Annotated[Path, typer.Option(envvar="VIREO_MODEL", help="The model repository that `vireo export` wrote.")],
+    out: Annotated[Path, typer.Option("--index", envvar="VIREO_INDEX", help="The index to write or to add to.")] = Path("vireo-index"),
+    triton: Annotated[str | None, typer.Option(envvar="VIREO_TRITON", metavar="HOST:PORT", help="Embed through this Triton; by default in this process.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:  # fmt: skip
+    """Embeds pictures (and their captions, where there are any) and adds them to an index.
+
+    Pictures that are in the index already and have not changed are passed over, so that the command
+    can be repeated. Ctrl-C saves what is done.
+
+    Example: `vireo index ~/Pictures --model runs/demo/model_repository --index my-photos`
+    """
+    from ..bundle import Bundle
+    from ..captions import log_skips
+    from ..index import Index
+    from ..indexing import index_pictures, list_pictures
+    from ..search import open_embedder
+
+    records, skipped = list_pictures(source)
+    bundle = Bundle(model)
+    with open_embedder(bundle, triton) as embedder, Index(out, bundle, write=True) as target:
+        report = index_pictures(target, embedder, records)
+        total = len(target)
+    report.skipped = skipped + report.skipped
+    if as_json:
+        answer = asdict(report) | {"skipped": [str(skip) for skip in report.skipped], "total": total}
+        typer.echo(json.dumps(answer, ensure_ascii=False))
+    else:
+        log_skips(report.skipped)
+        speed = f", {report.added / report.seconds:.0f} a second" if report.added else ""
+        typer.echo(
+            f"{report.added} pictures added ({report.captions} captions{speed}), "
+            f"{report.unchanged} unchanged, {len(report.skipped)} skipped; "
+            f"{out} now holds {total} pictures"
+        )
+    if report.interrupted:
+        raise KeyboardInterrupt

@@ -1,0 +1,55 @@
+"""`vireo search`"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def search(
+    text: Annotated[str | None, typer.Argument(help="A Vietnamese sentence.")] = None,
+    image: Annotated[Path | None, typer.Option(help="Search by this picture instead.")] = None,
+    sentences: Annotated[bool, typer.Option("--sentences", help="With --image: find sentences, not pictures.")] = False,
+    index: Annotated[Path, typer.Option(envvar="VIREO_INDEX", help="The index to search.")] = Path("vireo-index"),
+    k: Annotated[int, typer.Option("-k", min=1, help="How many hits.")] = 10,
+    model: Annotated[Path | None, typer.Option(envvar="VIREO_MODEL", help="The model repository; by default the one the index was made with.")] = None,
+    triton: Annotated[str | None, typer.Option(envvar="VIREO_TRITON", metavar="HOST:PORT", help="Embed through this Triton; by default in this process.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Also draw the hits into this picture.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the hits as JSON.")] = False,
+) -> None:  # fmt: skip
+    """Finds the pictures that a Vietnamese sentence describes; prints rank, score and path.
+
+    Example: `vireo search "hai con chó trên bãi cỏ" --index my-photos --sheet hits.png`
+
+    By picture: `vireo search --image photo.jpg --index my-photos`, and the indexed sentences that
+    describe it with `--sentences`.
+    """
+    from ..search import SearchClient
+
+    if (text is None) == (image is None):
+        raise typer.BadParameter("give a sentence, or --image FILE, and not both")
+    if sentences and image is None:
+        raise typer.BadParameter("--sentences needs --image FILE")
+    with SearchClient(index, model=model, triton=triton) as client:
+        if text is not None:
+            matches = client.search(text, k)
+        elif sentences:
+            matches = client.describe(image, k)  # type: ignore[arg-type]  # checked above
+        else:
+            matches = client.search_by_image(image, k)  # type: ignore[arg-type]
+    query = text if text is not None else str(image)
+    if as_json:
+        hits = [match._asdict() for match in matches]
+        typer.echo(json.dumps({"query": query, "matches": hits}, ensure_ascii=False))
+    else:
+        for match in matches:
+            what = f"{match.caption}  ({match.path})" if match.caption else match.path
+            typer.echo(f"{match.rank:>3}  {match.score:6.3f}  {what}")
+    if sheet is not None:
+        from ..sheet import contact_sheet
+
+        contact_sheet([(query, matches)]).save(sheet)
+        typer.echo(f"contact sheet: {sheet}", err=True)

@@ -1,0 +1,169 @@
+"""Sentences and pictures to vectors: one interface over whatever runs the two towers.
+
+`Embedder` owns what must be the same everywhere (preprocessing, buckets, batch sizes, order of
+results); a `Towers` only runs a batch of ids or pixels. Three exist: `OnnxTowers` (in process),
+`TritonTowers` (gRPC), and training's `TorchTowers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import NamedTuple, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from .bundle import Bundle
+from .captions import Skip
+from .errors import DataError, ImageError
+from .images import ImageSource, load_pixels
+from .text import TextPath
+
+Embeddings = npt.NDArray[np.float32]
+T = TypeVar("T")
+
+
+class Towers(Protocol):
+    """Runs the two towers on ready batches."""
+
+    name: str
+    max_batch_size: int
+
+    def encode_text(self, input_ids: npt.NDArray[np.int32]) -> Embeddings:
+        """INT32 `[N, L]`, L one of the bundle's buckets, to unit vectors FP32 `[N, D]`."""
+        ...
+
+    def encode_image(self, pixels: npt.NDArray[np.uint8]) -> Embeddings:
+        """UINT8 `[N, 3, H, W]` to unit vectors FP32 `[N, D]`."""
+        ...
+
+    def close(self) -> None:
+        """Frees what the towers hold; calling it twice does no harm."""
+        ...
+
+
+class ImageBatch(NamedTuple):
+    """One embedded batch: which sources succeeded, their vectors, and what failed."""
+
+    positions: list[int]
+    embeddings: Embeddings
+    skipped: list[Skip]
+
+
+class Embedder:
+    """Embeds sentences and pictures with the towers of one bundle.
+
+    Args:
+        bundle: says how text and pictures are preprocessed.
+        towers: runs the networks; must come from the same bundle.
+        decode_threads: threads that decode pictures (Pillow releases the interpreter lock).
+    """
+
+    def __init__(self, bundle: Bundle, towers: Towers, *, decode_threads: int = 2) -> None:
+        self.bundle = bundle
+        self.towers = towers
+        self.text_path = TextPath.from_bundle(bundle)
+        self._pool = ThreadPoolExecutor(decode_threads, thread_name_prefix="vireo-decode")
+
+    @property
+    def dim(self) -> int:
+        """D, the embedding size."""
+        return self.bundle.config.embedding_dim
+
+    def embed_texts(self, texts: Sequence[str]) -> Embeddings:
+        """Embeds sentences.
+
+        Returns:
+            FP32 `[N, D]`, unit length, in the order of `texts`.
+
+        Raises:
+            DataError: `texts` is not a sequence of strings.
+            ServerError: Triton does not answer, or answers with an error.
+        """
+        out = np.empty((len(texts), self.dim), dtype=np.float32)
+        for positions, input_ids in self.text_path.encode(texts):
+            for part in _slices(len(positions), self.towers.max_batch_size):
+                out[positions[part]] = self.towers.encode_text(input_ids[part])
+        return out
+
+    def embed_images(self, images: Sequence[ImageSource]) -> Embeddings:
+        """Embeds pictures given as paths, encoded bytes or Pillow images.
+
+        Returns:
+            FP32 `[N, D]`, unit length, in the order of `images`.
+
+        Raises:
+            ImageError: the first picture that cannot be read; use `embed_image_stream` to go on
+                past broken ones.
+            ServerError: Triton does not answer, or answers with an error.
+        """
+        if isinstance(images, (str, bytes)):
+            raise DataError("expected a list of pictures, got one; put it in a list")
+        out = np.empty((len(images), self.dim), dtype=np.float32)
+        for batch in self.embed_image_stream(images):
+            if batch.skipped:
+                raise ImageError(batch.skipped[0].reason)
+            out[batch.positions] = batch.embeddings
+        return out
+
+    def embed_image_stream(
+        self, images: Iterable[ImageSource], *, batch_size: int | None = None
+    ) -> Iterator[ImageBatch]:
+        """Embeds any number of pictures, batch by batch, naming those that cannot be read.
+
+        The next batch is decoded while the towers run the present one.
+        """
+        size = min(batch_size or self.towers.max_batch_size, self.towers.max_batch_size)
+        batches = _batched(enumerate(images), size)
+        following = next(batches, None)
+        decoding = following and self._submit(following)
+        while following is not None:
+            current, futures = following, decoding
+            assert futures is not None
+            following = next(batches, None)
+            decoding = following and self._submit(following)
+            positions, pixels, skipped = [], [], []
+            for (position, source), future in zip(current, futures, strict=True):
+                try:
+                    pixels.append(future())
+                except ImageError as error:
+                    name = source if isinstance(source, (str, bytes)) else str(source)
+                    where = name if isinstance(name, str) else f"picture {position}"
+                    skipped.append(Skip(where, str(error)))
+                else:
+                    positions.append(position)
+            vectors = (
+                self.towers.encode_image(np.stack(pixels))
+                if pixels
+                else np.empty((0, self.dim), dtype=np.float32)
+            )
+            yield ImageBatch(positions, vectors, skipped)
+
+    def _submit(
+        self, batch: list[tuple[int, ImageSource]]
+    ) -> list[Callable[[], npt.NDArray[np.uint8]]]:
+        spec = self.bundle.config.image
+        return [self._pool.submit(load_pixels, source, spec).result for _, source in batch]
+
+    def close(self) -> None:
+        """Closes the towers and the decoding threads."""
+        self._pool.shutdown(cancel_futures=True)
+        self.towers.close()
+
+    def __enter__(self) -> Embedder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _slices(count: int, size: int) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, count, size))
+
+
+def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch

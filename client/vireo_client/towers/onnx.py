@@ -1,0 +1,58 @@
+"""The towers in this process, by ONNX Runtime: no server needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..bundle import Bundle
+from ..errors import BundleError, MissingExtraError
+from ..repository import IMAGE_MODEL, TEXT_MODEL, model_file
+
+
+class OnnxTowers:
+    """Runs the ONNX towers of a model repository on the CPU.
+
+    Args:
+        bundle: a model repository that `vireo export` wrote.
+        threads: threads an inference may use; 0 lets ONNX Runtime take all cores.
+        max_batch_size: the largest batch that is run at once.
+
+    Raises:
+        MissingExtraError: onnxruntime is not installed.
+        BundleError: the folder has no exported towers, or they do not load.
+    """
+
+    name = "onnx"
+
+    def __init__(self, bundle: Bundle, *, threads: int = 0, max_batch_size: int = 64) -> None:
+        self.max_batch_size = max_batch_size
+        self._text = _session(model_file(bundle.folder, TEXT_MODEL), threads)
+        self._image = _session(model_file(bundle.folder, IMAGE_MODEL), threads)
+
+    def encode_text(self, input_ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        """INT32 `[N, L]` to unit vectors FP32 `[N, D]`."""
+        return np.asarray(self._text.run(["embedding"], {"input_ids": input_ids})[0])
+
+    def encode_image(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """UINT8 `[N, 3, H, W]` to unit vectors FP32 `[N, D]`."""
+        return np.asarray(self._image.run(["embedding"], {"pixels": pixels})[0])
+
+    def close(self) -> None:
+        """Nothing to free: sessions go with the object."""
+
+
+def _session(path: Path, threads: int):  # type: ignore[no-untyped-def]  # onnxruntime is optional
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingExtraError("onnxruntime", "onnx") from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's own exceptions share no public base
+        raise BundleError(f"{path}: does not load in ONNX Runtime ({error})") from error
