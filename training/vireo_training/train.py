@@ -1,0 +1,224 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vireo_client import __version__
+from vireo_client.bundle import ImageSpec, TextSpec
+from vireo_client.captions import log_skips, read_captions
+from vireo_client.errors import DataError, TrainingError
+from vireo_client.progress import console, progress_bar, track
+from vireo_client.text import TextPath
+from vireo_client.text.normalize import NORMALIZATION, normalize
+from vireo_client.text.segment import load_segmenter
+
+from .bundle_writer import write_bundle
+from .config import TrainConfig
+from .augment import make_augmentation
+from .data import Pictures, decode_pictures, regroup, split_by_picture, training_batches
+from .loss import contrastive_loss
+from .metrics import retrieval_metrics
+from .model import DualEncoder
+from .tokenizer import PAD_ID, train_bpe
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """Where the bundle lies and what its best epoch reached on the validation pictures."""
+
+    bundle: Path
+    metrics: dict[str, Any]
+    interrupted: bool
+
+
+def train(config: TrainConfig, data: Path, out: Path) -> TrainResult:
+    """Trains a dual encoder on the captions below `data` and writes `out/bundle`.
+
+    The bundle holds the weights of the epoch with the best validation figures (without validation
+    pictures, the last). Ctrl-C ends training early and still writes it; an earlier bundle in `out`
+    stays until then. `out/history.jsonl` has a line an epoch.
+
+    Raises:
+        DataError: no usable captions or pictures, or too few for one batch.
+        TrainingError: the loss is not finite, or pretrained weights cannot be had.
+    """
+    torch.manual_seed(config.seed)
+    rng = np.random.default_rng(config.seed)
+    out.mkdir(parents=True, exist_ok=True)
+
+    captions = read_captions(data)
+    log_skips(captions.skipped)
+    split = split_by_picture(
+        captions.records, config.validation_fraction, config.test_fraction, config.seed
+    )
+    if len(split.train) < 2:
+        raise DataError(f"{data}: {len(split.train)} picture(s) to train on; at least 2 are needed")
+
+    image_spec = ImageSpec(**config.image.model_dump(include=set(ImageSpec.model_fields)))
+    # Random crops need the margin around the centre.
+    side = image_spec.resize if config.augment == "crop-flip" else image_spec.size
+    decoded = decode_pictures(
+        split.train, image_spec, side=side, scratch=out, label="decode training pictures"
+    )
+    segmenter = load_segmenter(config.text.segmenter)
+    texts = [caption for record in decoded.records for caption in record.captions]
+    segmented = [segmenter.segment(normalize(t)) for t in track(texts, "segment captions")]
+    tokenizer = train_bpe(segmented, config.text.vocab_size)
+    text_spec = TextSpec(
+        normalization=NORMALIZATION,
+        segmenter=segmenter.name,
+        pad_id=PAD_ID,
+        vocab_size=tokenizer.get_vocab_size(),
+        buckets=config.text.buckets,
+    )
+    text_path = TextPath(segmenter, tokenizer, text_spec)
+    pictures = Pictures(decoded.pixels, regroup(text_path.tokenize(segmented), decoded.records))
+    skipped = decoded.skipped
+    validation: Pictures | None = None
+    if split.validation:
+        held_out = decode_pictures(
+            split.validation, image_spec, side=image_spec.size, scratch=out,
+            label="decode validation pictures",
+        )  # fmt: skip
+        texts = [caption for record in held_out.records for caption in record.captions]
+        ids = text_path.tokenize([text_path.segment(text) for text in texts])
+        validation = Pictures(held_out.pixels, regroup(ids, held_out.records))
+        skipped += held_out.skipped
+    log_skips(skipped)
+
+    model = DualEncoder(config, text_path.spec.vocab_size, PAD_ID, load=True)
+    model = model.to(memory_format=torch.channels_last)  # what convolutions on CPUs run best
+    optimiser = _optimiser(model, config)
+    steps = max(1, len(pictures) // config.batch_size) * config.epochs
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: _cosine(step, steps, config.warmup_fraction)
+    )
+    augment = make_augmentation(config)
+
+    best: dict[str, Tensor] = {}
+    best_score, metrics, interrupted = -1.0, {}, False
+    history = (out / "history.jsonl").open("w", encoding="utf-8")
+    try:
+        with history, progress_bar() as progress:
+            task = progress.add_task("train", total=steps)
+            for epoch in range(1, config.epochs + 1):
+                model.train()
+                started, losses = time.perf_counter(), []
+                for batch in training_batches(
+                    pictures, text_path, batch_size=config.batch_size,
+                    captions_per_picture=config.captions_per_picture, rng=rng,
+                ):  # fmt: skip
+                    with torch.autocast("cpu", torch.bfloat16, config.precision == "bf16"):
+                        image, text = model(augment(batch.pixels), batch.input_ids)
+                    loss = contrastive_loss(image, text, batch.picture, model.logit_scale)
+                    if not torch.isfinite(loss):
+                        raise TrainingError(
+                            f"epoch {epoch}: the loss is {loss.item()}; lower the learning rates"
+                        )
+                    optimiser.zero_grad(set_to_none=True)
+                    loss.backward()
+                    torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+                    optimiser.step()
+                    schedule.step()
+                    losses.append(loss.item())
+                    progress.advance(task)
+                line: dict[str, Any] = {
+                    "epoch": epoch,
+                    "loss": round(float(np.mean(losses)), 4),
+                    "seconds": round(time.perf_counter() - started, 2),
+                }
+                score = float(epoch)
+                if validation is not None:
+                    line |= (epoch_metrics := validate(model, validation, text_path))
+                    score = sum(
+                        epoch_metrics[way]["mean_reciprocal_rank"]
+                        for way in ("text_to_image", "image_to_text")
+                    )
+                    metrics = epoch_metrics if score > best_score else metrics
+                if score > best_score:
+                    best_score = score
+                    best = {k: v.detach().clone() for k, v in model.state_dict().items()}
+                history.write(json.dumps(line) + "\n")
+                history.flush()
+                _report(line, config.epochs)
+    except KeyboardInterrupt:
+        if not best:
+            raise
+        interrupted = True
+        console.print("interrupted: writing the best epoch so far")
+
+    model.load_state_dict(best)
+    bundle = write_bundle(
+        out / "bundle", model, config, text_path, image_spec,
+        metrics=metrics,
+        provenance={
+            "vireo": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "data": data.name,
+            "pictures": {"train": len(pictures), "validation": len(split.validation),
+                         "test": len(split.test)},
+            "split": config.model_dump(include={"validation_fraction", "test_fraction", "seed"}),
+            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        },
+    )  # fmt: skip
+    return TrainResult(bundle, metrics, interrupted)
+
+
+@torch.inference_mode()
+def validate(model: DualEncoder, pictures: Pictures, text_path: TextPath) -> dict[str, Any]:
+    """Retrieval metrics of `model` on decoded pictures and all their captions."""
+    model.eval()
+    blocks = np.array_split(pictures.pixels, max(1, math.ceil(len(pictures) / 128)))
+    images = [model.image_tower(torch.from_numpy(np.ascontiguousarray(b))) for b in blocks]
+    flat = [ids for captions in pictures.ids for ids in captions]
+    owner = np.repeat(np.arange(len(pictures)), [len(captions) for captions in pictures.ids])
+    texts = np.empty((len(flat), images[0].shape[1]), dtype=np.float32)
+    for positions, input_ids in text_path.pad(flat):
+        for start in range(0, len(positions), 512):
+            rows = slice(start, start + 512)
+            texts[positions[rows]] = model.text_tower(torch.from_numpy(input_ids[rows])).numpy()
+    return retrieval_metrics(torch.cat(images).numpy(), texts, owner)
+
+
+def _optimiser(model: DualEncoder, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW with a rate for each part, and no weight decay on norms, biases and the scale."""
+    rates = {"image_tower.backbone": config.lr_image, "text_tower": config.lr_text}
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        head = ".head." in name or name == "log_logit_scale"
+        rate = config.lr_head if head else next(r for p, r in rates.items() if name.startswith(p))
+        decay = config.weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((rate, decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [{"params": p, "lr": rate, "weight_decay": decay} for (rate, decay), p in groups.items()]
+    )
+
+
+def _cosine(step: int, steps: int, warmup_fraction: float) -> float:
+    warmup = max(1, round(steps * warmup_fraction))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
+
+
+def _report(line: dict[str, Any], epochs: int) -> None:
+    parts = [f"epoch {line['epoch']:>3}/{epochs}", f"loss {line['loss']:.3f}"]
+    for way, label in (("text_to_image", "text->image"), ("image_to_text", "image->text")):
+        if way in line:
+            figures = line[way]
+            parts.append(f"{label} R@1 {figures['recall_at_1']:.3f} R@10 {figures['recall_at_10']:.3f}")
+    parts.append(f"{line['seconds']:.1f} s")
+    console.print("  ".join(parts), highlight=False)
