@@ -1,0 +1,128 @@
+"""`vireo export`, `vireo serve` and `vireo demo`. Heavy imports stay inside."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vireo_client.errors import MissingExtraError
+
+
+def _need(extra: str, *modules: str) -> None:
+    import importlib.util
+
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtraError(module, extra)
+
+
+def export(
+    bundle: Annotated[Path, typer.Argument(help="The bundle that `vireo train` wrote.")],
+    data: Annotated[Path, typer.Option(help="Captioned pictures on which engines and PyTorch are compared.")],
+    repository: Annotated[Path | None, typer.Option("--repository", "-o", help="Model repository to write; by default beside the bundle.")] = None,
+    split: Annotated[str, typer.Option(help="Pictures of --data to compare on: test, validation, train or all.")] = "validation",
+    max_batch_size: Annotated[int, typer.Option(min=1, help="Largest batch Triton forms.")] = 64,
+    queue_delay_us: Annotated[int, typer.Option(min=0, help="Microseconds a request may wait for a batch to fill.")] = 500,
+    threads: Annotated[int, typer.Option(min=0, help="Threads of one inference; 0 takes all cores.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the parity report as JSON.")] = False,
+) -> None:  # fmt: skip
+    """Turns a bundle into ONNX engines in a Triton model repository.
+
+    Every engine is compared with the PyTorch module first; if one differs, nothing is written and
+    an older repository stays as it is.
+
+    Example: `vireo export runs/mine/bundle --data my-photos`
+    """
+    _need("export", "torch", "onnx", "onnxscript", "onnxruntime")
+    from vireo_client.bundle import Bundle
+    from vireo_training.evaluate import SPLITS, select_records
+
+    from .export import export as run
+    from .triton_config import ServingOptions
+
+    if split not in SPLITS:
+        raise typer.BadParameter(f"--split is one of {', '.join(SPLITS)}")
+    source = Bundle(bundle)
+    target = repository or bundle.resolve().parent / "model_repository"
+    parity = run(
+        source,
+        target,
+        select_records(source, data, split),
+        ServingOptions(max_batch_size, queue_delay_us, threads),
+    )
+    if as_json:
+        typer.echo(json.dumps(parity.as_dict()))
+        return
+    for tower in ("text", "image"):
+        figures = getattr(parity, tower)
+        typer.echo(
+            f"{tower:5} tower: cosine to PyTorch >= {figures.min_cosine:.7f} over "
+            f"{figures.compared} inputs, largest difference {figures.max_abs_difference:.1e}"
+        )
+    typer.echo(f"model repository: {target}")
+    typer.echo(f"next: vireo serve {target}   or   vireo index PHOTOS --model {target}")
+
+
+def serve(
+    repository: Annotated[Path | None, typer.Argument(help="The model repository that `vireo export` wrote.")] = None,
+    http_port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free one.")] = 8000,
+    grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free one.")] = 8001,
+    metrics_port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free one.")] = 8002,
+    triton: Annotated[Path | None, typer.Option(help="A tritonserver binary; by default the one on PATH, else the carrier.")] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds until all models must be ready.")] = 120.0,
+    install_carrier: Annotated[bool, typer.Option("--install-carrier", help="Fetch a Triton binary for this machine (Linux, x86-64) and exit.")] = False,
+) -> None:  # fmt: skip
+    """Runs a Triton Inference Server on 127.0.0.1 until Ctrl-C.
+
+    Example: `vireo serve runs/demo/model_repository --grpc-port 9001`
+    """
+    if install_carrier:
+        from . import carrier
+
+        typer.echo(f"Triton carrier: {carrier.install()}")
+        return
+    if repository is None:
+        raise typer.BadParameter("give the model repository that `vireo export` wrote")
+    from vireo_client.errors import ServerError
+
+    from .server import Ports, TritonServer, stopping_on_signals
+
+    with stopping_on_signals():
+        with TritonServer(
+            repository,
+            ports=Ports(http_port, grpc_port, metrics_port),
+            binary=triton,
+            timeout=timeout,
+        ) as server:
+            typer.echo(f"Triton {server.version} is ready; log: {server.log_path}")
+            typer.echo(
+                f"gRPC {server.url}   HTTP http://127.0.0.1:{server.ports.http}   "
+                f"metrics http://127.0.0.1:{server.ports.metrics}/metrics"
+            )
+            typer.echo(f'next: vireo search "..." --triton {server.url} --index INDEX')
+            try:
+                code = server.wait()
+            except KeyboardInterrupt:
+                typer.echo("stopping Triton")
+                return
+            raise ServerError(f"Triton ended by itself (exit {code}): {server.error()}")
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where everything is written.")] = Path("runs/demo"),
+    train_pictures: Annotated[int, typer.Option(min=64, help="Generated scenes to train on.")] = 6000,
+    test_pictures: Annotated[int, typer.Option(min=16, help="Generated scenes to search in.")] = 500,
+    epochs: Annotated[int | None, typer.Option(min=1, help="By default the preset's.")] = None,
+    seed: Annotated[int, typer.Option(help="Another seed gives other scenes.")] = 0,
+) -> None:  # fmt: skip
+    """Runs the whole road on generated scenes: train, export, Triton, index, search.
+
+    Example: `vireo demo --out runs/demo`
+    """
+    _need("export", "torch", "onnx", "onnxscript", "onnxruntime")
+    from .demo import run_demo
+
+    run_demo(out, train_pictures=train_pictures, test_pictures=test_pictures, epochs=epochs, seed=seed)

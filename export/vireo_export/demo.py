@@ -1,0 +1,160 @@
+"""The whole road on generated scenes: captions to pictures through a real Triton."""
+
+from __future__ import annotations
+
+import json
+import platform
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from vireo_client.bundle import Bundle
+from vireo_client.captions import read_captions
+from vireo_client.catalogue import CATALOGUE_FILE
+from vireo_client.embedder import Embedder
+from vireo_client.files import replacing
+from vireo_client.index import Index
+from vireo_client.indexing import index_pictures
+from vireo_client.progress import console
+from vireo_client.sheet import contact_sheet
+from vireo_client.towers.triton import TritonTowers
+from vireo_training.config import load_config
+from vireo_training.evaluate import embed_corpus
+from vireo_training.scenes import write_scenes
+from vireo_training.torch_towers import TorchTowers
+from vireo_training.train import train
+
+from .export import export
+from .parity import check, compare
+from .server import Ports, TritonServer
+
+QUERIES = (
+    "hai con cá màu đỏ",
+    "ba bông hoa to màu tím trên bãi cỏ",
+    "một ngôi nhà vàng bên trái và một chiếc ô tô đen bên phải",
+    "những ngôi sao nhỏ trên nền trời xanh",
+    "chiếc thuyền cam phía trên, quả bóng xanh dương phía dưới",
+    "con cá tím",
+    "trên nền tuyết trắng có hai hình trái tim màu hồng",
+    "ba chiếc ô tô to màu đỏ ở phía dưới",
+    "ngôi nhà màu hồng trên bãi cát",
+    "một quả bóng xanh lá nhỏ",
+)
+HITS = 6
+_PACKAGES = ("numpy", "torch", "timm", "onnx", "onnxruntime", "tritonclient", "faiss-cpu", "tokenizers")
+
+
+def run_demo(
+    out: Path, *, train_pictures: int, test_pictures: int, epochs: int | None, seed: int
+) -> dict[str, Any]:
+    """Runs every stage and writes `out/report.json` and `out/results.png`.
+
+    Returns:
+        The report.
+
+    Raises:
+        VireoError: a stage failed; its message says which and what to do.
+    """
+    seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(name: str, title: str) -> Iterator[None]:
+        console.print(f"[bold]{len(seconds) + 1}. {title}[/bold]")
+        started = time.perf_counter()
+        yield
+        seconds[name] = round(time.perf_counter() - started, 2)
+
+    with stage("scenes", f"Scenes: {train_pictures} to learn from, {test_pictures} to search in"):
+        for split, count in (("train", train_pictures), ("test", test_pictures)):
+            with replacing(out / "scenes" / split, marker="captions.jsonl") as folder:
+                write_scenes(folder, split, count, seed)
+    records = read_captions(out / "scenes" / "test").records
+
+    with stage("train", "Training the two towers"):
+        overrides = [f"seed={seed}"] + ([f"epochs={epochs}"] if epochs else [])
+        result = train(load_config("scenes", overrides), out / "scenes" / "train", out)
+        if result.interrupted:
+            raise KeyboardInterrupt
+    bundle = Bundle(result.bundle)
+
+    repository = out / "model_repository"
+    with stage("export", "Export to ONNX, with the parity gate on the test scenes"):
+        onnx_parity = export(bundle, repository, records)
+    exported = Bundle(repository)
+
+    with stage("serve", "Starting Triton"):
+        server = TritonServer(repository, ports=Ports(0, 0, 0))
+    with server:
+        with Embedder(exported, TritonTowers(exported, server.url)) as embedder:
+            with stage("parity", "Parity of PyTorch and Triton, and the retrieval metrics"):
+                with Embedder(bundle, TorchTowers(bundle)) as reference:
+                    expected = embed_corpus(reference, records)
+                parity = compare(expected, embedder, expected.records)
+                check(parity)
+            with stage("index", "Indexing the test scenes through Triton"):
+                with replacing(out / "index", marker=CATALOGUE_FILE) as folder:
+                    with Index(folder, exported, write=True) as index:
+                        indexed = index_pictures(index, embedder, records)
+                    if indexed.interrupted:
+                        raise KeyboardInterrupt
+            with stage("search", f"{len(QUERIES)} queries"):
+                with Index(out / "index", exported) as index:
+                    vectors = embedder.embed_texts(QUERIES)
+                    hits = index.search_images(vectors, HITS)
+    contact_sheet(list(zip(QUERIES, hits, strict=True))).save(out / "results.png")
+
+    metrics = parity.metrics_engine
+    report = {
+        **metrics,
+        "parity": {
+            "text": parity.as_dict()["text"],
+            "image": parity.as_dict()["image"],
+            "metric_change": parity.metric_change,
+            "onnxruntime": onnx_parity.as_dict(),
+        },
+        "triton": {"version": server.version},
+        "stage_seconds": seconds,
+        "total_seconds": round(sum(seconds.values()), 2),
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "pictures": {"train": train_pictures, "test": len(records)},
+        "pictures_per_second_indexed": round(indexed.added / indexed.seconds, 1),
+        "queries": [
+            {"text": text, "matches": [match._asdict() for match in row]}
+            for text, row in zip(QUERIES, hits, strict=True)
+        ],
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in _PACKAGES}},
+    }
+    (out / "report.json").write_text(
+        json.dumps(report, ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
+    )
+    _summarise(out, report)
+    return report
+
+
+def _summarise(out: Path, report: dict[str, Any]) -> None:
+    console.rule()
+    for way, label in (("text_to_image", "sentence to picture"), ("image_to_text", "picture to sentence")):
+        recall, chance = report[way]["recall_at_1"], report[f"chance_{way}"]["recall_at_1"]
+        console.print(
+            f"{label}: recall@1 {recall:.3f} among {report[way]['candidates']} (chance {chance:.3f})"
+        )
+    console.print(
+        f"Triton {report['triton']['version']}, {report['total_seconds']:.0f} s in all; "
+        f"look at {out / 'results.png'} and {out / 'report.json'}"
+    )
+    console.print(
+        "\nSearch it yourself:\n"
+        f'  vireo search "hai con cá màu đỏ" --index {out}/index --sheet hits.png\n'
+        f"  vireo serve {out}/model_repository\n"
+        "With your own photos and captions (a folder with captions.jsonl):\n"
+        "  vireo train PHOTOS --out runs/mine --set image.weights=FILE\n"
+        "  vireo export runs/mine/bundle --data PHOTOS\n"
+        "  vireo index PHOTOS --model runs/mine/model_repository --index my-photos\n"
+        '  vireo search "một câu tiếng Việt" --index my-photos',
+        highlight=False,
+        markup=False,
+    )

@@ -1,0 +1,88 @@
+"""Towers to ONNX: dynamic batch, bucketed lengths, normalisation inside the graph."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+
+from vireo_client.bundle import Bundle
+from vireo_client.errors import ExportError
+from vireo_client.repository import IMAGE_MODEL, TEXT_MODEL
+from vireo_training.bundle_writer import load_model
+
+OPSET = 18
+
+
+def export_towers(bundle: Bundle, folder: Path) -> dict[str, Path]:
+    """Writes both towers of `bundle` as ONNX files into `folder`.
+
+    `text_encoder`: `input_ids` INT32 `[batch, length]` to `embedding` FP32 `[batch, D]`.
+    `image_encoder`: `pixels` UINT8 `[batch, 3, size, size]` to `embedding` FP32 `[batch, D]`.
+
+    Returns:
+        The files by model name.
+
+    Raises:
+        BundleError: the bundle holds no weights.
+        ExportError: a tower cannot be expressed in ONNX.
+    """
+    model = load_model(bundle)
+    spec, image = bundle.config.text, bundle.config.image
+    batch, length = torch.export.Dim("batch", min=1), torch.export.Dim("length", min=2, max=spec.max_length)
+    ids = torch.full((2, spec.buckets[0]), spec.pad_id, dtype=torch.int32)
+    ids[:, 0] = 0
+    pixels = torch.zeros((2, 3, image.size, image.size), dtype=torch.uint8)
+    return {
+        TEXT_MODEL: _export(
+            model.text_tower, ids, "input_ids", {0: batch, 1: length}, folder / f"{TEXT_MODEL}.onnx"
+        ),
+        IMAGE_MODEL: _export(
+            model.image_tower, pixels, "pixels", {0: batch}, folder / f"{IMAGE_MODEL}.onnx"
+        ),
+    }
+
+
+def _export(
+    tower: nn.Module, example: Tensor, name: str, dynamic: dict[int, torch.export.Dim], path: Path
+) -> Path:
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # deprecations inside the exporter itself
+            program = torch.onnx.export(
+                tower,
+                (example,),
+                input_names=[name],
+                dynamic_shapes=(dynamic,),
+                opset_version=OPSET,
+                dynamo=True,
+                optimize=True,
+                verbose=False,
+            )
+        assert program is not None
+        _name_output(program.model)
+        program.save(str(path), external_data=False)
+    except Exception as error:  # the exporter raises many kinds, some of them private
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ExportError(f"{path.stem}: cannot be expressed in ONNX ({reason})") from error
+    onnx.checker.check_model(str(path), full_check=True)
+    return path
+
+
+def _name_output(model: ir.Model) -> None:
+    """Calls the graph's output `embedding`.
+
+    The exporter's own `output_names` would clash: it calls a token look-up's result so as well.
+    """
+    (output,) = model.graph.outputs
+    for node in model.graph:
+        for value in node.outputs:
+            if value.name == "embedding":
+                value.name = "token_embedding"
+    output.name = "embedding"

@@ -1,0 +1,1 @@
+"""Model files that export copies into a Triton model repository."""

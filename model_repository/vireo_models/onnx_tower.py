@@ -1,0 +1,61 @@
+"""Triton Python-backend model: one tower in ONNX Runtime, for machines without that backend.
+
+Export copies this file as `model.py` into each tower's version folder. It runs inside Triton's
+Python stub, so it imports nothing of the project.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import onnxruntime
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    """Joins the requests that Triton hands over together into one run of the tower."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        config = json.loads(args["model_config"])
+        self.input = config["input"][0]["name"]
+        self.output = config["output"][0]["name"]
+        parameters = {k: v["string_value"] for k, v in config["parameters"].items()}
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = int(parameters["threads"])
+        options.log_severity_level = 3
+        # Two towers share the machine: a thread that spins while it waits takes a core from both.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        folder = os.path.join(args["model_repository"], args["model_version"])
+        self.session = onnxruntime.InferenceSession(
+            os.path.join(folder, "model.onnx"), options, providers=["CPUExecutionProvider"]
+        )
+
+    def execute(self, requests: list) -> list:
+        batches = [pb_utils.get_input_tensor_by_name(r, self.input).as_numpy() for r in requests]
+        # The dynamic batcher joins only requests of one shape (apart from the batch).
+        try:
+            joined = self._run(np.concatenate(batches)) if len(batches) > 1 else self._run(batches[0])
+        except Exception as error:
+            if len(batches) == 1:
+                return [self._failure(error)]
+            # One bad request must not fail its neighbours: find it by running each alone.
+            return [self._run_alone(batch) for batch in batches]
+        ends = np.cumsum([len(batch) for batch in batches])
+        return [self._answer(part) for part in np.split(joined, ends[:-1])]
+
+    def _run(self, values: np.ndarray) -> np.ndarray:
+        return self.session.run([self.output], {self.input: values})[0]
+
+    def _run_alone(self, values: np.ndarray) -> pb_utils.InferenceResponse:
+        try:
+            return self._answer(self._run(values))
+        except Exception as error:
+            return self._failure(error)
+
+    def _answer(self, vectors: np.ndarray) -> pb_utils.InferenceResponse:
+        return pb_utils.InferenceResponse([pb_utils.Tensor(self.output, vectors)])
+
+    def _failure(self, error: Exception) -> pb_utils.InferenceResponse:
+        return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error)))
