@@ -1,1 +1,40 @@
+"""Vireo's client: Vietnamese sentences and pictures to vectors, and vectors to hits.
+
+    from vireo_client import SearchClient
+
+    with SearchClient("my-index", triton="127.0.0.1:8001") as client:
+        matches = client.search("hai con chó trên bãi cỏ")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .bundle import Bundle
+    from .embedder import Embedder
+    from .errors import VireoError
+    from .index import Index, Match
+    from .search import SearchClient
+
+__all__ = ["Bundle", "Embedder", "Index", "Match", "SearchClient", "VireoError", "__version__"]
+
+_HOMES = {
+    "Bundle": "bundle",
+    "Embedder": "embedder",
+    "Index": "index",
+    "Match": "index",
+    "SearchClient": "search",
+    "VireoError": "errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports the public names when they are first used: `vireo --help` needs none of faiss."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

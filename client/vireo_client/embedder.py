@@ -7,9 +7,10 @@ results); a `Towers` only runs a batch of ids or pixels. Three exist: `OnnxTower
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
+from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -38,6 +39,108 @@ class Towers(Protocol):
     def encode_image(self, pixels: npt.NDArray[np.uint8]) -> Embeddings:
         """UINT8 `[N, 3, H, W]` to unit vectors FP32 `[N, D]`."""
         ...
+
+    def close(self) -> None:
+        """Frees what the towers hold; calling it twice does no harm."""
+        ...
+
+
+class ImageBatch(NamedTuple):
+    """One embedded batch: which sources succeeded, their vectors, and what failed."""
+
+    positions: list[int]
+    embeddings: Embeddings
+    skipped: list[Skip]
+
+
+class Embedder:
+    """Embeds sentences and pictures with the towers of one bundle.
+
+    Args:
+        bundle: says how text and pictures are preprocessed.
+        towers: runs the networks; must come from the same bundle.
+        decode_threads: threads that decode pictures (Pillow releases the interpreter lock).
+    """
+
+    def __init__(self, bundle: Bundle, towers: Towers, *, decode_threads: int = 2) -> None:
+        self.bundle = bundle
+        self.towers = towers
+        self.text_path = TextPath.from_bundle(bundle)
+        self._pool = ThreadPoolExecutor(decode_threads, thread_name_prefix="vireo-decode")
+
+    @property
+    def dim(self) -> int:
+        """D, the embedding size."""
+        return self.bundle.config.embedding_dim
+
+    def embed_texts(self, texts: Sequence[str]) -> Embeddings:
+        """Embeds sentences.
+
+        Returns:
+            FP32 `[N, D]`, unit length, in the order of `texts`.
+
+        Raises:
+            DataError: `texts` is not a sequence of strings.
+            ServerError: Triton does not answer, or answers with an error.
+        """
+        out = np.empty((len(texts), self.dim), dtype=np.float32)
+        for positions, input_ids in self.text_path.encode(texts):
+            for part in _slices(len(positions), self.towers.max_batch_size):
+                out[positions[part]] = self.towers.encode_text(input_ids[part])
+        return out
+
+    def embed_images(self, images: Sequence[ImageSource]) -> Embeddings:
+        """Embeds pictures given as paths, encoded bytes or Pillow images.
+
+        Returns:
+            FP32 `[N, D]`, unit length, in the order of `images`.
+
+        Raises:
+            ImageError: the first picture that cannot be read; use `embed_image_stream` to go on
+                past broken ones.
+            ServerError: Triton does not answer, or answers with an error.
+        """
+        if isinstance(images, (str, bytes)):
+            raise DataError("expected a list of pictures, got one; put it in a list")
+        out = np.empty((len(images), self.dim), dtype=np.float32)
+        for batch in self.embed_image_stream(images):
+            if batch.skipped:
+                raise ImageError(batch.skipped[0].reason)
+            out[batch.positions] = batch.embeddings
+        return out
+
+    def embed_image_stream(
+        self, images: Iterable[ImageSource], *, batch_size: int | None = None
+    ) -> Iterator[ImageBatch]:
+        """Embeds any number of pictures, batch by batch, naming those that cannot be read.
+
+        The next batch is decoded while the towers run the present one.
+        """
+        size = min(batch_size or self.towers.max_batch_size, self.towers.max_batch_size)
+        batches = (self._start_decoding(b) for b in _batched(enumerate(images), size))
+        decoding = next(batches, None)
+        while decoding is not None:
+            following = next(batches, None)  # its decoding starts here, before the towers run
+            positions, pixels, skipped = [], [], []
+            for position, source, future in decoding:
+                try:
+                    pixels.append(future.result())
+                    positions.append(position)
+                except ImageError as error:
+                    named = isinstance(source, (str, Path))
+                    where = str(source) if named else f"picture {position}"
+                    skipped.append(Skip(where, str(error)))
+            vectors = np.empty((0, self.dim), dtype=np.float32)
+            if pixels:
+                vectors = self.towers.encode_image(np.stack(pixels))
+            yield ImageBatch(positions, vectors, skipped)
+            decoding = following
+
+    def _start_decoding(
+        self, batch: list[tuple[int, ImageSource]]
+    ) -> list[tuple[int, ImageSource, Future[npt.NDArray[np.uint8]]]]:
+        spec = self.bundle.config.image
+        return [(p, source, self._pool.submit(load_pixels, source, spec)) for p, source in batch]
 
     def close(self) -> None:
         """Frees what the towers hold; calling it twice does no harm."""

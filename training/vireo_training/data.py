@@ -129,7 +129,7 @@ class Batch(NamedTuple):
     pixels: Tensor
     """UINT8 `[B, 3, side, side]`."""
     input_ids: Tensor
-    """INT32 `[T, L]`, padded to the smallest bucket that holds them all."""
+    """INT32 `[T, L]`, padded to the longest: buckets only matter to engines."""
     picture: Tensor
     """INT64 `[T]`: the row of `pixels` that each caption describes."""
 
@@ -162,10 +162,8 @@ def training_batches(
 
 
 def _pad_together(ids: list[list[int]], text_path: TextPath) -> npt.NDArray[np.int32]:
-    spec = text_path.spec
     length = max(len(row) for row in ids)
-    bucket = next(b for b in spec.buckets if b >= length)
-    padded = np.full((len(ids), bucket), spec.pad_id, dtype=np.int32)
+    padded = np.full((len(ids), length), text_path.spec.pad_id, dtype=np.int32)
     for row, values in enumerate(ids):
         padded[row, : len(values)] = values
     return padded

@@ -48,7 +48,7 @@ def text_to_image_ranks(
         block = slice(start, start + _BLOCK)
         scores = texts[block] @ images.T
         own = np.take_along_axis(scores, picture[block, None], axis=1)
-        ranks[block] = (scores >= own).sum(axis=1)
+        ranks[block] = (~(scores < own)).sum(axis=1)  # so that NaN counts against the query too
     return ranks
 
 
@@ -73,7 +73,7 @@ def image_to_text_ranks(
         scores = images[rows] @ texts.T
         own = picture[None, :] == rows[:, None]
         best = np.where(own, scores, -np.inf).max(axis=1, keepdims=True)
-        ranks[start : start + len(rows)] = 1 + ((scores >= best) & ~own).sum(axis=1)
+        ranks[start : start + len(rows)] = 1 + (~(scores < best) & ~own).sum(axis=1)
     return ranks
 
 

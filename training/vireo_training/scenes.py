@@ -173,7 +173,7 @@ def _random_scene(rng: random.Random) -> Scene:
             rng.choice(list(COUNTS)), place,
         )  # fmt: skip
 
-    if rng.random() < 0.25:
+    if rng.random() < 0.4:
         groups: tuple[Group, ...] = (group(rng.choice(list(PLACES))),)
     else:
         first = rng.choice(list(_OPPOSITE))
@@ -254,7 +254,7 @@ def captions_of(scene: Scene, rng: random.Random) -> list[str]:
     return [text[0].upper() + text[1:] for text in rng.sample(phrasings, 4)]
 
 
-def short_captions(scene: Scene, rng: random.Random, count: int = 3) -> list[str]:
+def short_captions(scene: Scene, rng: random.Random, count: int = 4) -> list[str]:
     """Returns phrasings that leave things out, as queries do: "con cá tím", "ba ngôi sao trên cát".
 
     They are true of the scene and may be true of others, so only training pictures carry them: a

@@ -17,18 +17,19 @@ def train_bpe(captions: Iterable[str], vocab_size: int) -> Tokenizer:
     Words are what blanks and punctuation separate; `_` joins the syllables of a word and stays
     inside it. Captions are lower-cased, wrapped in `<s>` and `</s>`.
     """
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", end_of_word_suffix="</w>"))
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.WhitespaceSplit(),
-            pre_tokenizers.Split(Regex(r"[^\w]"), "isolated"),
+            # Marks word starts with a letter. An end-of-word suffix would do as well, but the
+            # trainer numbers suffixed letters in the order of a hash table: another every run.
+            pre_tokenizers.Metaspace(),
+            pre_tokenizers.Split(Regex(r"[^\w▁]"), "isolated"),
         ]
     )
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=list(SPECIAL_TOKENS),
-        end_of_word_suffix="</w>",
         show_progress=False,
     )
     tokenizer.train_from_iterator(captions, trainer)

@@ -1,0 +1,68 @@
+import json
+import shutil
+
+import pytest
+from vireo_client.bundle import BUNDLE_FILE, Bundle, ImageSpec, TextSpec
+from vireo_client.errors import BundleError
+
+
+@pytest.fixture
+def copy(bundle, tmp_path):
+    return shutil.copytree(bundle.folder, tmp_path / "bundle")
+
+
+def _edit(folder, **changes):
+    path = folder / BUNDLE_FILE
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_trained_bundle_says_what_it_expects(bundle):
+    config = bundle.config
+    assert config.image.size == 96
+    assert config.text.buckets == (16, 32, 64)
+    assert config.provenance["pictures"]["train"] > 100
+    assert 0 <= config.metrics["text_to_image"]["recall_at_1"] <= 1
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None])
+def test_an_unknown_schema_version_is_refused_with_advice(copy, version):
+    _edit(copy, schema_version=version)
+    with pytest.raises(BundleError, match=r"schema version .* reads version 1; install the vireo"):
+        Bundle(copy)
+
+
+def test_a_folder_that_is_no_bundle_is_refused(tmp_path):
+    with pytest.raises(BundleError, match=r"no bundle\.json here"):
+        Bundle(tmp_path)
+
+
+def test_broken_json_is_refused(copy):
+    (copy / BUNDLE_FILE).write_text('{"schema_version": 1,')
+    with pytest.raises(BundleError, match=r"bundle\.json: cannot be read"):
+        Bundle(copy)
+
+
+def test_a_wrong_value_is_named(copy):
+    _edit(copy, embedding_dim=0)
+    with pytest.raises(BundleError, match="embedding_dim"):
+        Bundle(copy)
+
+
+def test_a_missing_tokenizer_is_named(copy):
+    (copy / "tokenizer.json").unlink()
+    with pytest.raises(BundleError, match=r"tokenizer\.json is missing"):
+        Bundle(copy)
+
+
+def test_engines_are_not_taken_for_weights(repository):
+    with pytest.raises(BundleError, match=r"no model\.safetensors.*not a model repository"):
+        _ = repository.weights_file
+
+
+def test_specs_refuse_what_cannot_work():
+    with pytest.raises(ValueError, match="smaller than size"):
+        ImageSpec(size=10, resize=5, mean=(0, 0, 0), std=(1, 1, 1))
+    with pytest.raises(ValueError, match="std"):
+        ImageSpec(size=10, resize=10, mean=(0, 0, 0), std=(1, 0, 1))
+    with pytest.raises(ValueError, match="ascend"):
+        TextSpec(normalization="n", segmenter="none", pad_id=1, vocab_size=9, buckets=(32, 16))

@@ -1,0 +1,105 @@
+import io
+import unicodedata
+
+import numpy as np
+import pytest
+from PIL import Image
+from vireo_client.bundle import ImageSpec
+from vireo_client.errors import ImageError
+from vireo_client.images import find_images, load_pixels, open_image, to_pixels
+
+SPEC = ImageSpec(size=32, resize=40, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+
+
+def _encoded(picture: Image.Image, kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def test_path_bytes_and_picture_give_the_same_pixels(photo):
+    path = photo()
+    from_path = load_pixels(path, SPEC)
+    assert from_path.shape == (3, 32, 32)
+    assert from_path.dtype == np.uint8
+    assert np.array_equal(from_path, load_pixels(str(path), SPEC))
+    assert np.array_equal(from_path, load_pixels(path.read_bytes(), SPEC))
+    assert np.array_equal(from_path, load_pixels(Image.open(path), SPEC))
+
+
+def test_the_short_side_is_resized_and_the_centre_kept():
+    wide = Image.new("RGB", (200, 40), "red")
+    wide.paste("blue", (80, 0, 120, 40))  # the centre 40 x 40
+    pixels = to_pixels(wide, SPEC)
+    assert (pixels[2] == 255).all()
+    assert (pixels[0] == 0).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (33, 41)])
+def test_any_shape_of_picture_gives_the_asked_size(size):
+    assert to_pixels(Image.new("RGB", size), SPEC).shape == (3, 32, 32)
+
+
+def test_exif_orientation_is_applied():
+    picture = Image.new("RGB", (64, 64), "black")
+    picture.paste("white", (0, 0, 64, 32))  # white above
+    exif = Image.Exif()
+    exif[0x0112] = 3  # turned upside down
+    upright = open_image(_encoded(picture, "JPEG", exif=exif))
+    assert upright.getpixel((32, 8)) < (50, 50, 50)
+    assert upright.getpixel((32, 56)) > (200, 200, 200)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "I;16", "1"])
+def test_every_mode_becomes_rgb(mode):
+    picture = Image.new("RGB", (8, 8), "white").convert(mode if mode != "I;16" else "I")
+    assert open_image(picture.convert(mode)).mode == "RGB"
+
+
+def test_transparency_is_laid_on_white():
+    clear = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
+    assert open_image(_encoded(clear, "PNG")).getpixel((4, 4)) == (255, 255, 255)
+
+
+def test_the_first_frame_of_an_animation_counts():
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    data = _encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert open_image(data).getpixel((4, 4)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\xff\xd8\xff\xe0 no more"])
+def test_what_is_no_picture_is_an_error_that_names_it(tmp_path, content):
+    path = tmp_path / "bad.jpg"
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match=r"bad\.jpg: not a readable picture"):
+        open_image(path)
+
+
+def test_a_truncated_picture_is_an_error(photo, tmp_path):
+    whole = photo(size=(400, 300)).read_bytes()
+    path = tmp_path / "half.jpg"
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ImageError, match=r"half\.jpg"):
+        open_image(path)
+
+
+def test_a_missing_picture_is_an_error(tmp_path):
+    with pytest.raises(ImageError, match=r"gone\.jpg: no such file"):
+        open_image(tmp_path / "gone.jpg")
+
+
+def test_a_decompression_bomb_is_an_error(monkeypatch):
+    data = _encoded(Image.new("1", (300, 300)), "PNG")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ImageError):
+        open_image(data)
+
+
+def test_pictures_are_found_sorted_and_hidden_ones_left_out(tmp_path, photo):
+    name = unicodedata.normalize("NFD", "ảnh đẹp.JPG")
+    for wanted in (name, "b/c.png", "a.webp"):
+        photo(wanted)
+    photo(".cache/x.png")
+    (tmp_path / "notes.txt").write_text("x")
+    found = [str(p.relative_to(tmp_path)) for p in find_images(tmp_path)]
+    assert found == sorted([name, "b/c.png", "a.webp"])

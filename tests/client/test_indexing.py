@@ -1,0 +1,101 @@
+import os
+import shutil
+
+import pytest
+from vireo_client.embedder import Embedder
+from vireo_client.errors import DataError
+from vireo_client.index import Index
+from vireo_client.indexing import index_pictures, list_pictures
+from vireo_client.search import SearchClient
+from vireo_client.towers.onnx import OnnxTowers
+
+
+@pytest.fixture(scope="module")
+def embedder(repository):
+    with Embedder(repository, OnnxTowers(repository, max_batch_size=8)) as value:
+        yield value
+
+
+@pytest.fixture
+def photos(scenes, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for path in sorted((scenes / "test" / "images").iterdir())[:20]:
+        shutil.copy(path, folder)
+    return folder
+
+
+def _index(folder, source, embedder):
+    records, _ = list_pictures(source)
+    with Index(folder, embedder.bundle, write=True) as index:
+        return index_pictures(index, embedder, records)
+
+
+def test_a_folder_of_pictures_is_indexed_and_found_by_itself(photos, tmp_path, embedder):
+    report = _index(tmp_path / "i", photos, embedder)
+    assert (report.added, report.unchanged, report.skipped) == (20, 0, [])
+    with SearchClient(tmp_path / "i") as client:
+        for path in sorted(photos.iterdir())[:5]:
+            best = client.search_by_image(path, k=1)[0]
+            assert best.path == str(path.resolve())
+            assert best.score == pytest.approx(1, abs=1e-4)
+
+
+def test_a_second_run_embeds_only_what_is_new_or_changed(photos, tmp_path, embedder):
+    _index(tmp_path / "i", photos, embedder)
+    first, second, *_ = sorted(photos.iterdir())
+    shutil.copy(second, first)  # another picture under the old name
+    os.utime(first, ns=(1, 1))
+    shutil.copy(second, photos / "new.png")
+    report = _index(tmp_path / "i", photos, embedder)
+    assert (report.added, report.unchanged) == (2, 19)
+    with Index(tmp_path / "i", embedder.bundle) as index:
+        assert len(index) == 21
+
+
+def test_broken_pictures_are_skipped_by_name_and_the_rest_is_indexed(photos, tmp_path, embedder):
+    (photos / "broken.jpg").write_bytes(b"\xff\xd8 nothing")
+    (photos / "empty.png").touch()
+    report = _index(tmp_path / "i", photos, embedder)
+    assert report.added == 20
+    assert sorted(os.path.basename(s.where) for s in report.skipped) == ["broken.jpg", "empty.png"]
+
+
+def test_captions_are_indexed_as_sentences(scenes, tmp_path, embedder):
+    report = _index(tmp_path / "i", scenes / "test", embedder)
+    assert (report.added, report.captions) == (48, 192)
+    with SearchClient(tmp_path / "i") as client:
+        picture = scenes / "test" / "images" / "test_00000.png"
+        matches = client.describe(picture, k=7)
+        assert len(matches) == 7
+        assert all(match.caption for match in matches)
+
+
+def test_ctrl_c_keeps_what_was_embedded(photos, tmp_path, embedder, monkeypatch):
+    plain, calls = embedder.towers.encode_image, []
+
+    def interrupted(pixels):
+        calls.append(len(pixels))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return plain(pixels)
+
+    monkeypatch.setattr(embedder.towers, "encode_image", interrupted)
+    report = _index(tmp_path / "i", photos, embedder)
+    assert report.interrupted
+    with Index(tmp_path / "i", embedder.bundle) as index:
+        assert len(index) == report.added == 8
+
+
+def test_an_empty_folder_is_an_error_and_nothing_changes(photos, tmp_path, embedder):
+    _index(tmp_path / "i", photos, embedder)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no pictures in this folder"):
+        _index(tmp_path / "i", tmp_path / "empty", embedder)
+    with Index(tmp_path / "i", embedder.bundle) as index:
+        assert len(index) == 20
+
+
+def test_a_missing_folder_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="no such folder"):
+        list_pictures(tmp_path / "gone")

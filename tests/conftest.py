@@ -1,0 +1,104 @@
+"""Fixtures that all tests share. Whatever they need, they write: no data is checked in."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from vireo_client.bundle import Bundle
+from vireo_client.captions import CaptionedImage, read_captions
+from vireo_export.export import export
+from vireo_export.server import Ports, TritonServer
+from vireo_training.config import load_config
+from vireo_training.scenes import write_scenes
+from vireo_training.train import train
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real photos, captions and weights; its tests are skipped where it is absent."""
+    folder = Path(os.environ.get("VIREO_DATA") or ROOT.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"real data is absent: no {folder} (VIREO_DATA names it)")
+    return folder
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a picture with something in it."""
+
+    def write(name: str = "photo.jpg", size: tuple[int, int] = (120, 90), seed: int = 0) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(seed).integers(0, 255, (6, 8, 3), dtype=np.uint8)
+        Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC).save(path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def data_set(tmp_path: Path, photo: Callable[..., Path]) -> Callable[..., Path]:
+    """Writes a captions file with the given lines (objects, or raw text for broken ones)."""
+
+    def write(*lines: object, pictures: tuple[str, ...] = ()) -> Path:
+        for number, name in enumerate(pictures):
+            photo(name, seed=number)
+        text = "\n".join(
+            line if isinstance(line, str) else json.dumps(line, ensure_ascii=False)
+            for line in lines
+        )
+        path = tmp_path / "captions.jsonl"
+        path.write_text(text + "\n", encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small generated data set: `train` with 192 pictures, `test` with 48."""
+    folder = tmp_path_factory.mktemp("scenes")
+    write_scenes(folder / "train", "train", 192, seed=7)
+    write_scenes(folder / "test", "test", 48, seed=7)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def test_records(scenes: Path) -> list[CaptionedImage]:
+    return read_captions(scenes / "test").records
+
+
+@pytest.fixture(scope="session")
+def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with a bundle that was really trained, if briefly."""
+    folder = tmp_path_factory.mktemp("run")
+    settings = ["epochs=10", "batch_size=32", "text.layers=1", "validation_fraction=0.2"]
+    train(load_config("scenes", settings), scenes / "train", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bundle(run: Path) -> Bundle:
+    return Bundle(run / "bundle")
+
+
+@pytest.fixture(scope="session")
+def repository(run: Path, bundle: Bundle, test_records: list[CaptionedImage]) -> Bundle:
+    """The bundle's model repository, exported through the parity gate."""
+    export(bundle, run / "model_repository", test_records)
+    return Bundle(run / "model_repository")
+
+
+@pytest.fixture(scope="session")
+def triton(repository: Bundle) -> Iterator[TritonServer]:
+    """A real Triton that serves `repository` on free ports."""
+    with TritonServer(repository.folder, ports=Ports(0, 0, 0)) as server:
+        yield server

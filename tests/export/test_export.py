@@ -1,0 +1,169 @@
+import json
+import shutil
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
+from vireo_client.bundle import Bundle
+from vireo_client.embedder import Embedder
+from vireo_client.errors import ExportError, ParityError, VireoError
+from vireo_client.repository import MODELS, model_file
+from vireo_client.towers.onnx import OnnxTowers
+from vireo_export import export as export_module
+from vireo_export.export import PARITY_FILE, export
+from vireo_export.parity import Parity, TowerParity, check, compare
+from vireo_export.triton_config import (
+    CONFIG_FILE,
+    ServingOptions,
+    read_config,
+    tower_configs,
+    write_config,
+)
+from vireo_training.evaluate import embed_corpus
+from vireo_training.torch_towers import TorchTowers
+
+
+def _signature(path):
+    graph = onnx.load(path).graph
+    return [
+        (v.name, v.type.tensor_type.elem_type,
+         [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim])
+        for v in [*graph.input, *graph.output]
+    ]  # fmt: skip
+
+
+def test_towers_take_ids_and_pixels_and_give_embeddings(repository):
+    types = onnx.TensorProto
+    assert _signature(model_file(repository.folder, "text_encoder")) == [
+        ("input_ids", types.INT32, ["batch", "length"]),
+        ("embedding", types.FLOAT, ["batch", 256]),
+    ]
+    assert _signature(model_file(repository.folder, "image_encoder")) == [
+        ("pixels", types.UINT8, ["batch", 3, 96, 96]),
+        ("embedding", types.FLOAT, ["batch", 256]),
+    ]
+
+
+@pytest.mark.parametrize("batch", [1, 3, 17])
+def test_every_bucket_and_batch_agrees_with_pytorch(bundle, repository, batch):
+    reference, engine = TorchTowers(bundle), OnnxTowers(repository)
+    rng = np.random.default_rng(batch)
+    for bucket in bundle.config.text.buckets:
+        ids = rng.integers(4, bundle.config.text.vocab_size, (batch, bucket), dtype=np.int32)
+        for row in ids:
+            row[rng.integers(1, bucket + 1) :] = bundle.config.text.pad_id
+        assert np.allclose(reference.encode_text(ids), engine.encode_text(ids), atol=1e-5)
+    pixels = rng.integers(0, 256, (batch, 3, 96, 96), dtype=np.uint8)
+    assert np.allclose(reference.encode_image(pixels), engine.encode_image(pixels), atol=1e-5)
+
+
+def test_the_repository_is_a_bundle_without_weights(bundle, repository):
+    assert repository.bundle_id == bundle.bundle_id
+    assert not (repository.folder / "model.safetensors").exists()
+    parity = json.loads((repository.folder / PARITY_FILE).read_text())
+    assert parity["text"]["min_cosine"] > 0.9999
+    assert parity["image"]["min_cosine"] > 0.9999
+    assert parity["metric_change"] == 0
+    assert parity["text"]["compared"] == 192
+
+
+def test_configurations_parse_with_tritons_schema(bundle, repository):
+    for model in MODELS:
+        text = (repository.folder / model / CONFIG_FILE).read_text()
+        config = text_format.Parse(text, pb.ModelConfig())
+        assert config.name == model
+        assert config.max_batch_size == 64
+        assert config.HasField("dynamic_batching")
+        assert config.parameters["bundle_id"].string_value == bundle.bundle_id
+    warmed = {tuple(w.inputs["input_ids"].dims) for w in read_config(
+        repository.folder / "text_encoder" / CONFIG_FILE).model_warmup}  # fmt: skip
+    assert warmed == {(16,), (32,), (64,)}
+
+
+def test_serving_options_reach_the_configuration(bundle):
+    options = ServingOptions(max_batch_size=1, max_queue_delay_us=7, threads=3)
+    for config in tower_configs(bundle.config, options).values():
+        assert config.max_batch_size == 1
+        assert config.dynamic_batching.max_queue_delay_microseconds == 7
+        assert config.parameters["threads"].string_value == "3"
+        assert {w.batch_size for w in config.model_warmup} == {1}
+
+
+def test_a_configuration_outside_the_schema_is_refused(tmp_path, bundle):
+    path = tmp_path / CONFIG_FILE
+    path.write_text('name: "x"\nmax_batch: 3\n')
+    with pytest.raises(ExportError, match="not a Triton model configuration"):
+        read_config(path)
+    config = tower_configs(bundle.config, ServingOptions())["text_encoder"]
+    write_config(config, tmp_path)
+    assert read_config(path) == config
+
+
+def test_a_failed_gate_leaves_the_previous_repository(
+    bundle, repository, test_records, tmp_path, monkeypatch
+):
+    target = shutil.copytree(repository.folder, tmp_path / "repository")
+    before = {p: p.read_bytes() for p in target.rglob("*") if p.is_file()}
+
+    class Wrong(OnnxTowers):
+        def encode_text(self, input_ids):
+            vectors = super().encode_text(input_ids)
+            vectors[0] = vectors[0][::-1]  # one bad vector in a batch must be enough
+            return vectors
+
+    monkeypatch.setattr(export_module, "OnnxTowers", Wrong)
+    with pytest.raises(ParityError, match=r"onnx text tower: cosine to PyTorch is -?0\.\d+ at worst"):
+        export(bundle, target, test_records)
+    assert before == {p: p.read_bytes() for p in target.rglob("*") if p.is_file()}
+    assert [p.name for p in tmp_path.iterdir()] == ["repository"]
+
+
+def test_export_does_not_write_over_other_folders(bundle, test_records, tmp_path):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(VireoError, match=r"holds no bundle\.json"):
+        export(bundle, tmp_path, test_records)
+
+
+@pytest.mark.parametrize("cosine", [0.9998, float("nan"), -1.0])
+def test_the_gate_refuses_a_poor_cosine(cosine):
+    good = TowerParity(10, 1.0, 1.0, 0.0)
+    metrics = {way: {"queries": 10, "recall_at_1": 1.0} for way in ("text_to_image", "image_to_text")}
+    bad = TowerParity(10, cosine, cosine, 1.0)
+    check(Parity("x", good, good, metrics, metrics))
+    with pytest.raises(ParityError):
+        check(Parity("x", bad, good, metrics, metrics))
+    with pytest.raises(ParityError):
+        check(Parity("x", good, bad, metrics, metrics))
+
+
+def test_the_gate_refuses_lost_recall():
+    good = TowerParity(1000, 1.0, 1.0, 0.0)
+    before = {w: {"queries": 1000, "recall_at_1": 0.9} for w in ("text_to_image", "image_to_text")}
+    after = {w: {"queries": 1000, "recall_at_1": 0.89} for w in ("text_to_image", "image_to_text")}
+    with pytest.raises(ParityError, match="changed by 0.0100"):
+        check(Parity("x", good, good, before, after))
+
+
+def test_comparing_an_engine_with_itself_is_perfect(repository, test_records):
+    with Embedder(repository, OnnxTowers(repository)) as engine:
+        parity = compare(embed_corpus(engine, test_records[:10]), engine, test_records[:10])
+    assert parity.metric_change == 0
+    assert parity.image.max_abs_difference < 1e-6
+
+
+def test_an_engine_that_does_not_load_is_an_error(repository, tmp_path):
+    folder = shutil.copytree(repository.folder, tmp_path / "r")
+    model_file(folder, "text_encoder").write_bytes(b"not onnx")
+    with pytest.raises(VireoError, match="does not load in ONNX Runtime"):
+        OnnxTowers(Bundle(folder))
+
+
+def test_the_newest_version_is_loaded(repository, tmp_path):
+    folder = shutil.copytree(repository.folder, tmp_path / "r")
+    for version in ("2", "10"):
+        shutil.copytree(folder / "text_encoder" / "1", folder / "text_encoder" / version)
+    assert model_file(folder, "text_encoder").parent.name == "10"
+    assert onnxruntime.InferenceSession(model_file(folder, "text_encoder"))

@@ -1,0 +1,240 @@
+"""Everything here runs against a real Triton Inference Server."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tritonclient.grpc as grpc
+from tritonclient.utils import InferenceServerException
+from vireo_client.bundle import Bundle
+from vireo_client.embedder import Embedder
+from vireo_client.errors import ServerError
+from vireo_client.repository import model_file
+from vireo_client.towers.triton import TritonTowers
+from vireo_export import server as server_module
+from vireo_export.server import Ports, TritonServer
+
+FREE = Ports(0, 0, 0)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # A zombie whose parent has not waited yet does not count as alive.
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def _gone(pids: list[int], seconds: float = 20) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not any(_alive(pid) for pid in pids):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def _children(pid: int) -> list[int]:
+    """The process and all below it."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True)
+    pairs = [tuple(map(int, line.split())) for line in listed.stdout.splitlines()]
+    family = [pid]
+    for member in family:
+        family += [child for child, parent in pairs if parent == member]
+    return family
+
+
+def test_the_server_is_ready_and_tells_its_version(triton):
+    assert triton.version.startswith("2.")
+    with urllib.request.urlopen(
+        f"http://127.0.0.1:{triton.ports.metrics}/metrics", timeout=5
+    ) as answer:
+        assert b"nv_inference_request_success" in answer.read()
+
+
+def test_it_listens_on_loopback_only(triton):
+    tables = [Path("/proc/net") / name for name in ("tcp", "tcp6")]
+    listed = [line for table in tables for line in table.read_text().splitlines()[1:]]
+    ports = {triton.ports.http, triton.ports.grpc, triton.ports.metrics}
+    found = {}
+    for line in listed:
+        address, state = line.split()[1], line.split()[3]
+        host, port = address.split(":")
+        if state == "0A" and int(port, 16) in ports:
+            found[int(port, 16)] = host
+    # 127.0.0.1, little-endian; in the IPv6 table it is mapped into ::ffff:0:0/96.
+    assert found.keys() == ports
+    assert set(found.values()) <= {"0100007F", "0000000000000000FFFF00000100007F"}
+
+
+def test_requests_from_many_threads_are_batched_and_stay_apart(triton, repository):
+    towers = TritonTowers(repository, triton.url)
+    rng = np.random.default_rng(0)
+    inputs = [
+        rng.integers(4, repository.config.text.vocab_size, (n % 3 + 1, b), dtype=np.int32)
+        for n in range(40)
+        for b in (16, 32)
+    ]
+    alone = [towers.encode_text(ids) for ids in inputs]
+    with ThreadPoolExecutor(16) as pool:
+        together = list(pool.map(towers.encode_text, inputs))
+    for a, b in zip(alone, together, strict=True):
+        assert np.allclose(a, b, atol=1e-5)
+
+
+def test_a_bad_request_fails_alone(triton, repository):
+    """Ids outside the vocabulary fail; the good requests beside them in a batch do not."""
+    towers = TritonTowers(repository, triton.url)
+    good = np.full((1, 16), 5, dtype=np.int32)
+    bad = np.full((1, 16), 10**6, dtype=np.int32)
+    expected = towers.encode_text(good)
+
+    def ask(ids):
+        try:
+            return towers.encode_text(ids)
+        except ServerError as error:
+            return error
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(ask, [good, bad] * 20))
+    for number, answer in enumerate(answers):
+        if number % 2:
+            assert isinstance(answer, ServerError)
+        else:
+            assert np.allclose(answer, expected, atol=1e-5)
+
+
+def test_a_batch_over_the_limit_is_split_by_the_embedder_and_refused_by_the_server(
+    triton, repository
+):
+    towers = TritonTowers(repository, triton.url)
+    with pytest.raises(ServerError, match="batch"):
+        towers.encode_text(np.full((65, 16), 5, dtype=np.int32))
+    with Embedder(repository, towers) as embedder:
+        assert embedder.embed_texts(["con cá"] * 150).shape == (150, 256)
+
+
+def test_a_wrong_shape_is_an_error_of_triton(triton):
+    client = grpc.InferenceServerClient(triton.url)
+    tensor = grpc.InferInput("pixels", [1, 3, 8, 8], "UINT8")
+    tensor.set_data_from_numpy(np.zeros((1, 3, 8, 8), np.uint8))
+    with pytest.raises(InferenceServerException, match="shape"):
+        client.infer("image_encoder", [tensor])
+
+
+def test_a_server_of_another_bundle_is_refused(triton, repository):
+    other = Bundle(repository.folder)
+    other.config = other.config.model_copy(update={"bundle_id": "0123456789abcdef"})
+    with pytest.raises(ServerError, match="is of bundle .* serve the same repository"):
+        TritonTowers(other, triton.url)
+
+
+def test_a_server_that_is_not_there_is_an_error(repository):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        url = f"127.0.0.1:{probe.getsockname()[1]}"
+    with pytest.raises(ServerError, match="vireo serve"):
+        TritonTowers(repository, url, connect_timeout=2)
+
+
+def test_a_port_in_use_is_named(triton, repository):
+    with pytest.raises(ServerError, match=rf"port {triton.ports.grpc} \(grpc\) is in use"):
+        TritonServer(repository.folder, ports=Ports(0, triton.ports.grpc, 0))
+
+
+def test_a_server_that_fails_while_starting_shows_its_logs_error(repository, tmp_path):
+    folder = shutil.copytree(repository.folder, tmp_path / "r")
+    model_file(folder, "text_encoder").write_bytes(b"not onnx")
+    with pytest.raises(ServerError, match=r"(?s)Triton ended while starting.*model\.onnx"):
+        TritonServer(folder, ports=FREE)
+
+
+def test_a_server_that_is_killed_while_starting_is_an_error(repository, tmp_path):
+    fake = tmp_path / "tritonserver"
+    fake.write_text("#!/bin/sh\necho 'E1121 01:02:03.4 1 main.cc:1] cannot go on'\nkill -9 $$\n")
+    fake.chmod(0o755)
+    with pytest.raises(ServerError, match=r"exit -9\): cannot go on"):
+        TritonServer(repository.folder, ports=FREE, binary=fake)
+
+
+def test_a_server_that_never_gets_ready_is_stopped(repository, tmp_path):
+    fake = tmp_path / "tritonserver"
+    fake.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 600\n")
+    fake.chmod(0o755)
+    with pytest.raises(ServerError, match="not ready after 1 s"):
+        TritonServer(repository.folder, ports=FREE, binary=fake, timeout=1)
+    assert _gone([int((tmp_path / "pid").read_text())])
+
+
+def test_a_given_binary_must_exist(repository, tmp_path):
+    with pytest.raises(ServerError, match="no such program"):
+        TritonServer(repository.folder, ports=FREE, binary=tmp_path / "gone")
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        ("echo 2.1.0", "numpy is 2.1.0; under numpy 2"),
+        ("echo 'ModuleNotFoundError: No module named onnxruntime' >&2; exit 1", "onnxruntime"),
+    ],
+)
+def test_a_python_that_does_not_suit_the_backend_is_refused(tmp_path, program, message):
+    python = tmp_path / "python3"
+    python.write_text(f"#!/bin/sh\n{program}\n")
+    python.chmod(0o755)
+    with pytest.raises(ServerError, match=message):
+        server_module._check_python({"PATH": str(tmp_path)})
+
+
+_SERVE = """
+import sys
+from pathlib import Path
+from vireo_export.server import Ports, TritonServer
+server = TritonServer(Path(sys.argv[1]), ports=Ports(0, 0, 0))
+print(server._process.pid, flush=True)
+server.wait()
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_the_server_goes_with_its_parent(repository, how):
+    parent = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(_SERVE), repository.folder],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    assert parent.stdout is not None
+    family = _children(int(parent.stdout.readline()))
+    assert len(family) >= 3  # Triton and two Python stubs
+    parent.send_signal(how)
+    parent.wait(30)
+    assert _gone(family)
+
+
+def test_vireo_serve_ends_cleanly_on_ctrl_c(repository):
+    vireo = Path(sys.executable).parent / "vireo"
+    command = [vireo, "serve", repository.folder, "--http-port", "0", "--grpc-port", "0",
+               "--metrics-port", "0"]  # fmt: skip
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    assert "is ready" in first, first + process.stdout.read()
+    family = _children(process.pid)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "stopping Triton" in output
+    assert _gone(family)
