@@ -1,9 +1,9 @@
 """Vireo's client: Vietnamese sentences and pictures to vectors, and vectors to hits.
 
-    from vireo_client import SearchClient
+from vireo_client import SearchClient
 
-    with SearchClient("my-index", triton="127.0.0.1:8001") as client:
-        matches = client.search("hai con chó trên bãi cỏ")
+with SearchClient("my-index", triton="127.0.0.1:8001") as client:
+    matches = client.search("hai con chó trên bãi cỏ")
 """
 
 from __future__ import annotations

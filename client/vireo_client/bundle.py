@@ -74,7 +74,7 @@ class TextSpec(_Spec):
 class BundleConfig(_Spec):
     """The contents of `bundle.json`."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     bundle_id: str = Field(min_length=8)
     embedding_dim: int = Field(gt=0)
     image: ImageSpec

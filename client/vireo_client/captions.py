@@ -70,7 +70,7 @@ def read_captions(source: str | Path) -> CaptionSet:
         path = path / CAPTIONS_FILE
     if not path.is_file():
         raise DataError(
-            f'{path}: no such file; a data set is a folder with a {CAPTIONS_FILE} of lines '
+            f"{path}: no such file; a data set is a folder with a {CAPTIONS_FILE} of lines "
             '{"image": "photo.jpg", "captions": ["..."]}'
         )
     captions: dict[Path, list[str]] = {}
@@ -119,7 +119,7 @@ def _parse(line: bytes) -> tuple[str, list[str]]:
 
 
 def _find(folder: Path, image: str) -> Path:
-    """Returns the path under the form of its name (NFC or NFD, part by part) that the disk holds."""
+    """Returns the path in the form of its name (NFC or NFD, part by part) that the disk holds."""
     found = folder
     for part in Path(image).parts:
         forms = (part, unicodedata.normalize("NFC", part), unicodedata.normalize("NFD", part))

@@ -31,9 +31,9 @@ def replacing(target: Path, *, marker: str) -> Iterator[Path]:
     Raises:
         VireoError: `target` is a file, or a folder of another kind.
     """
-    if target.exists() and not (target / marker).is_file():
-        if not target.is_dir() or any(target.iterdir()):
-            raise VireoError(f"{target}: exists and holds no {marker}; choose another folder")
+    replaceable = not target.exists() or (target / marker).is_file()
+    if not replaceable and (target.is_file() or any(target.iterdir())):
+        raise VireoError(f"{target}: exists and holds no {marker}; choose another folder")
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:

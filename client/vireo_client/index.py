@@ -1,9 +1,9 @@
 """An index is a folder: vectors (FAISS) and their catalogue (SQLite), always of one moment.
 
-The vectors of a generation lie in files of their own (`images-7.faiss`, `captions-7.faiss`) that are
-written and synced first; then one SQLite transaction writes the rows and the generation's number.
-That commit is the moment the new index exists: a kill before it leaves the old one, a kill after it
-the new one, and files of other generations are swept away at the next opening for writing.
+The vectors of a generation lie in files of their own (`images-7.faiss`, `captions-7.faiss`) that
+are written and synced first; then one SQLite transaction writes the rows and the generation's
+number. That commit is the moment the new index exists: a kill before it leaves the old one, a kill
+after it the new one, and files of other generations are swept away at the next opening for writing.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Index:
         write: take the folder's write lock. Readers need none.
 
     Raises:
-        SearchIndexError: no index there, a damaged one, another bundle's, or another writer at work.
+        SearchIndexError: no index, a damaged one, another bundle's, or another writer at work.
     """
 
     def __init__(self, folder: str | Path, bundle: Bundle, *, write: bool = False) -> None:
@@ -149,7 +149,7 @@ class Index:
                 f"{path}: {index.ntotal} vectors of size {index.d}, the catalogue has {expected} "
                 f"of size {self._dim}; index the pictures again into a new folder"
             )
-        return index
+        return index  # type: ignore[return-value]
 
     def _vectors(self, kind: str, generation: int) -> Path:
         return self.folder / f"{kind}-{generation}.faiss"
@@ -189,7 +189,7 @@ class Index:
                 )
                 caption_ids.append(self._next_caption)
                 self._next_caption += 1
-            if image.captions:
+            if image.caption_embeddings is not None and image.captions:
                 caption_vectors.append(image.caption_embeddings)
             self._next_image += 1
         if ids:
@@ -205,9 +205,9 @@ class Index:
         gone = set(image_ids)
         unsaved = [row.id for row in self._pending.captions if row.image_id in gone]
         captions = self._catalogue.caption_ids(image_ids) + unsaved
-        self._images.remove_ids(np.array(image_ids, dtype=np.int64))
+        self._images.remove_ids(faiss.IDSelectorBatch(np.array(image_ids, dtype=np.int64)))
         if captions:
-            self._captions.remove_ids(np.array(captions, dtype=np.int64))
+            self._captions.remove_ids(faiss.IDSelectorBatch(np.array(captions, dtype=np.int64)))
         self._pending.images = [r for r in self._pending.images if r.id not in gone]
         self._pending.captions = [r for r in self._pending.captions if r.image_id not in gone]
         self._pending.removed += image_ids

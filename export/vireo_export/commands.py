@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-
 from vireo_client.errors import MissingExtraError
 
 
@@ -125,4 +124,6 @@ def demo(
     _need("export", "torch", "onnx", "onnxscript", "onnxruntime")
     from .demo import run_demo
 
-    run_demo(out, train_pictures=train_pictures, test_pictures=test_pictures, epochs=epochs, seed=seed)
+    run_demo(
+        out, train_pictures=train_pictures, test_pictures=test_pictures, epochs=epochs, seed=seed
+    )

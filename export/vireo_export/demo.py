@@ -24,7 +24,7 @@ from vireo_client.sheet import contact_sheet
 from vireo_client.towers.triton import TritonTowers
 from vireo_training.config import load_config
 from vireo_training.evaluate import embed_corpus
-from vireo_training.scenes import write_scenes
+from vireo_training.scenes import generate_scenes, query_for, write_scenes
 from vireo_training.torch_towers import TorchTowers
 from vireo_training.train import train
 
@@ -32,20 +32,20 @@ from .export import export
 from .parity import check, compare
 from .server import Ports, TritonServer
 
-QUERIES = (
-    "hai con cá màu đỏ",
-    "ba bông hoa to màu tím trên bãi cỏ",
-    "một ngôi nhà vàng bên trái và một chiếc ô tô đen bên phải",
-    "những ngôi sao nhỏ trên nền trời xanh",
-    "chiếc thuyền cam phía trên, quả bóng xanh dương phía dưới",
-    "con cá tím",
-    "trên nền tuyết trắng có hai hình trái tim màu hồng",
-    "ba chiếc ô tô to màu đỏ ở phía dưới",
-    "ngôi nhà màu hồng trên bãi cát",
-    "một quả bóng xanh lá nhỏ",
-)
+DESCRIBED_SCENES = 8
+"""How many test scenes are asked for by a full description."""
+SHORT_QUERIES = ("ba con cá màu tím", "ngôi nhà màu hồng trên bãi cát", "hai ngôi sao xanh lá")
 HITS = 6
-_PACKAGES = ("numpy", "torch", "timm", "onnx", "onnxruntime", "tritonclient", "faiss-cpu", "tokenizers")
+_PACKAGES = (
+    "numpy",
+    "torch",
+    "timm",
+    "onnx",
+    "onnxruntime",
+    "tritonclient",
+    "faiss-cpu",
+    "tokenizers",
+)
 
 
 def run_demo(
@@ -101,11 +101,12 @@ def run_demo(
                         indexed = index_pictures(index, embedder, records)
                     if indexed.interrupted:
                         raise KeyboardInterrupt
-            with stage("search", f"{len(QUERIES)} queries"):
+            asked = generate_scenes("test", min(DESCRIBED_SCENES, test_pictures), seed)
+            queries = [query_for(scene) for scene in asked] + list(SHORT_QUERIES)
+            with stage("search", f"{len(queries)} queries"):
                 with Index(out / "index", exported) as index:
-                    vectors = embedder.embed_texts(QUERIES)
-                    hits = index.search_images(vectors, HITS)
-    contact_sheet(list(zip(QUERIES, hits, strict=True))).save(out / "results.png")
+                    hits = index.search_images(embedder.embed_texts(queries), HITS)
+    contact_sheet(list(zip(queries, hits, strict=True))).save(out / "results.png")
 
     metrics = parity.metrics_engine
     report = {
@@ -124,7 +125,7 @@ def run_demo(
         "pictures_per_second_indexed": round(indexed.added / indexed.seconds, 1),
         "queries": [
             {"text": text, "matches": [match._asdict() for match in row]}
-            for text, row in zip(QUERIES, hits, strict=True)
+            for text, row in zip(queries, hits, strict=True)
         ],
         "versions": {"python": platform.python_version(), **{p: version(p) for p in _PACKAGES}},
     }
@@ -137,10 +138,20 @@ def run_demo(
 
 def _summarise(out: Path, report: dict[str, Any]) -> None:
     console.rule()
-    for way, label in (("text_to_image", "sentence to picture"), ("image_to_text", "picture to sentence")):
+    for query in report["queries"]:
+        best = query["matches"][0]
+        console.print(
+            f"{query['text']}\n    -> {best['score']:.3f}  {best['path']}",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
+    console.rule()
+    for way, label in (
+        ("text_to_image", "sentence to picture"),
+        ("image_to_text", "picture to sentence"),
+    ):
         recall, chance = report[way]["recall_at_1"], report[f"chance_{way}"]["recall_at_1"]
         console.print(
-            f"{label}: recall@1 {recall:.3f} among {report[way]['candidates']} (chance {chance:.3f})"
+            f"{label}: recall@1 {recall:.3f} among {report[way]['candidates']}, chance {chance:.3f}"
         )
     console.print(
         f"Triton {report['triton']['version']}, {report['total_seconds']:.0f} s in all; "
@@ -148,7 +159,7 @@ def _summarise(out: Path, report: dict[str, Any]) -> None:
     )
     console.print(
         "\nSearch it yourself:\n"
-        f'  vireo search "hai con cá màu đỏ" --index {out}/index --sheet hits.png\n'
+        f'  vireo search "ba con cá màu tím" --index {out}/index --sheet hits.png\n'
         f"  vireo serve {out}/model_repository\n"
         "With your own photos and captions (a folder with captions.jsonl):\n"
         "  vireo train PHOTOS --out runs/mine --set image.weights=FILE\n"

@@ -10,7 +10,6 @@ import onnx
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
-
 from vireo_client.bundle import Bundle
 from vireo_client.errors import ExportError
 from vireo_client.repository import IMAGE_MODEL, TEXT_MODEL
@@ -34,7 +33,10 @@ def export_towers(bundle: Bundle, folder: Path) -> dict[str, Path]:
     """
     model = load_model(bundle)
     spec, image = bundle.config.text, bundle.config.image
-    batch, length = torch.export.Dim("batch", min=1), torch.export.Dim("length", min=2, max=spec.max_length)
+    batch, length = (
+        torch.export.Dim("batch", min=1),
+        torch.export.Dim("length", min=2, max=spec.max_length),
+    )
     ids = torch.full((2, spec.buckets[0]), spec.pad_id, dtype=torch.int32)
     ids[:, 0] = 0
     pixels = torch.zeros((2, 3, image.size, image.size), dtype=torch.uint8)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
 from vireo_client.captions import CaptionedImage
 from vireo_client.embedder import Embedder
 from vireo_client.errors import ParityError
@@ -45,12 +44,13 @@ class Parity:
     @property
     def metric_change(self) -> float:
         """Largest change of any recall or mean reciprocal rank, in either direction."""
-        return max(
+        changes = (
             abs(self.metrics_engine[way][key] - value)
             for way in _WAYS
             for key, value in self.metrics_reference[way].items()
             if key.startswith(("recall", "mean_reciprocal"))
         )
+        return float(max(changes))
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self) | {"metric_change": self.metric_change}

@@ -19,7 +19,6 @@ from types import TracebackType
 
 import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
-
 from vireo_client.bundle import Bundle
 from vireo_client.errors import ServerError
 from vireo_client.repository import MODELS

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
-
 from vireo_client.bundle import BundleConfig
 from vireo_client.errors import ExportError
 from vireo_client.repository import BUNDLE_PARAMETER, IMAGE_MODEL, TEXT_MODEL
@@ -67,9 +66,7 @@ def _tower(
     return config
 
 
-def _warm_up(
-    config: pb.ModelConfig, name: str, dims: list[int], options: ServingOptions
-) -> None:
+def _warm_up(config: pb.ModelConfig, name: str, dims: list[int], options: ServingOptions) -> None:
     for batch in sorted({1, options.max_batch_size}):
         sample = config.model_warmup.add(name=f"{name}-batch-{batch}", batch_size=batch)
         tensor = sample.inputs[config.input[0].name]

@@ -36,7 +36,9 @@ class TritonPythonModel:
         batches = [pb_utils.get_input_tensor_by_name(r, self.input).as_numpy() for r in requests]
         # The dynamic batcher joins only requests of one shape (apart from the batch).
         try:
-            joined = self._run(np.concatenate(batches)) if len(batches) > 1 else self._run(batches[0])
+            joined = (
+                self._run(np.concatenate(batches)) if len(batches) > 1 else self._run(batches[0])
+            )
         except Exception as error:
             if len(batches) == 1:
                 return [self._failure(error)]

@@ -28,9 +28,14 @@ def test_a_new_folder_appears_whole_and_replaces_an_older_one(tmp_path):
 def test_a_failure_leaves_the_old_folder_and_no_rest(tmp_path, error):
     target = tmp_path / "folder"
     _write(target, "one")
-    with pytest.raises(error), replacing(target, marker=MARKER) as draft:
-        (draft / "half").touch()
-        raise error
+
+    def fail():
+        with replacing(target, marker=MARKER) as draft:
+            (draft / "half").touch()
+            raise error
+
+    with pytest.raises(error):
+        fail()
     assert _names(target) == [MARKER, "one"]
     assert _names(tmp_path) == ["folder"]
 

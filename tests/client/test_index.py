@@ -26,7 +26,9 @@ def image(bundle):
 
     def make(name: str, seed: int, captions: int = 0, size: int = 1) -> NewImage:
         texts = tuple(f"{name} câu {i}" for i in range(captions))
-        vectors = np.stack([_unit(1000 * seed + i, dim) for i in range(captions)] or [_unit(0, dim)])
+        vectors = np.stack(
+            [_unit(1000 * seed + i, dim) for i in range(captions)] or [_unit(0, dim)]
+        )
         return NewImage(name, "0" * 64, FileStamp(size, 1), _unit(seed, dim), texts, vectors)
 
     return make

@@ -54,7 +54,7 @@ def test_the_demo_can_be_run_again(demo):
 
 def test_search_answers_through_triton_as_in_process(demo, tmp_path):
     # The server is of this demo's own bundle, so it is started by the command.
-    command = [VIREO, "serve", demo / "model_repository", *"--http-port 0 --grpc-port 0".split(),
+    command = [VIREO, "serve", demo / "model_repository", *["--http-port", "0", "--grpc-port", "0"],
                "--metrics-port", "0"]  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
@@ -87,7 +87,9 @@ def test_search_draws_a_contact_sheet_and_finds_by_picture(demo, tmp_path):
 def test_evaluate_gives_the_same_figures_by_pytorch_and_onnx(demo):
     words = ["--data", demo / "scenes" / "test", "--split", "all", "--json"]
     torch = json.loads(_vireo("evaluate", demo / "bundle", *words).stdout)
-    onnx = json.loads(_vireo("evaluate", demo / "model_repository", *words, "--engine", "onnx").stdout)
+    onnx = json.loads(
+        _vireo("evaluate", demo / "model_repository", *words, "--engine", "onnx").stdout
+    )
     assert torch["text_to_image"] == onnx["text_to_image"]
     assert torch["image_to_text"] == onnx["image_to_text"]
     table = _vireo("evaluate", demo / "bundle", *words[:-1]).stdout

@@ -136,7 +136,7 @@ def test_a_wrong_shape_is_an_error_of_triton(triton):
 def test_a_server_of_another_bundle_is_refused(triton, repository):
     other = Bundle(repository.folder)
     other.config = other.config.model_copy(update={"bundle_id": "0123456789abcdef"})
-    with pytest.raises(ServerError, match="is of bundle .* serve the same repository"):
+    with pytest.raises(ServerError, match=r"is of bundle .* serve the same repository"):
         TritonTowers(other, triton.url)
 
 

@@ -49,9 +49,7 @@ def test_unreadable_pictures_are_left_out_by_name(records, bundle, tmp_path):
     assert len(decoded.records) == len(decoded.pixels) == 8
     assert [s.where for s in decoded.skipped] == [str(records[3].path), str(records[7].path)]
     with pytest.raises(DataError, match="no picture could be read"):
-        decode_pictures(
-            [records[3]], bundle.config.image, side=96, scratch=tmp_path, label="test"
-        )
+        decode_pictures([records[3]], bundle.config.image, side=96, scratch=tmp_path, label="test")
 
 
 def test_an_epoch_shows_every_picture_once_with_its_own_captions(bundle):

@@ -12,9 +12,7 @@ def _lines(folder):
 def test_one_seed_gives_the_same_files_and_another_does_not(tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         write_scenes(tmp_path / name, "train", 12, seed)
-    a, b, c = (
-        {p.name: p.read_bytes() for p in sorted((tmp_path / n).rglob("*.*"))} for n in "abc"
-    )
+    a, b, c = ({p.name: p.read_bytes() for p in sorted((tmp_path / n).rglob("*.*"))} for n in "abc")
     assert a == b
     assert a.keys() == c.keys()
     assert a != c
@@ -46,7 +44,7 @@ def test_training_captions_include_short_ones_that_are_true(tmp_path):
     write_scenes(tmp_path, "train", 60, seed=3)
     for line in _lines(tmp_path):
         groups = line["scene"]["groups"]
-        assert len(line["captions"]) == 8
+        assert len(line["captions"]) == 7
         for caption in line["captions"][4:]:
             named = [g for g in groups if f"{g['kind']} " in f"{caption} "]
             assert named

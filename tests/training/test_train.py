@@ -72,9 +72,7 @@ def test_pretrained_weights_are_loaded_and_kept_when_frozen(scenes, tmp_path):
     result = train(load_config("scenes", settings), scenes / "test", tmp_path / "run")
     trained = load_file(result.bundle / "model.safetensors")
     name = "conv1.0.weight" if "conv1.0.weight" in pretrained.state_dict() else "conv1.weight"
-    assert torch.equal(
-        trained[f"image_tower.backbone.{name}"], pretrained.state_dict()[name]
-    )
+    assert torch.equal(trained[f"image_tower.backbone.{name}"], pretrained.state_dict()[name])
     statistics = "bn1.running_mean"
     assert torch.equal(
         trained[f"image_tower.backbone.{statistics}"], pretrained.state_dict()[statistics]

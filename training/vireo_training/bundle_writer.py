@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-
 from vireo_client.bundle import (
     BUNDLE_FILE,
     SCHEMA_VERSION,
@@ -83,4 +82,6 @@ def load_model(bundle: Bundle) -> DualEncoder:
     except (RuntimeError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise BundleError(f"{bundle.folder}: the weights do not load ({reason})") from error
-    return model.eval().to(memory_format=torch.channels_last)
+    # Convolutions on CPUs run best on this layout.
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.eval()

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-
 from vireo_client.bundle import ImageSpec, file_sha256
 from vireo_client.captions import CaptionedImage, Skip
 from vireo_client.errors import DataError, ImageError

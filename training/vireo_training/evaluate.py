@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
 from vireo_client.bundle import Bundle
 from vireo_client.captions import CaptionedImage, Skip, log_skips, read_captions
 from vireo_client.embedder import Embedder
@@ -81,7 +80,9 @@ def embed_corpus(embedder: Embedder, records: Sequence[CaptionedImage]) -> Corpu
             skipped += batch.skipped
             progress.advance(task, len(batch.positions) + len(batch.skipped))
     if not kept:
-        raise DataError(f"no picture could be read: {skipped[0].reason if skipped else 'none given'}")
+        raise DataError(
+            f"no picture could be read: {skipped[0].reason if skipped else 'none given'}"
+        )
     usable = [records[position] for position in kept]
     texts = embedder.embed_texts([c for record in usable for c in record.captions])
     picture = np.repeat(np.arange(len(usable)), [len(record.captions) for record in usable])

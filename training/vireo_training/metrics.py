@@ -79,10 +79,9 @@ def image_to_text_ranks(
 
 def summarise(ranks: npt.NDArray[np.int64], candidates: int) -> RetrievalMetrics:
     """Turns ranks into recall@k, mean reciprocal rank and median rank."""
-    recalls = [float((ranks <= k).mean()) for k in CUTOFFS]
-    return RetrievalMetrics(
-        len(ranks), candidates, *recalls, float((1 / ranks).mean()), float(np.median(ranks))
-    )
+    at_1, at_5, at_10 = (float((ranks <= k).mean()) for k in CUTOFFS)
+    reciprocal, median = float((1 / ranks).mean()), float(np.median(ranks))
+    return RetrievalMetrics(len(ranks), candidates, at_1, at_5, at_10, reciprocal, median)
 
 
 def chance(positives: npt.NDArray[np.int64], candidates: int) -> RetrievalMetrics:
@@ -105,11 +104,10 @@ def chance(positives: npt.NDArray[np.int64], candidates: int) -> RetrievalMetric
         logs = [_log_choose(candidates - int(r), int(size) - 1) - log_total for r in rank[valid]]
         distribution[valid] += weight / len(positives) * np.exp(logs)
     cumulative = np.cumsum(distribution)
-    recalls = [float(cumulative[min(k, candidates) - 1]) for k in CUTOFFS]
+    at_1, at_5, at_10 = (float(cumulative[min(k, candidates) - 1]) for k in CUTOFFS)
     median = float(rank[np.searchsorted(cumulative, 0.5)])
-    return RetrievalMetrics(
-        len(positives), candidates, *recalls, float((distribution / rank).sum()), median
-    )
+    reciprocal = float((distribution / rank).sum())
+    return RetrievalMetrics(len(positives), candidates, at_1, at_5, at_10, reciprocal, median)
 
 
 def _log_choose(n: int, k: int) -> float:

@@ -58,7 +58,9 @@ PLACES: dict[str, Point] = {
 _OPPOSITE = {"bên trái": "bên phải", "phía trên": "phía dưới"}
 
 
-def _polygon(draw: ImageDraw.ImageDraw, x: float, y: float, r: float, pts: list[Point], c: Rgb) -> None:
+def _polygon(
+    draw: ImageDraw.ImageDraw, x: float, y: float, r: float, pts: list[Point], c: Rgb
+) -> None:
     draw.polygon([(x + r * px, y + r * py) for px, py in pts], fill=c)
 
 
@@ -69,7 +71,13 @@ def _shade(colour: Rgb, factor: float) -> Rgb:
 
 def _ball(draw: ImageDraw.ImageDraw, x: float, y: float, r: float, c: Rgb) -> None:
     draw.ellipse([x - r, y - r, x + r, y + r], fill=c)
-    draw.arc([x - r * 0.6, y - r * 0.6, x + r * 0.6, y + r * 0.6], 200, 290, fill="white", width=max(2, int(r / 6)))
+    draw.arc(
+        [x - r * 0.6, y - r * 0.6, x + r * 0.6, y + r * 0.6],
+        200,
+        290,
+        fill="white",
+        width=max(2, int(r / 6)),
+    )
 
 
 def _house(draw: ImageDraw.ImageDraw, x: float, y: float, r: float, c: Rgb) -> None:
@@ -107,16 +115,29 @@ def _boat(draw: ImageDraw.ImageDraw, x: float, y: float, r: float, c: Rgb) -> No
 def _car(draw: ImageDraw.ImageDraw, x: float, y: float, r: float, c: Rgb) -> None:
     draw.rounded_rectangle([x - r, y - r * 0.15, x + r, y + r * 0.45], r * 0.15, fill=c)
     _polygon(draw, x, y, r, [(-0.6, -0.1), (-0.35, -0.55), (0.35, -0.55), (0.65, -0.1)], c)
-    _polygon(draw, x, y, r, [(-0.42, -0.14), (-0.26, -0.44), (0.26, -0.44), (0.45, -0.14)], (225, 240, 250))
+    _polygon(
+        draw,
+        x,
+        y,
+        r,
+        [(-0.42, -0.14), (-0.26, -0.44), (0.26, -0.44), (0.45, -0.14)],
+        (225, 240, 250),
+    )
     for wheel in (-0.5, 0.5):
         q = r * 0.22
-        draw.ellipse([x + r * wheel - q, y + r * 0.45 - q, x + r * wheel + q, y + r * 0.45 + q], fill=(60, 60, 60))
+        draw.ellipse(
+            [x + r * wheel - q, y + r * 0.45 - q, x + r * wheel + q, y + r * 0.45 + q],
+            fill=(60, 60, 60),
+        )
 
 
 def _heart(draw: ImageDraw.ImageDraw, x: float, y: float, r: float, c: Rgb) -> None:
     steps = [i * math.pi / 20 for i in range(40)]
     pts = [
-        (math.sin(t) ** 3, -(13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t)) / 17)
+        (
+            math.sin(t) ** 3,
+            -(13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t)) / 17,
+        )
         for t in steps
     ]
     _polygon(draw, x, y, r, pts, c)
@@ -159,7 +180,8 @@ class Scene:
     @property
     def combination(self) -> str:
         """Kinds and colours of all groups and the background: what train and test never share."""
-        return " | ".join(sorted(f"{g.kind} {g.colour}" for g in self.groups) + [self.background])
+        things = sorted(f"{g.kind} {g.colour}" for g in self.groups)
+        return " | ".join([*things, self.background])
 
     @property
     def shows_unseen_pair(self) -> bool:
@@ -173,7 +195,7 @@ def _random_scene(rng: random.Random) -> Scene:
             rng.choice(list(COUNTS)), place,
         )  # fmt: skip
 
-    if rng.random() < 0.4:
+    if rng.random() < 0.25:
         groups: tuple[Group, ...] = (group(rng.choice(list(PLACES))),)
     else:
         first = rng.choice(list(_OPPOSITE))
@@ -187,7 +209,7 @@ def _is_test_combination(scene: Scene) -> bool:
 
 
 def generate_scenes(split: str, count: int, seed: int) -> Iterator[Scene]:
-    """Yields `count` different scenes of `split` ("train" or "test"), the same ones for one seed."""
+    """Yields `count` different scenes of `split` ("train" or "test"), the same for one seed."""
     if split not in ("train", "test"):
         raise ValueError(f"split is {split!r}; it must be 'train' or 'test'")
     rng = random.Random(f"{split}-{seed}")
@@ -213,7 +235,10 @@ def render(scene: Scene, rng: random.Random) -> Image.Image:
             draw.line([x, y, x + rng.uniform(-2, 2), y - length], fill=tone, width=3)
     for group in scene.groups:
         alone = len(scene.groups) == 1
-        across = group.place in ("phía trên", "phía dưới")  # the cell is wide, so things stand in a row
+        across = group.place in (
+            "phía trên",
+            "phía dưới",
+        )  # the cell is wide, so things stand in a row
         cx, cy = PLACES[group.place]
         # Three large things must fit the long side of half a picture.
         radius = side * 0.135 * SIZES[group.size] * rng.uniform(0.93, 1.07)
@@ -243,18 +268,20 @@ def captions_of(scene: Scene, rng: random.Random) -> list[str]:
     ground = scene.background
     before = f"trên {ground}"
     ordered, swapped = scene.groups, tuple(reversed(scene.groups))
+    named = joined("{place} là {thing}", ", còn ", spelled=True, groups=swapped)
+    lying = joined("{thing} nằm {place}", ", ", spelled=False, groups=swapped)
     phrasings = [
         f"{joined('{thing} ở {place}', ' và ', spelled=True, groups=ordered)} {before}.",
         f"{before}, {joined('{place} có {thing}', ', ', spelled=False, groups=ordered)}.",
         f"Có {joined('{thing} {place}', ' và ', spelled=False, groups=swapped)}, {before}.",
-        f"Bức ảnh {ground}: {joined('{place} là {thing}', ', còn ', spelled=True, groups=swapped)}.",
-        f"{joined('{thing} nằm {place}', ', ', spelled=False, groups=swapped)}, phía sau là {ground}.",
+        f"Bức ảnh {ground}: {named}.",
+        f"{lying}, phía sau là {ground}.",
         f"{joined('{place} là {thing}', ' và ', spelled=False, groups=ordered)}, cảnh {before}.",
     ]
     return [text[0].upper() + text[1:] for text in rng.sample(phrasings, 4)]
 
 
-def short_captions(scene: Scene, rng: random.Random, count: int = 4) -> list[str]:
+def short_captions(scene: Scene, rng: random.Random, count: int = 3) -> list[str]:
     """Returns phrasings that leave things out, as queries do: "con cá tím", "ba ngôi sao trên cát".
 
     They are true of the scene and may be true of others, so only training pictures carry them: a
@@ -277,8 +304,18 @@ def _short_caption(scene: Scene, rng: random.Random) -> str:
         phrases.append(" ".join(f"{number} {group.kind} {qualities} {place}".split()))
     phrase = rng.choice((" và ", ", ")).join(phrases)
     if rng.random() < 0.35:
-        phrase = rng.choice((f"{phrase} trên {scene.background}", f"trên {scene.background} có {phrase}"))
+        phrase = rng.choice(
+            (f"{phrase} trên {scene.background}", f"trên {scene.background} có {phrase}")
+        )
     return phrase
+
+
+def query_for(scene: Scene) -> str:
+    """Describes a scene as somebody might ask for it, in a phrasing that no caption uses."""
+    things = " với ".join(
+        f"{COUNTS[g.count]} {g.kind} {g.size} {g.colour} nằm {g.place}" for g in scene.groups
+    )
+    return f"tìm hình có {things}, nền là {scene.background}"
 
 
 def write_scenes(folder: Path, split: str, count: int, seed: int) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import torch
-
 from vireo_client.bundle import Bundle
 
 from .bundle_writer import load_model

@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
 from vireo_client.errors import TrainingError
 
 from .config import ImageTowerConfig, TextTowerConfig
@@ -64,7 +63,8 @@ class _Block(nn.Module):
         p = self.dropout if self.training else 0.0
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype), dropout_p=p)
         x = x + F.dropout(self.out(y.transpose(1, 2).reshape(n, length, width)), p)
-        return x + self.mlp(x)
+        out: Tensor = x + self.mlp(x)
+        return out
 
 
 class TextTower(nn.Module):
@@ -92,7 +92,8 @@ class TextTower(nn.Module):
         x = self.dropout(self.tokens(input_ids) + self.positions[: input_ids.shape[1]])
         for block in self.blocks:
             x = block(x, bias)
-        return self.head(self.norm(x[:, 0]))
+        out: Tensor = self.head(self.norm(x[:, 0]))
+        return out
 
 
 class ImageTower(nn.Module):
@@ -129,7 +130,8 @@ class ImageTower(nn.Module):
         self.head = ProjectionHead(width, embedding_dim)
 
     def _features(self, normalised: Tensor) -> Tensor:
-        return self.backbone(normalised).flatten(1)
+        features: Tensor = self.backbone(normalised)
+        return features.flatten(1)
 
     def features(self, pixels: Tensor) -> Tensor:
         """UINT8 `[N, 3, H, W]` to the backbone's features `[N, width]`."""
@@ -141,7 +143,8 @@ class ImageTower(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """UINT8 `[N, 3, H, W]` to unit vectors FP32 `[N, D]`."""
-        return self.head(self.features(pixels))
+        out: Tensor = self.head(self.features(pixels))
+        return out
 
     def train(self, mode: bool = True) -> ImageTower:
         super().train(mode)

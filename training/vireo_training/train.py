@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-
 from vireo_client import __version__
 from vireo_client.bundle import ImageSpec, TextSpec
 from vireo_client.captions import log_skips, read_captions
@@ -23,14 +22,15 @@ from vireo_client.text import TextPath
 from vireo_client.text.normalize import NORMALIZATION, normalize
 from vireo_client.text.segment import load_segmenter
 
+from .augment import make_augmentation
 from .bundle_writer import write_bundle
 from .config import TrainConfig
-from .augment import make_augmentation
 from .data import Pictures, decode_pictures, regroup, split_by_picture, training_batches
 from .loss import contrastive_loss
 from .metrics import retrieval_metrics
 from .model import DualEncoder
 from .tokenizer import PAD_ID, train_bpe
+
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
@@ -97,16 +97,19 @@ def train(config: TrainConfig, data: Path, out: Path) -> TrainResult:
     log_skips(skipped)
 
     model = DualEncoder(config, text_path.spec.vocab_size, PAD_ID, load=True)
-    model = model.to(memory_format=torch.channels_last)  # what convolutions on CPUs run best
+    # What convolutions on CPUs run best.
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = _optimiser(model, config)
     steps = max(1, len(pictures) // config.batch_size) * config.epochs
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: _cosine(step, steps, config.warmup_fraction)
     )
     augment = make_augmentation(config)
+    mixed = config.precision == "bf16" or (config.precision == "auto" and _fast_bf16())
 
     best: dict[str, Tensor] = {}
-    best_score, metrics, interrupted = -1.0, {}, False
+    metrics: dict[str, Any] = {}
+    best_score, interrupted = -1.0, False
     history = (out / "history.jsonl").open("w", encoding="utf-8")
     try:
         with history, progress_bar() as progress:
@@ -118,7 +121,7 @@ def train(config: TrainConfig, data: Path, out: Path) -> TrainResult:
                     pictures, text_path, batch_size=config.batch_size,
                     captions_per_picture=config.captions_per_picture, rng=rng,
                 ):  # fmt: skip
-                    with torch.autocast("cpu", torch.bfloat16, config.precision == "bf16"):
+                    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
                         image, text = model(augment(batch.pixels), batch.input_ids)
                     loss = contrastive_loss(image, text, batch.picture, model.logit_scale)
                     if not torch.isfinite(loss):
@@ -126,7 +129,7 @@ def train(config: TrainConfig, data: Path, out: Path) -> TrainResult:
                             f"epoch {epoch}: the loss is {loss.item()}; lower the learning rates"
                         )
                     optimiser.zero_grad(set_to_none=True)
-                    loss.backward()
+                    loss.backward()  # type: ignore[no-untyped-call]
                     torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
                     optimiser.step()
                     schedule.step()
@@ -191,6 +194,11 @@ def validate(model: DualEncoder, pictures: Pictures, text_path: TextPath) -> dic
     return retrieval_metrics(torch.cat(images).numpy(), texts, owner)
 
 
+def _fast_bf16() -> bool:
+    """Whether this CPU has matrix tiles for bf16; without them bf16 is slower than fp32."""
+    return bool(torch.cpu._is_amx_tile_supported())
+
+
 def _optimiser(model: DualEncoder, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW with a rate for each part, and no weight decay on norms, biases and the scale."""
     rates = {"image_tower.backbone": config.lr_image, "text_tower": config.lr_text}
@@ -219,6 +227,8 @@ def _report(line: dict[str, Any], epochs: int) -> None:
     for way, label in (("text_to_image", "text->image"), ("image_to_text", "image->text")):
         if way in line:
             figures = line[way]
-            parts.append(f"{label} R@1 {figures['recall_at_1']:.3f} R@10 {figures['recall_at_10']:.3f}")
+            parts.append(
+                f"{label} R@1 {figures['recall_at_1']:.3f} R@10 {figures['recall_at_10']:.3f}"
+            )
     parts.append(f"{line['seconds']:.1f} s")
     console.print("  ".join(parts), highlight=False)

@@ -37,7 +37,10 @@ def index(
         total = len(target)
     report.skipped = skipped + report.skipped
     if as_json:
-        answer = asdict(report) | {"skipped": [str(skip) for skip in report.skipped], "total": total}
+        answer = asdict(report) | {
+            "skipped": [str(skip) for skip in report.skipped],
+            "total": total,
+        }
         typer.echo(json.dumps(answer, ensure_ascii=False))
     else:
         log_skips(report.skipped)

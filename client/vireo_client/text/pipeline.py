@@ -16,7 +16,6 @@ from .normalize import NORMALIZATION, normalize
 from .segment import Segmenter, load_segmenter
 
 
-
 class TextBatch(NamedTuple):
     """Texts of one bucket: where they stood in the call, and their ids."""
 

@@ -1,0 +1,188 @@
+"""Measures the demo's model: a text query by stage, three ways to run it, and indexing.
+
+Run `make demo` first, then `make bench`. Everything is measured in one run on one machine,
+interleaved, and quoted as medians: 10,000 vectors are indexed, queries are captions of the test
+scenes. Writes `benchmarks/results/first_light.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from vireo_client.bundle import Bundle
+from vireo_client.captions import read_captions
+from vireo_client.catalogue import FileStamp
+from vireo_client.embedder import Embedder
+from vireo_client.images import load_pixels
+from vireo_client.index import Index, NewImage
+from vireo_client.indexing import index_pictures
+from vireo_client.towers.onnx import OnnxTowers
+from vireo_client.towers.triton import TritonTowers
+from vireo_export.server import Ports, TritonServer
+from vireo_training.torch_towers import TorchTowers
+
+K = 10
+RESULTS = Path(__file__).parent / "results" / "first_light.json"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="the demo's folder")
+    parser.add_argument("--queries", type=int, default=400)
+    parser.add_argument("--vectors", type=int, default=10_000)
+    arguments = parser.parse_args()
+    bundle = Bundle(arguments.run / "bundle")
+    repository = Bundle(arguments.run / "model_repository")
+    records = read_captions(arguments.run / "scenes" / "test").records
+
+    with TritonServer(repository.folder, ports=Ports(0, 0, 0)) as server:
+        embedders = {
+            "Triton": Embedder(repository, TritonTowers(repository, server.url)),
+            "ONNX Runtime in process": Embedder(repository, OnnxTowers(repository)),
+            "PyTorch eager": Embedder(bundle, TorchTowers(bundle)),
+        }
+        report = {
+            "machine": machine(),
+            "settings": {"queries": arguments.queries, "vectors": arguments.vectors, "k": K,
+                         "embedding_dim": repository.config.embedding_dim,
+                         "triton": server.version},
+            "text_query_ms": text_queries(embedders, records, arguments.vectors, arguments.queries),
+            "pictures_per_second": indexing(embedders, records),
+        }  # fmt: skip
+        for embedder in embedders.values():
+            embedder.close()
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    show(report)
+
+
+def machine() -> dict[str, object]:
+    """Names the machine: without it a figure means nothing."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines()
+                 if line.startswith("model name")]  # fmt: skip
+        cpu = names[0] if names else cpu
+    return {"cpu": cpu, "cores": os.cpu_count(), "gpu": None, "python": platform.python_version()}
+
+
+def text_queries(
+    embedders: dict[str, Embedder], records: list, vectors: int, queries: int
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Times each stage of a query, the three ways in turn for every query."""
+    from sklearn.metrics.pairwise import cosine_similarity
+
+    dim = next(iter(embedders.values())).dim
+    rng = np.random.default_rng(0)
+    corpus = rng.standard_normal((vectors, dim)).astype(np.float32)
+    corpus /= np.linalg.norm(corpus, axis=1, keepdims=True)
+    texts = [caption for record in records for caption in record.captions]
+    texts = [texts[i] for i in rng.permutation(len(texts))[: queries + 20]]
+    seconds: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = next(iter(embedders.values())).bundle
+        with Index(Path(folder) / "index", bundle, write=True) as index:
+            index.add([NewImage(f"{n}.jpg", "", FileStamp(0, 0), v) for n, v in enumerate(corpus)])
+            index.save()
+
+            def by_index(vector: np.ndarray) -> object:
+                return index.search_images(vector, K)
+
+            def by_sorting(vector: np.ndarray) -> object:
+                return np.argsort(-cosine_similarity(vector, corpus)[0])[:K]
+
+            for number, text in enumerate(texts):
+                for name, embedder in embedders.items():
+                    search = by_sorting if name == "PyTorch eager" else by_index
+                    stages = one_query(embedder, text, search)
+                    if number >= 20:  # the first ones warm caches up
+                        for stage, value in stages.items():
+                            seconds[name][stage].append(value)
+    return {
+        name: {stage: percentiles(values) for stage, values in stages.items()}
+        for name, stages in seconds.items()
+    }
+
+
+def one_query(
+    embedder: Embedder, text: str, search: Callable[[np.ndarray], object]
+) -> dict[str, float]:
+    path = embedder.text_path
+    marks = [time.perf_counter()]
+
+    def mark() -> None:
+        marks.append(time.perf_counter())
+
+    segmented = path.segment(text)
+    mark()
+    ((_, input_ids),) = path.pad(path.tokenize([segmented]))
+    mark()
+    vector = embedder.towers.encode_text(input_ids)
+    mark()
+    search(vector)
+    mark()
+    names = ("segment", "tokenise", "embed", "search")
+    stages = {name: b - a for name, a, b in zip(names, marks, marks[1:], strict=False)}
+    return stages | {"total": marks[-1] - marks[0]}
+
+
+def percentiles(values: list[float]) -> dict[str, float]:
+    p50, p99 = np.percentile(np.array(values) * 1e3, [50, 99])
+    return {"p50": round(float(p50), 3), "p99": round(float(p99), 3)}
+
+
+def indexing(embedders: dict[str, Embedder], records: list) -> dict[str, float]:
+    """Pictures a second from file to saved index, beside the bare tower on ready pixels."""
+    spec = next(iter(embedders.values())).bundle.config.image
+    pixels = np.stack([load_pixels(record.path, spec) for record in records])
+    rates: dict[str, list[float]] = defaultdict(list)
+    for _ in range(5):
+        for name, embedder in embedders.items():
+            size = embedder.towers.max_batch_size
+            started = time.perf_counter()
+            for start in range(0, len(pixels), size):
+                embedder.towers.encode_image(pixels[start : start + size])
+            rates[f"{name}: bare tower"].append(len(pixels) / (time.perf_counter() - started))
+            bare = [type(record)(record.path, ()) for record in records]
+            with tempfile.TemporaryDirectory() as folder:
+                with Index(Path(folder) / "index", embedder.bundle, write=True) as index:
+                    started = time.perf_counter()
+                    index_pictures(index, embedder, bare)
+            rates[f"{name}: indexing"].append(len(pixels) / (time.perf_counter() - started))
+    return {name: round(float(np.median(values)), 1) for name, values in rates.items()}
+
+
+def show(report: dict) -> None:
+    console = Console()
+    computer = report["machine"]
+    console.print(
+        f"{computer['cpu']}, {computer['cores']} cores; "
+        f"{report['settings']['vectors']} vectors, {report['settings']['queries']} queries"
+    )
+    table = Table("p50 / p99, ms", *report["text_query_ms"])
+    for stage in ("segment", "tokenise", "embed", "search", "total"):
+        cells = [
+            f"{way[stage]['p50']:.2f} / {way[stage]['p99']:.2f}"
+            for way in report["text_query_ms"].values()
+        ]
+        table.add_row(stage, *cells)
+    console.print(table)
+    for name, rate in report["pictures_per_second"].items():
+        console.print(f"{name}: {rate:.0f} pictures a second")
+
+
+if __name__ == "__main__":
+    main()
