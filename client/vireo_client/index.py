@@ -299,6 +299,9 @@ def _nearest(index: Any, queries: Embeddings, k: int) -> list[list[tuple[int, fl
     k = min(k, index.ntotal)
     if k == 0:
         return [[] for _ in queries]
+    # A flat search is shared out by query: further threads only wait, and where another OpenMP
+    # runtime spins beside them (torch's, say) that wait costs twenty times the search itself.
+    faiss.omp_set_num_threads(min(len(queries), os.cpu_count() or 1))
     scores, ids = index.search(np.ascontiguousarray(queries, dtype=np.float32), k)
     return [
         [(int(i), float(s)) for i, s in zip(row_ids, row_scores, strict=True)]

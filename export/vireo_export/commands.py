@@ -24,7 +24,7 @@ def export(
     repository: Annotated[Path | None, typer.Option("--repository", "-o", help="Model repository to write; by default beside the bundle.")] = None,
     split: Annotated[str, typer.Option(help="Pictures of --data to compare on: test, validation, train or all.")] = "validation",
     max_batch_size: Annotated[int, typer.Option(min=1, help="Largest batch Triton forms.")] = 64,
-    queue_delay_us: Annotated[int, typer.Option(min=0, help="Microseconds a request may wait for a batch to fill.")] = 500,
+    queue_delay_us: Annotated[int, typer.Option(min=0, help="Microseconds a request may wait for a batch to fill; at 0 batches form only while the engine is busy.")] = 0,
     threads: Annotated[int, typer.Option(min=0, help="Threads of one inference; 0 takes all cores.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the parity report as JSON.")] = False,
 ) -> None:  # fmt: skip

@@ -19,8 +19,9 @@ class ServingOptions:
     """What an operator may set for both towers."""
 
     max_batch_size: int = 64
-    max_queue_delay_us: int = 500
-    """How long the dynamic batcher may hold a request to fill a batch, in microseconds."""
+    max_queue_delay_us: int = 0
+    """How long the dynamic batcher may hold a request to fill a batch, in microseconds. At 0 no
+    request waits for others: batches form from what queues up while the instance is busy."""
     threads: int = 0
     """Threads of one inference on target `cpu`; 0 lets ONNX Runtime take all cores."""
 
