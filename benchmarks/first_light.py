@@ -128,7 +128,7 @@ def one_query(
 
     segmented = path.segment(text)
     mark()
-    ((_, input_ids),) = path.pad(path.tokenize([segmented]))
+    ((_, input_ids),) = path.tokenizer.pad(path.tokenizer.ids([segmented]))
     mark()
     vector = embedder.towers.encode_text(input_ids)
     mark()

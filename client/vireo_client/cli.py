@@ -18,7 +18,7 @@ COMMANDS = "vireo.commands"
 """Entry-point group: the name is the subcommand, the object a function for typer."""
 
 # The order in which a newcomer meets them.
-_ORDER = ("demo", "train", "evaluate", "export", "serve", "index", "search")
+_ORDER = ("demo", "train", "evaluate", "export", "serve", "index", "search", "text")
 
 
 def _version(asked: bool) -> None:

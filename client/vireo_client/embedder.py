@@ -20,7 +20,7 @@ from .bundle import Bundle
 from .captions import Skip
 from .errors import DataError, ImageError
 from .images import ImageSource, load_pixels
-from .text import TextPath
+from .text.pipeline import TextPath
 
 Embeddings = npt.NDArray[np.float32]
 T = TypeVar("T")

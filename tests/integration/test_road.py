@@ -71,6 +71,15 @@ def test_search_answers_through_triton_as_in_process(demo, tmp_path):
     assert [m["rank"] for m in local["matches"]] == [1, 2, 3, 4]
 
 
+def test_text_shows_what_the_model_sees(demo):
+    words = ["text", "Hai con cá  ở bên tráí", "--bundle", demo / "model_repository"]
+    shown = json.loads(_vireo(*words, "--json").stdout)
+    assert shown["normalized"] == "Hai con cá ở bên tráí"
+    assert shown["ids"][0] == 0
+    assert shown["bucket"] == 16
+    assert "bucket" in _vireo(*words).stdout
+
+
 def test_search_draws_a_contact_sheet_and_finds_by_picture(demo, tmp_path):
     picture = demo / "scenes" / "test" / "images" / "test_00000.png"
     sheet = tmp_path / "hits.png"
@@ -151,7 +160,7 @@ def test_a_wrong_usage_is_explained(words):
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "train", "evaluate", "export", "serve", "index", "search"]
+    "command", ["demo", "train", "evaluate", "export", "serve", "index", "search", "text"]
 )
 def test_every_command_has_help_with_an_example(command):
     text = _vireo(command, "--help", env={**os.environ, "COLUMNS": "200"}).stdout
@@ -182,7 +191,8 @@ def test_real_photos_go_the_same_road(shared_data, tmp_path):
     (data / "captions.jsonl").write_text("\n".join(lines[::6]) + '\n{"image": "images/gone.jpg"')
     weights = shared_data / "weights" / "mobilenetv2_100"
     _vireo("train", data, "--out", tmp_path / "run", "--set", f"image.weights={weights}",
-           "--set", "epochs=1", "--set", "augment=none")  # fmt: skip
+           "--set", "epochs=1", "--set", "augment=none", "--set", "text.segmenter=vncorenlp",
+           env={**os.environ, "VIREO_DATA": str(shared_data)})  # fmt: skip
     run = tmp_path / "run"
     parity = json.loads(
         _vireo("export", run / "bundle", "--data", data, "--split", "all", "--json").stdout

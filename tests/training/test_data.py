@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from vireo_client.captions import CaptionedImage
 from vireo_client.errors import DataError
-from vireo_client.text import TextPath
 from vireo_training.data import Pictures, decode_pictures, split_by_picture, training_batches
 
 
@@ -52,14 +51,13 @@ def test_unreadable_pictures_are_left_out_by_name(records, bundle, tmp_path):
         decode_pictures([records[3]], bundle.config.image, side=96, scratch=tmp_path, label="test")
 
 
-def test_an_epoch_shows_every_picture_once_with_its_own_captions(bundle):
-    text_path = TextPath.from_bundle(bundle)
+def test_an_epoch_shows_every_picture_once_with_its_own_captions():
     pixels = np.arange(10, dtype=np.uint8).repeat(3 * 4 * 4).reshape(10, 3, 4, 4)
     ids = [[[0, 10 * n + c, 2] for c in range(3)] for n in range(10)]
     rng = np.random.default_rng(0)
     seen = []
     for batch in training_batches(
-        Pictures(pixels, ids), text_path, batch_size=5, captions_per_picture=2, rng=rng
+        Pictures(pixels, ids), 1, batch_size=5, captions_per_picture=2, rng=rng
     ):
         assert batch.pixels.shape == (5, 3, 4, 4)
         assert len(batch.input_ids) == 10
@@ -70,12 +68,11 @@ def test_an_epoch_shows_every_picture_once_with_its_own_captions(bundle):
     assert sorted(seen) == list(range(10))
 
 
-def test_a_batch_larger_than_the_data_still_trains(bundle):
-    text_path = TextPath.from_bundle(bundle)
+def test_a_batch_larger_than_the_data_still_trains():
     pictures = Pictures(np.zeros((3, 3, 4, 4), np.uint8), [[[0, 5, 2]]] * 3)
     batches = list(
         training_batches(
-            pictures, text_path, batch_size=64, captions_per_picture=2,
+            pictures, 1, batch_size=64, captions_per_picture=2,
             rng=np.random.default_rng(0),
         )
     )  # fmt: skip

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from small_model import write_model
 from vireo_client.bundle import Bundle
 from vireo_client.embedder import Embedder
 from vireo_client.errors import BundleError, DataError, TrainingError
+from vireo_client.text.pipeline import TextPath
 from vireo_training import train as module
 from vireo_training.bundle_writer import load_model
 from vireo_training.config import load_config
@@ -77,6 +79,21 @@ def test_pretrained_weights_are_loaded_and_kept_when_frozen(scenes, tmp_path):
     assert torch.equal(
         trained[f"image_tower.backbone.{statistics}"], pretrained.state_dict()[statistics]
     )
+
+
+def test_a_bundle_carries_its_segmenters_files(scenes, tmp_path, monkeypatch):
+    """What is served later has no other place to look, and no fallback."""
+    write_model(tmp_path / "data" / "vncorenlp" / "models" / "wordsegmenter")
+    monkeypatch.setenv("VIREO_DATA", str(tmp_path / "data"))
+    settings = [*QUICK, "text.segmenter=auto"]
+    result = train(load_config("scenes", settings), scenes / "test", tmp_path / "run")
+    monkeypatch.delenv("VIREO_DATA")
+    bundle = Bundle(result.bundle)
+    assert bundle.config.text.segmenter == "vncorenlp"
+    assert TextPath.from_bundle(bundle).segment("hòa bình trên bãi cỏ") == "hoà_bình trên bãi_cỏ"
+    (bundle.folder / "vi-vocab").unlink()
+    with pytest.raises(BundleError, match="vi-vocab is missing"):
+        Bundle(result.bundle)
 
 
 def test_bad_weights_are_an_error_that_says_what_to_do(tmp_path):

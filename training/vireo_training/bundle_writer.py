@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from vireo_client.bundle import (
 )
 from vireo_client.errors import BundleError
 from vireo_client.files import replacing
-from vireo_client.text import TextPath
+from vireo_client.text.pipeline import TextPath
 
 from .config import TrainConfig
 from .model import DualEncoder, model_settings
@@ -42,14 +43,20 @@ def write_bundle(
     Returns:
         `folder`.
     """
-    settings = model_settings(config)
+    settings, text_spec = model_settings(config), text_path.spec()
     with replacing(folder, marker=BUNDLE_FILE) as draft:
         state = {name: value.contiguous() for name, value in model.state_dict().items()}
         save_file(state, draft / WEIGHTS_FILE)
-        text_path.save_tokenizer(draft / TOKENIZER_FILE)
-        described = [settings, image_spec.model_dump(), text_path.spec.model_dump()]
+        text_path.tokenizer.save(draft)
+        carried = text_path.segmenter.files()
+        for name, file in carried.items():
+            shutil.copyfile(file, draft / name)
+        described = [settings, image_spec.model_dump(), text_spec.model_dump()]
         bundle_id = make_bundle_id(
-            draft / WEIGHTS_FILE, draft / TOKENIZER_FILE, json.dumps(described).encode()
+            draft / WEIGHTS_FILE,
+            draft / TOKENIZER_FILE,
+            *(draft / name for name in carried),
+            json.dumps(described).encode(),
         )
         write_config(
             draft,
@@ -58,7 +65,7 @@ def write_bundle(
                 bundle_id=bundle_id,
                 embedding_dim=config.embedding_dim,
                 image=image_spec,
-                text=text_path.spec,
+                text=text_spec,
                 model=settings,
                 metrics=metrics,
                 provenance=provenance,

@@ -50,7 +50,9 @@ class ImageTowerConfig(_Settings):
 class TextTowerConfig(_Settings):
     """A pre-norm Transformer encoder trained from scratch, and its text path."""
 
-    segmenter: str = "pyvi"
+    segmenter: str = "auto"
+    """vncorenlp, py_vncorenlp, pyvi, none; "auto" takes the first that can be had, and the bundle
+    records which."""
     vocab_size: int = Field(8000, gt=300)
     """Upper limit of the BPE vocabulary that is trained on the training captions."""
     buckets: tuple[int, ...] = (16, 32, 64)

@@ -19,7 +19,6 @@ from vireo_client.captions import CaptionedImage, Skip
 from vireo_client.errors import DataError, ImageError
 from vireo_client.images import load_pixels
 from vireo_client.progress import track
-from vireo_client.text import TextPath
 
 T = TypeVar("T")
 
@@ -135,7 +134,7 @@ class Batch(NamedTuple):
 
 def training_batches(
     pictures: Pictures,
-    text_path: TextPath,
+    pad_id: int,
     *,
     batch_size: int,
     captions_per_picture: int,
@@ -155,14 +154,14 @@ def training_batches(
             picture += [row] * count
         yield Batch(
             torch.from_numpy(np.asarray(pictures.pixels[rows])),
-            torch.from_numpy(_pad_together(chosen, text_path)),
+            torch.from_numpy(_pad_together(chosen, pad_id)),
             torch.tensor(picture),
         )
 
 
-def _pad_together(ids: list[list[int]], text_path: TextPath) -> npt.NDArray[np.int32]:
+def _pad_together(ids: list[list[int]], pad_id: int) -> npt.NDArray[np.int32]:
     length = max(len(row) for row in ids)
-    padded = np.full((len(ids), length), text_path.spec.pad_id, dtype=np.int32)
+    padded = np.full((len(ids), length), pad_id, dtype=np.int32)
     for row, values in enumerate(ids):
         padded[row, : len(values)] = values
     return padded

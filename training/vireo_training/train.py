@@ -14,13 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 from vireo_client import __version__
-from vireo_client.bundle import ImageSpec, TextSpec
+from vireo_client.bundle import ImageSpec
 from vireo_client.captions import log_skips, read_captions
 from vireo_client.errors import DataError, TrainingError
 from vireo_client.progress import console, progress_bar, track
-from vireo_client.text import TextPath
-from vireo_client.text.normalize import NORMALIZATION, normalize
+from vireo_client.text.normalize import normalize
+from vireo_client.text.pipeline import TextPath
 from vireo_client.text.segment import load_segmenter
+from vireo_client.text.tokenize import TextTokenizer
+from vireo_client.text.train import train_bpe
 
 from .augment import make_augmentation
 from .bundle_writer import write_bundle
@@ -29,7 +31,6 @@ from .data import Pictures, decode_pictures, regroup, split_by_picture, training
 from .loss import contrastive_loss
 from .metrics import retrieval_metrics
 from .model import DualEncoder
-from .tokenizer import PAD_ID, train_bpe
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +73,13 @@ def train(config: TrainConfig, data: Path, out: Path) -> TrainResult:
     )
     segmenter = load_segmenter(config.text.segmenter)
     texts = [caption for record in decoded.records for caption in record.captions]
-    segmented = [segmenter.segment(normalize(t)) for t in track(texts, "segment captions")]
-    tokenizer = train_bpe(segmented, config.text.vocab_size)
-    text_spec = TextSpec(
-        normalization=NORMALIZATION,
-        segmenter=segmenter.name,
-        pad_id=PAD_ID,
-        vocab_size=tokenizer.get_vocab_size(),
-        buckets=config.text.buckets,
-    )
-    text_path = TextPath(segmenter, tokenizer, text_spec)
-    pictures = Pictures(decoded.pixels, regroup(text_path.tokenize(segmented), decoded.records))
+    segmented = [
+        " ".join(segmenter.segment(normalize(text))) for text in track(texts, "segment captions")
+    ]
+    bpe = train_bpe(segmented, vocab_size=config.text.vocab_size)
+    tokenizer = TextTokenizer(bpe, config.text.buckets)
+    text_path = TextPath(segmenter, tokenizer)
+    pictures = Pictures(decoded.pixels, regroup(tokenizer.ids(segmented), decoded.records))
     skipped = decoded.skipped
     validation: Pictures | None = None
     if split.validation:
@@ -91,12 +88,12 @@ def train(config: TrainConfig, data: Path, out: Path) -> TrainResult:
             label="decode validation pictures",
         )  # fmt: skip
         texts = [caption for record in held_out.records for caption in record.captions]
-        ids = text_path.tokenize([text_path.segment(text) for text in texts])
+        ids = tokenizer.ids([text_path.segment(text) for text in texts])
         validation = Pictures(held_out.pixels, regroup(ids, held_out.records))
         skipped += held_out.skipped
     log_skips(skipped)
 
-    model = DualEncoder(config, text_path.spec.vocab_size, PAD_ID, load=True)
+    model = DualEncoder(config, tokenizer.vocab_size, tokenizer.pad_id, load=True)
     # What convolutions on CPUs run best.
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = _optimiser(model, config)
@@ -118,7 +115,7 @@ def train(config: TrainConfig, data: Path, out: Path) -> TrainResult:
                 model.train()
                 started, losses = time.perf_counter(), []
                 for batch in training_batches(
-                    pictures, text_path, batch_size=config.batch_size,
+                    pictures, tokenizer.pad_id, batch_size=config.batch_size,
                     captions_per_picture=config.captions_per_picture, rng=rng,
                 ):  # fmt: skip
                     with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
@@ -142,7 +139,7 @@ def train(config: TrainConfig, data: Path, out: Path) -> TrainResult:
                 }
                 score = float(epoch)
                 if validation is not None:
-                    line |= (epoch_metrics := validate(model, validation, text_path))
+                    line |= (epoch_metrics := validate(model, validation, tokenizer))
                     score = sum(
                         epoch_metrics[way]["mean_reciprocal_rank"]
                         for way in ("text_to_image", "image_to_text")
@@ -179,7 +176,7 @@ def train(config: TrainConfig, data: Path, out: Path) -> TrainResult:
 
 
 @torch.inference_mode()
-def validate(model: DualEncoder, pictures: Pictures, text_path: TextPath) -> dict[str, Any]:
+def validate(model: DualEncoder, pictures: Pictures, tokenizer: TextTokenizer) -> dict[str, Any]:
     """Retrieval metrics of `model` on decoded pictures and all their captions."""
     model.eval()
     blocks = np.array_split(pictures.pixels, max(1, math.ceil(len(pictures) / 128)))
@@ -187,7 +184,7 @@ def validate(model: DualEncoder, pictures: Pictures, text_path: TextPath) -> dic
     flat = [ids for captions in pictures.ids for ids in captions]
     owner = np.repeat(np.arange(len(pictures)), [len(captions) for captions in pictures.ids])
     texts = np.empty((len(flat), images[0].shape[1]), dtype=np.float32)
-    for positions, input_ids in text_path.pad(flat):
+    for positions, input_ids in tokenizer.pad(flat):
         for start in range(0, len(positions), 512):
             rows = slice(start, start + 512)
             texts[positions[rows]] = model.text_tower(torch.from_numpy(input_ids[rows])).numpy()

@@ -1,5 +1,1 @@
-"""The text path: normalise, segment, tokenise, pad."""
-
-from .pipeline import TextBatch, TextPath
-
-__all__ = ["TextBatch", "TextPath"]
+"""The one text path of training, client and server: normalise, segment, tokenise."""

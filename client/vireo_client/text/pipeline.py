@@ -1,55 +1,56 @@
-"""The one text path of training, export, client and server: caption -> words -> ids."""
+"""The one text path of training, client and server: caption -> words -> ids."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-from tokenizers import Tokenizer
+from vireo_client.errors import BundleError, DataError
+from vireo_client.text.normalize import NORMALIZATION, normalize
+from vireo_client.text.segment import Segmenter, load_segmenter
+from vireo_client.text.tokenize import TextBatch, TextTokenizer, load_tokenizer
 
-from ..bundle import Bundle, TextSpec
-from ..errors import BundleError, DataError, TokenizerError
-from .normalize import NORMALIZATION, normalize
-from .segment import Segmenter, load_segmenter
+if TYPE_CHECKING:
+    from vireo_client.bundle import Bundle, TextSpec
 
 
-class TextBatch(NamedTuple):
-    """Texts of one bucket: where they stood in the call, and their ids."""
+@dataclass(frozen=True)
+class Stages:
+    """What one text becomes, stage by stage."""
 
-    positions: npt.NDArray[np.intp]
-    """[n]: index of each row's text in the sequence that was encoded."""
-    input_ids: npt.NDArray[np.int32]
-    """INT32 [n, bucket], padded on the right."""
+    text: str
+    normalized: str
+    sentences: tuple[str, ...]
+    """Segmented: the syllables of a word joined by `_`, words parted by one blank."""
+    tokens: tuple[str, ...]
+    """The tokeniser's pieces, special ones included, before anything is cut."""
+    ids: tuple[int, ...]
+    """The ids, special ones included, cut at the last bucket, not padded."""
+    bucket: int
+    """The length to which the ids are padded."""
 
 
 class TextPath:
-    """Turns captions into padded ids.
+    """Normalises, segments and tokenises. Immutable: threads may share it.
 
     Args:
-        segmenter: joins syllables to words.
-        tokenizer: words to ids, special tokens included; its own padding and truncation are set
-            here and nowhere else.
-        spec: buckets and padding id.
+        segmenter: Joins syllables to words.
+        tokenizer: Words to ids.
     """
 
-    def __init__(self, segmenter: Segmenter, tokenizer: Tokenizer, spec: TextSpec) -> None:
+    def __init__(self, segmenter: Segmenter, tokenizer: TextTokenizer) -> None:
         self.segmenter = segmenter
-        self.spec = spec
-        self._tokenizer = tokenizer
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(spec.max_length)
+        self.tokenizer = tokenizer
 
     @classmethod
     def from_bundle(cls, bundle: Bundle) -> TextPath:
-        """Loads the text path that a bundle names.
+        """Loads the text path that a bundle names, with the files that it carries.
 
         Raises:
-            BundleError: the bundle was made with another normalisation than this vireo has.
+            BundleError: The bundle was made with another normalisation than this vireo has.
             TokenizerError: `tokenizer.json` is damaged.
-            SegmenterError, MissingExtraError: the bundle's segmenter cannot be had.
+            SegmenterError: The bundle's segmenter cannot be had.
         """
         spec = bundle.config.text
         if spec.normalization != NORMALIZATION:
@@ -57,49 +58,68 @@ class TextPath:
                 f"{bundle.folder}: made with text normalisation {spec.normalization!r}, this vireo "
                 f"has {NORMALIZATION!r}; install the vireo that made it or train again"
             )
-        try:
-            tokenizer = Tokenizer.from_file(str(bundle.tokenizer_file))
-        except Exception as error:  # the Rust library raises plain Exception
-            raise TokenizerError(f"{bundle.tokenizer_file}: cannot be read ({error})") from error
-        return cls(load_segmenter(spec.segmenter), tokenizer, spec)
+        folder = bundle.folder if spec.segmenter_files else None
+        tokenizer = TextTokenizer(load_tokenizer(bundle.tokenizer_file), spec.buckets)
+        return cls(load_segmenter(spec.segmenter, folder), tokenizer)
 
-    def save_tokenizer(self, path: Path) -> None:
-        """Writes the tokenizer as `tokenizer.json`."""
-        self._tokenizer.save(str(path))
+    def spec(self) -> TextSpec:
+        """What a bundle records of this text path."""
+        # Imported here: pydantic takes longer to import than the segmenter to load its model.
+        from vireo_client.bundle import TextSpec
+
+        return TextSpec(
+            normalization=NORMALIZATION,
+            segmenter=self.segmenter.name,
+            segmenter_files=tuple(self.segmenter.files()),
+            pad_id=self.tokenizer.pad_id,
+            vocab_size=self.tokenizer.vocab_size,
+            buckets=self.tokenizer.buckets,
+        )
 
     def segment(self, text: str) -> str:
-        """Normalises one caption and joins the syllables of its words with `_`.
+        """Normalises and segments one text; its sentences stand one after the other.
 
         Raises:
-            DataError: `text` is not a string.
+            DataError: If `text` is not a string.
         """
-        if not isinstance(text, str):
-            raise DataError(f"a caption is of type {type(text).__name__}; it must be str")
-        return self.segmenter.segment(normalize(text))
+        return " ".join(self.segmenter.segment(normalize(_checked(text))))
 
-    def tokenize(self, segmented: Sequence[str]) -> list[list[int]]:
-        """Turns segmented captions into ids, cut at the model's maximum, not padded."""
-        encodings = self._tokenizer.encode_batch_fast(list(segmented))
-        return [encoding.ids for encoding in encodings]
-
-    def encode(self, texts: Sequence[str]) -> Iterator[TextBatch]:
-        """Yields the ids of `texts`, one batch a bucket; together the batches cover every text.
+    def stages(self, text: str) -> Stages:
+        """Shows what becomes of one text.
 
         Raises:
-            DataError: `texts` is one string, or holds something that is no string.
+            DataError: If `text` is not a string.
+        """
+        normalized = normalize(_checked(text))
+        sentences = self.segmenter.segment(normalized)
+        tokens, ids = self.tokenizer.tokens_and_ids(" ".join(sentences))
+        return Stages(
+            text=text,
+            normalized=normalized,
+            sentences=tuple(sentences),
+            tokens=tuple(tokens),
+            ids=tuple(ids),
+            bucket=self.tokenizer.bucket(len(ids)),
+        )
+
+    def encode(self, texts: Sequence[str]) -> list[TextBatch]:
+        """Turns texts into padded ids, grouped by bucket.
+
+        Args:
+            texts: The texts, of any length.
+
+        Returns:
+            One batch a bucket, (positions, INT32 [n, bucket]); together they cover every text.
+
+        Raises:
+            DataError: If `texts` is one string, or holds something that is no string.
         """
         if isinstance(texts, str):
             raise DataError("expected a list of captions, got one string; put it in a list")
-        yield from self.pad(self.tokenize([self.segment(text) for text in texts]))
+        return self.tokenizer.pad(self.tokenizer.ids([self.segment(text) for text in texts]))
 
-    def pad(self, ids: Sequence[Sequence[int]]) -> Iterator[TextBatch]:
-        """Sorts rows of ids into the smallest buckets that hold them and pads them."""
-        lengths = np.fromiter((len(row) for row in ids), dtype=np.intp, count=len(ids))
-        bucket_of = np.searchsorted(self.spec.buckets, lengths)
-        for number in np.unique(bucket_of):
-            positions = np.flatnonzero(bucket_of == number)
-            shape = (len(positions), self.spec.buckets[number])
-            padded = np.full(shape, self.spec.pad_id, dtype=np.int32)
-            for row, position in enumerate(positions):
-                padded[row, : lengths[position]] = ids[position]
-            yield TextBatch(positions, padded)
+
+def _checked(text: str) -> str:
+    if not isinstance(text, str):
+        raise DataError(f"a caption is of type {type(text).__name__}; it must be str")
+    return text

@@ -3,10 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from vireo_client.bundle import Bundle
-from vireo_client.errors import BundleError, DataError, SegmenterError, TokenizerError
-from vireo_client.text import TextPath
-from vireo_client.text.normalize import normalize
-from vireo_client.text.segment import load_segmenter
+from vireo_client.errors import BundleError, DataError, TokenizerError
+from vireo_client.text.pipeline import TextPath
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +28,12 @@ def test_encode_covers_every_text_once_and_pads_to_buckets(text_path):
     seen = {}
     for positions, input_ids in text_path.encode(texts):
         assert input_ids.dtype == np.int32
-        assert input_ids.shape[1] in text_path.spec.buckets
+        assert input_ids.shape[1] in text_path.tokenizer.buckets
         for position, row in zip(positions, input_ids, strict=True):
             seen[int(position)] = row
     assert sorted(seen) == [0, 1, 2, 3, 4]
-    assert len(seen[3]) == text_path.spec.max_length
-    assert (seen[0] == text_path.spec.pad_id).sum() > 0
+    assert len(seen[3]) == text_path.tokenizer.buckets[-1]
+    assert (seen[0] == text_path.tokenizer.pad_id).sum() > 0
     # A text's ids do not depend on its neighbours.
     ((_, alone),) = text_path.encode(["con cá"])
     assert np.array_equal(alone[0], seen[0])
@@ -44,7 +42,7 @@ def test_encode_covers_every_text_once_and_pads_to_buckets(text_path):
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.text(max_size=120), min_size=1, max_size=4))
 def test_any_text_gives_ids_of_the_vocabulary_in_a_bucket(text_path, texts):
-    spec = text_path.spec
+    spec = text_path.tokenizer
     rows = 0
     for positions, input_ids in text_path.encode(texts):
         rows += len(positions)
@@ -52,11 +50,6 @@ def test_any_text_gives_ids_of_the_vocabulary_in_a_bucket(text_path, texts):
         assert input_ids.min() >= 0
         assert input_ids.max() < spec.vocab_size
     assert rows == len(texts)
-
-
-@given(st.text())
-def test_normalising_twice_changes_nothing(text):
-    assert normalize(normalize(text)) == normalize(text)
 
 
 def test_half_a_character_does_not_raise(text_path):
@@ -68,11 +61,6 @@ def test_what_is_no_list_of_strings_is_refused(text_path):
         list(text_path.encode("con cá"))
     with pytest.raises(DataError, match="type int"):
         list(text_path.encode([3]))
-
-
-def test_an_unknown_segmenter_is_an_error_that_lists_the_known():
-    with pytest.raises(SegmenterError, match=r"'vncore' is unknown; there are \['none', 'pyvi'\]"):
-        load_segmenter("vncore")
 
 
 def test_a_bundle_of_another_normalisation_is_refused(bundle):

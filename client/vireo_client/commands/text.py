@@ -1,0 +1,153 @@
+"""`vireo text`"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from vireo_client.text.segment import Segmenter
+    from vireo_client.text.tokenize import TextTokenizer
+
+
+def text(
+    query: Annotated[str | None, typer.Argument(metavar="TEXT", help="A Vietnamese text.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(help="Read texts from this file, one a line; - is standard input."),
+    ] = None,
+    segmenter: Annotated[
+        str, typer.Option(help="auto, vncorenlp, py_vncorenlp, pyvi or none.")
+    ] = "auto",
+    model: Annotated[
+        Path | None, typer.Option(help="The folder with the segmenter's files.")
+    ] = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(help="A folder with tokenizer.json, or PhoBERT's vocab.txt and bpe.codes."),
+    ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(help="Take segmenter and tokenizer from this bundle or model repository."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+) -> None:
+    """Shows what becomes of a text: normalised, segmented, tokens, ids, bucket.
+
+    Example: `vireo text "hai con chó trên bãi cỏ" --bundle runs/demo/bundle`
+
+    Many texts, by PhoBERT's own files: `vireo text --file captions.txt --segmenter vncorenlp
+    --tokenizer phobert/ --json`
+    """
+    if (query is None) == (file is None):
+        raise typer.BadParameter("give a text, or --file FILE, and not both")
+    words, pieces = _text_path(segmenter, model, tokenizer, bundle)
+    texts = _lines(file) if file is not None else iter([query or ""])
+    try:
+        for line in texts:
+            stages = _stages(line, words, pieces)
+            if as_json:
+                sys.stdout.write(_as_json(stages) + "\n")
+            else:
+                _show(stages, words.name)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has had enough ("| head"). What is still buffered goes nowhere, without the
+        # complaint that Python would print at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _text_path(
+    segmenter: str, model: Path | None, tokenizer: Path | None, bundle: Path | None
+) -> tuple[Segmenter, TextTokenizer | None]:
+    if bundle is not None:
+        if tokenizer is not None or model is not None:
+            raise typer.BadParameter("--bundle brings its own segmenter and tokenizer")
+        from vireo_client.bundle import Bundle
+        from vireo_client.text.pipeline import TextPath
+
+        path = TextPath.from_bundle(Bundle(bundle))
+        return path.segmenter, path.tokenizer
+    from vireo_client.text.segment import load_segmenter
+
+    words = load_segmenter(segmenter, model)
+    if tokenizer is None:
+        return words, None
+    from vireo_client.text.tokenize import TextTokenizer, load_tokenizer
+
+    return words, TextTokenizer(load_tokenizer(tokenizer))
+
+
+def _lines(file: Path) -> Iterator[str]:
+    """The lines of a file, or of standard input for `-`, with a count on standard error.
+
+    Raises:
+        VireoError: If the file cannot be read.
+    """
+    from rich.console import Console
+    from rich.progress import Progress, TextColumn, TimeElapsedColumn
+
+    from vireo_client.errors import VireoError
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.completed:,.0f} texts"), TimeElapsedColumn())
+    try:
+        # Only a line feed ends a line: other separators may stand inside a text.
+        with (
+            sys.stdin.buffer if str(file) == "-" else file.open("rb") as stream,
+            Progress(*columns, console=console, disable=not console.is_terminal) as progress,
+        ):
+            task = progress.add_task("", total=None)
+            for raw in stream:
+                yield raw.rstrip(b"\r\n").decode("utf-8", "replace")
+                progress.advance(task)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise VireoError(f"{file}: cannot be read ({error.strerror})") from error
+
+
+def _stages(line: str, segmenter: Segmenter, tokenizer: TextTokenizer | None) -> dict[str, Any]:
+    """The stages of one text by name; tokens, ids and bucket only with a tokeniser."""
+    from dataclasses import asdict
+
+    from vireo_client.text.normalize import normalize
+    from vireo_client.text.pipeline import TextPath
+
+    if tokenizer is not None:
+        return asdict(TextPath(segmenter, tokenizer).stages(line))
+    normalized = normalize(line)
+    return {"text": line, "normalized": normalized, "sentences": segmenter.segment(normalized)}
+
+
+def _as_json(stages: dict[str, Any]) -> str:
+    try:
+        line = json.dumps(stages, ensure_ascii=False)
+        line.encode()
+    except UnicodeEncodeError:  # a lone surrogate from the command line; JSON can escape it
+        line = json.dumps(stages)
+    return line
+
+
+def _show(stages: dict[str, Any], segmenter: str) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for stage, value in stages.items():
+        label = f"{stage} ({segmenter})" if stage == "sentences" else stage
+        separator = "\n" if stage == "sentences" else " "
+        shown = separator.join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        # Not a plain string: brackets in a text are no markup.
+        table.add_row(label, Text(shown.encode(errors="replace").decode()))
+    Console().print(table)

@@ -1,0 +1,75 @@
+"""Where VnCoreNLP's word segmentation model is: a folder at hand, or a download into the cache.
+
+Looked through in this order: the given folder (a bundle is one), `$VIREO_DATA`, the user's cache;
+then the files are downloaded into the cache, checked against their SHA-256.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from vireo_client.errors import SegmenterError
+
+FILES = {
+    "vi-vocab": "0a47c5b55bbce163029d37730a67b9479740388695c29c106c112b815613eaa5",
+    "wordsegmenter.rdr": "9e62f96bd93e37a24f364238e8d8ae986fa5dad6dbc9f4eae622ab3651b7fa06",
+}
+"""The model's files and their SHA-256."""
+
+DATA_ENV = "VIREO_DATA"
+
+_IN_DATA = Path("vncorenlp", "models", "wordsegmenter")
+
+
+def find_model(folder: Path | None = None) -> Path:
+    """Finds the folder with the model's files, downloading them if need be.
+
+    Args:
+        folder: Where they must be. Without one the other places are looked through.
+
+    Raises:
+        SegmenterError: If the given folder lacks them, or they are nowhere and cannot be had.
+    """
+    if folder is not None:
+        found = _complete(folder) or _complete(folder / "models" / "wordsegmenter")
+        if found is None:
+            raise SegmenterError(
+                f"{folder}: holds no {' and '.join(FILES)}; name the folder that does"
+            )
+        return found
+    for place in _places():
+        if (found := _complete(place)) is not None:
+            return found
+    # Imported here: HTTP takes longer to import than the model to load, and is seldom needed.
+    from vireo_client.text.download import download
+
+    cache = cache_folder()
+    try:
+        download(cache, FILES)
+    except SegmenterError as error:
+        raise SegmenterError(
+            f"VnCoreNLP's word segmentation model is nowhere to be found ({error}); put "
+            f"{' and '.join(FILES)} into {cache}, name their folder, or choose another segmenter"
+        ) from error
+    return cache
+
+
+def cache_folder() -> Path:
+    """The user's cache for the model, by the XDG base directory specification."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    # The specification wants relative paths there ignored.
+    root = Path(base) if base.startswith("/") else Path("~/.cache").expanduser()
+    return root / "vireo" / _IN_DATA
+
+
+def _places() -> Iterator[Path]:
+    data = os.environ.get(DATA_ENV)
+    if data:
+        yield Path(data) / _IN_DATA
+    yield cache_folder()
+
+
+def _complete(folder: Path) -> Path | None:
+    return folder if all((folder / name).is_file() for name in FILES) else None

@@ -1,0 +1,205 @@
+"""Segmented text to padded ids, by a Hugging Face `tokenizers` tokeniser (Rust).
+
+`load_tokenizer` finds one in a folder; `TextTokenizer` is how the text path uses it: the ids of
+many texts at once, cut at a word where a text is too long, padded to a few lengths.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Encoding, Tokenizer
+
+from vireo_client.errors import TokenizerError
+from vireo_client.text import phobert
+
+TOKENIZER_FILE = "tokenizer.json"
+BUCKETS = (16, 32, 64, 256)
+"""The lengths to which ids are padded, unless a bundle says otherwise; PhoBERT takes 256."""
+
+_PAD_TOKENS = ("<pad>", "[PAD]", "<|pad|>")
+_UNKNOWN_TOKENS = ("<unk>", "[UNK]")
+
+logger = logging.getLogger(__name__)
+
+
+class TextBatch(NamedTuple):
+    """Texts of one bucket: where they stood in the call, and their ids."""
+
+    positions: npt.NDArray[np.intp]
+    """[n]: the index of each row's text in the call."""
+    input_ids: npt.NDArray[np.int32]
+    """INT32 [n, bucket], padded on the right."""
+
+
+class TextTokenizer:
+    """Texts to ids. Immutable: threads may share it.
+
+    Args:
+        tokenizer: What turns words into ids, special tokens included. It is taken over: its own
+            padding and truncation are switched off here.
+        buckets: Lengths to pad to, ascending; the last is the longest text the model takes.
+
+    Raises:
+        TokenizerError: If it has no padding token, or the buckets are not usable.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, buckets: Sequence[int] = BUCKETS) -> None:
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        self._tokenizer = tokenizer
+        self._hidden = phobert.first_hidden_id(tokenizer)
+        self._unknown = _first_known(tokenizer, _UNKNOWN_TOKENS)
+        pad = _first_known(tokenizer, _PAD_TOKENS)
+        if pad is None:
+            raise TokenizerError(
+                f"the tokenizer has no padding token; name one of its tokens {_PAD_TOKENS[0]}"
+            )
+        specials = tokenizer.num_special_tokens_to_add(False)
+        if list(buckets) != sorted(set(buckets)) or not buckets or buckets[0] <= specials:
+            raise TokenizerError(
+                f"buckets are {tuple(buckets)}; they must ascend and start above {specials}"
+            )
+        self.pad_id: int = pad
+        self.buckets = tuple(buckets)
+        self.vocab_size: int = self._hidden or tokenizer.get_vocab_size()
+        """Every id is below it."""
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text, special tokens included, cut at the longest bucket, not padded.
+
+        A longer text is cut before the word that does not fit; the first time that happens, a
+        warning says so. All texts are encoded in parallel.
+        """
+        return [
+            self._finish(text, encoding)
+            for text, encoding in zip(texts, self._encode(texts), strict=True)
+        ]
+
+    def tokens_and_ids(self, text: str) -> tuple[list[str], list[int]]:
+        """The pieces of one text as the tokeniser writes them, not cut, and its ids as `ids`."""
+        (encoding,) = self._encode([text], fast=False)
+        return encoding.tokens, self._finish(text, encoding)
+
+    def bucket(self, length: int) -> int:
+        """The smallest bucket that holds `length` ids."""
+        return next(bucket for bucket in self.buckets if length <= bucket)
+
+    def pad(self, rows: Sequence[Sequence[int]]) -> list[TextBatch]:
+        """Sorts rows of ids into the smallest buckets that hold them and pads them.
+
+        Args:
+            rows: Ids of each text, none longer than the last bucket.
+
+        Returns:
+            One batch for each bucket in use, shortest first; together they cover every row once.
+        """
+        lengths = np.fromiter(map(len, rows), dtype=np.intp, count=len(rows))
+        bucket_of = np.searchsorted(self.buckets, lengths)
+        batches = []
+        for number in np.unique(bucket_of):
+            positions = np.flatnonzero(bucket_of == number)
+            shape = (len(positions), self.buckets[number])
+            padded = np.full(shape, self.pad_id, dtype=np.int32)
+            for row, position in enumerate(positions):
+                padded[row, : lengths[position]] = rows[position]
+            batches.append(TextBatch(positions, padded))
+        return batches
+
+    def save(self, folder: Path) -> None:
+        """Writes `tokenizer.json` into a folder."""
+        self._tokenizer.save(str(folder / TOKENIZER_FILE))
+
+    def _encode(self, texts: Sequence[str], *, fast: bool = True) -> list[Encoding]:
+        """Encodes texts in parallel; the fast way tells ids alone, not pieces nor words."""
+        tokenizer = self._tokenizer
+        encode = tokenizer.encode_batch_fast if fast else tokenizer.encode_batch
+        try:
+            return encode(list(texts))
+        except (TypeError, UnicodeError):
+            # Rust has no lone surrogates. A noncharacter is unknown to every vocabulary, as they.
+            return encode([text.translate(_SURROGATES) for text in texts])
+
+    def _finish(self, text: str, encoding: Encoding) -> list[int]:
+        """An encoding's ids, hidden pieces made unknown and cut at the last bucket."""
+        ids = encoding.ids
+        if len(ids) > self.buckets[-1]:
+            (encoding,) = self._encode([text], fast=False)
+            ids = _cut(ids, encoding.word_ids, self.buckets[-1])
+        if self._hidden is not None and max(ids, default=0) >= self._hidden:
+            unknown = self._unknown or 0
+            ids = [unknown if number >= self._hidden else number for number in ids]
+        return ids
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """Loads the tokeniser that a folder holds.
+
+    Args:
+        folder: Holds `tokenizer.json`, of any Hugging Face tokeniser, or PhoBERT's `vocab.txt` and
+            `bpe.codes`; or it is the `tokenizer.json` itself.
+
+    Raises:
+        TokenizerError: If there is none, or it is damaged.
+    """
+    file = folder / TOKENIZER_FILE if folder.is_dir() else folder
+    if file.is_file():
+        try:
+            return Tokenizer.from_file(str(file))
+        except Exception as error:  # the Rust library raises plain Exception
+            raise TokenizerError(f"{file}: cannot be read ({error})") from error
+    if (folder / phobert.VOCAB_FILE).is_file() and (folder / phobert.CODES_FILE).is_file():
+        return phobert.load_phobert(folder)
+    raise TokenizerError(
+        f"{folder}: holds neither {TOKENIZER_FILE} nor {phobert.VOCAB_FILE} with "
+        f"{phobert.CODES_FILE}; name a folder that does"
+    )
+
+
+_SURROGATES = dict.fromkeys(range(0xD800, 0xE000), "\U0010ffff")
+_warning_lock = threading.Lock()
+_warned = False
+
+
+def _cut(ids: list[int], words: list[int | None], limit: int) -> list[int]:
+    """Cuts ids to `limit` before a word, special tokens at the end kept."""
+    _warn_once(len(ids), limit)
+    end = len(ids)
+    while end and words[end - 1] is None:
+        end -= 1
+    closing = ids[end:]
+    cut = keep = limit - len(closing)
+    while cut and words[cut - 1] is not None and words[cut - 1] == words[cut]:
+        cut -= 1
+    # A single word longer than the limit is cut where it must be.
+    if not cut or words[cut - 1] is None:
+        cut = keep
+    return ids[:cut] + closing
+
+
+def _warn_once(length: int, limit: int) -> None:
+    global _warned
+    with _warning_lock:
+        if _warned:
+            return
+        _warned = True
+    logger.warning(
+        "a text of %d tokens was cut at a word to fit %d; further ones are cut silently",
+        length,
+        limit,
+    )
+
+
+def _first_known(tokenizer: Tokenizer, names: Sequence[str]) -> int | None:
+    """The id of the first of these tokens that the tokeniser has."""
+    for name in names:
+        number: int | None = tokenizer.token_to_id(name)
+        if number is not None:
+            return number
+    return None

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_model import write_phobert
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from vireo_client.errors import TokenizerError
+from vireo_client.text import tokenize
+from vireo_client.text.tokenize import TextTokenizer, load_tokenizer
+from vireo_client.text.train import train_bpe, train_word_vocabulary
+
+CAPTIONS = ["Hai con_chó trên bãi_cỏ .", "Một xe_hơi đỏ .", "con_chó và xe_hơi"]
+
+
+@pytest.fixture
+def words() -> Tokenizer:
+    return train_word_vocabulary(CAPTIONS)
+
+
+def test_pads_to_the_smallest_bucket_that_holds(words: Tokenizer) -> None:
+    tokenizer = TextTokenizer(words, buckets=(4, 8))
+    rows = tokenizer.ids(["xe_hơi", "hai con_chó trên bãi_cỏ", "đỏ đỏ"])
+    batches = tokenizer.pad(rows)
+    assert [batch.input_ids.shape for batch in batches] == [(2, 4), (1, 8)]
+    assert [batch.positions.tolist() for batch in batches] == [[0, 2], [1]]
+    for batch in batches:
+        assert batch.input_ids.dtype == np.int32
+        for position, row in zip(batch.positions, batch.input_ids, strict=True):
+            ids = rows[position]
+            assert row[: len(ids)].tolist() == ids
+            assert (row[len(ids) :] == tokenizer.pad_id).all()
+    assert tokenizer.pad([]) == []
+
+
+def test_over_long_text_is_cut_at_a_word_with_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenize, "_warned", False)
+    tokenizer = TextTokenizer(load_tokenizer(write_phobert(tmp_path)), buckets=(6,))
+    with caplog.at_level(logging.WARNING):
+        # "xe" is one piece, "hin" three: two words fit beside the special tokens, half of one not.
+        assert tokenizer.ids(["xe xe hin xe"]) == [[0, 4, 4, 2]]
+        assert tokenizer.ids(["hhhhhhhh"])[0] == [0, 15, 15, 15, 15, 2]
+        assert len(tokenizer.ids(["xe " * 5_000])[0]) == 6
+    assert [record.message for record in caplog.records if "was cut" in record.message] == [
+        "a text of 8 tokens was cut at a word to fit 6; further ones are cut silently"
+    ]
+
+
+def test_lone_surrogates_are_unknown(words: Tokenizer) -> None:
+    assert TextTokenizer(words).ids(["\ud83d đỏ"])[0][1] == 3
+
+
+def test_trained_tokenisers_keep_special_ids_and_cover_their_texts() -> None:
+    for tokenizer in (train_bpe(CAPTIONS, vocab_size=80), train_word_vocabulary(CAPTIONS)):
+        text_tokenizer = TextTokenizer(tokenizer)
+        assert text_tokenizer.pad_id == 1
+        for ids in text_tokenizer.ids(CAPTIONS):
+            assert (ids[0], ids[-1]) == (0, 2)
+            assert 3 not in ids
+            assert max(ids) < text_tokenizer.vocab_size
+    assert TextTokenizer(train_word_vocabulary(CAPTIONS)).ids(["lạ"]) == [[0, 3, 2]]
+
+
+def test_training_is_repeatable() -> None:
+    assert (
+        train_bpe(CAPTIONS, vocab_size=80).to_str() == train_bpe(CAPTIONS, vocab_size=80).to_str()
+    )
+
+
+def test_training_needs_room() -> None:
+    with pytest.raises(TokenizerError, match="too small"):
+        train_bpe(CAPTIONS, vocab_size=5)
+
+
+@pytest.mark.parametrize("buckets", [(), (8, 4), (4, 4), (2,), (0, 8)])
+def test_unusable_buckets(words: Tokenizer, buckets: tuple[int, ...]) -> None:
+    with pytest.raises(TokenizerError, match="must ascend"):
+        TextTokenizer(words, buckets=buckets)
+
+
+def test_a_tokeniser_without_padding_token() -> None:
+    with pytest.raises(TokenizerError, match="no padding token"):
+        TextTokenizer(Tokenizer(WordLevel({"a": 0, "<unk>": 1}, unk_token="<unk>")))
+
+
+def test_load_takes_either_form_and_prefers_json(tmp_path: Path, words: Tokenizer) -> None:
+    write_phobert(tmp_path)
+    assert TextTokenizer(load_tokenizer(tmp_path)).vocab_size == 23
+    TextTokenizer(words).save(tmp_path)
+    assert load_tokenizer(tmp_path).to_str() == words.to_str()
+    assert load_tokenizer(tmp_path / "tokenizer.json").to_str() == words.to_str()
+
+
+def test_load_says_what_is_missing_or_broken(tmp_path: Path) -> None:
+    with pytest.raises(TokenizerError, match="holds neither"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "tokenizer.json").write_text('{"version": "1.0"', encoding="utf-8")
+    with pytest.raises(TokenizerError, match=r"tokenizer\.json: cannot be read"):
+        load_tokenizer(tmp_path)
