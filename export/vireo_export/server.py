@@ -67,7 +67,8 @@ class TritonServer:
         if _needs_python(repository):
             _check_python(environment)
         self.ports = _claim(ports)
-        self.log_path = Path(tempfile.mkstemp(prefix="vireo-triton-", suffix=".log")[1])
+        handle, name = tempfile.mkstemp(prefix="vireo-triton-", suffix=".log")
+        self.log_path = Path(name)
         command += [
             f"--model-repository={repository.resolve()}",
             "--model-control-mode=none",
@@ -78,7 +79,7 @@ class TritonServer:
         for endpoint in ("http", "grpc", "metrics"):
             port = getattr(self.ports, endpoint)
             command += [f"--{endpoint}-address={HOST}", f"--{endpoint}-port={port}"]
-        with self.log_path.open("wb") as log:
+        with os.fdopen(handle, "wb") as log:
             self._process = subprocess.Popen(
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 preexec_fn=_die_with_parent, start_new_session=True,

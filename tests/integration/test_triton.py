@@ -221,20 +221,25 @@ def test_the_server_goes_with_its_parent(repository, how):
     assert _gone(family)
 
 
-def test_vireo_serve_ends_cleanly_on_ctrl_c(repository):
+def test_vireo_serve_ends_cleanly_on_ctrl_c(repository, tmp_path):
     vireo = Path(sys.executable).parent / "vireo"
-    command = [vireo, "serve", repository.folder, "--http-port", "0", "--grpc-port", "0",
-               "--metrics-port", "0"]  # fmt: skip
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )  # fmt: skip
-    assert process.stdout is not None
-    first = process.stdout.readline()
-    assert "is ready" in first, first + process.stdout.read()
-    family = _children(process.pid)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=30)
+    ports = ["--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"]
+    with (tmp_path / "errors").open("w") as errors:  # gRPC's own log lines go there too
+        process = subprocess.Popen(
+            [vireo, "serve", repository.folder, *ports],
+            stdout=subprocess.PIPE, stderr=errors, text=True,
+            # A test runner in the background ignores SIGINT, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        assert "is ready" in first, first + (tmp_path / "errors").read_text()
+        family = _children(process.pid)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert process.returncode == 0
     assert "stopping Triton" in output
     assert _gone(family)
