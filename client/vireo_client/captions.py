@@ -1,7 +1,8 @@
 """Reads `captions.jsonl`: one `{"image": path, "captions": [text, ..]}` a line.
 
-Broken lines and missing pictures do not end a run: they are counted and named, with path and line,
-so that one bad line in a hundred thousand costs one picture and not the night.
+A line may carry a single `"caption": text` instead. Broken lines and missing pictures do not end a run: they are counted and named, with path and line,
+so that one bad line in a hundred thousand costs one picture and not the night. `collect` does the
+same for the readers of other formats.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,11 +41,29 @@ class Skip:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut(Skip):
+    """Something sound that is not wanted: a caption said twice, a sentence in another language."""
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What one record of a file says, before anything is checked."""
+
+    where: str
+    """File and line or record, for a person."""
+    image: str
+    """The picture, as the file names it."""
+    captions: Sequence[object]
+    """Texts, if the file is sound."""
+
+
+@dataclass(frozen=True, slots=True)
 class CaptionSet:
     """The usable records of a captions file, in its order, and what was skipped."""
 
     records: list[CaptionedImage]
     skipped: list[Skip] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
 
 
 def log_skips(skipped: Sequence[Skip], limit: int = 5) -> None:
@@ -73,27 +92,71 @@ def read_captions(source: str | Path) -> CaptionSet:
             f"{path}: no such file; a data set is a folder with a {CAPTIONS_FILE} of lines "
             '{"image": "photo.jpg", "captions": ["..."]}'
         )
-    captions: dict[Path, list[str]] = {}
+    return collect(path, _described_lines(path), lambda image: find_picture(path.parent, image))
+
+
+def collect(
+    source: Path, items: Iterable[Described | Skip], find: Callable[[str], Path]
+) -> CaptionSet:
+    """Makes records of what a reader found: checks each, and joins those of one picture.
+
+    Args:
+        source: what was read, for the message.
+        items: in the file's order; a reader yields a `Skip` (or `LeftOut`) where it can tell itself.
+        find: gives the path of a picture by the name the file uses; ValueError says why not.
+
+    Raises:
+        DataError: nothing is usable.
+    """
+    captions: dict[Path, dict[str, str]] = {}
     skipped: list[Skip] = []
+    left_out: list[LeftOut] = []
+    for item in items:
+        if isinstance(item, LeftOut):
+            left_out.append(item)
+            continue
+        if isinstance(item, Skip):
+            skipped.append(item)
+            continue
+        try:
+            found = find(item.image)
+        except ValueError as error:
+            skipped.append(Skip(item.where, str(error)))
+            continue
+        texts = [text for text in item.captions if isinstance(text, str)]
+        if len(texts) < len(item.captions):
+            number = len(item.captions) - len(texts)
+            skipped.append(Skip(item.where, f"{number} caption(s) that are no text"))
+        usable = [text for text in texts if text.strip()]
+        if len(usable) < len(texts):
+            skipped.append(Skip(item.where, f"{len(texts) - len(usable)} empty caption(s)"))
+        for text in usable:
+            known, key = captions.setdefault(found, {}), same_text(text)
+            if key in known:
+                left_out.append(LeftOut(item.where, "repeats a caption of its picture"))
+            else:
+                known[key] = text
+    records = [CaptionedImage(p, tuple(texts.values())) for p, texts in captions.items()]
+    if not records:
+        detail = f"; {len(skipped)} skipped, the first: {skipped[0]}" if skipped else ""
+        raise DataError(f"{source}: no usable picture with a caption{detail}")
+    return CaptionSet(records, skipped, left_out)
+
+
+def same_text(caption: str) -> str:
+    """Gives one key to captions that differ in Unicode form or white space only."""
+    return " ".join(unicodedata.normalize("NFC", caption).split())
+
+
+def _described_lines(path: Path) -> Iterator[Described | Skip]:
     for number, line in _numbered_lines(path):
         where = f"{path}:{number}"
         try:
             image, texts = _parse(line)
-            found = _find(path.parent, image)
         except ValueError as error:
-            skipped.append(Skip(where, str(error)))
-            continue
-        usable = [text for text in texts if text.strip()]
-        if len(usable) < len(texts):
-            skipped.append(Skip(where, f"{len(texts) - len(usable)} empty caption(s)"))
-        if usable:
-            captions.setdefault(found, []).extend(usable)
-    # dict.fromkeys: a caption given twice for one picture counts once, and order stays.
-    records = [CaptionedImage(p, tuple(dict.fromkeys(texts))) for p, texts in captions.items()]
-    if not records:
-        detail = f"; {skipped[0]}" if skipped else ""
-        raise DataError(f"{path}: no usable picture with a caption{detail}")
-    return CaptionSet(records, skipped)
+            yield Skip(where, str(error))
+        else:
+            yield Described(where, image, texts)
 
 
 def _numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -106,11 +169,13 @@ def _numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 def _parse(line: bytes) -> tuple[str, list[str]]:
     try:
         record = json.loads(line)
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"not JSON in UTF-8 ({error})") from None
     if not isinstance(record, dict):
         raise ValueError('not an object {"image", "captions"}')
     image, texts = record.get("image"), record.get("captions")
+    if texts is None and isinstance(record.get("caption"), str):
+        texts = [record["caption"]]
     if not isinstance(image, str) or not image or "\0" in image:
         raise ValueError('"image" must be the path of a picture')
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
@@ -118,17 +183,29 @@ def _parse(line: bytes) -> tuple[str, list[str]]:
     return image, texts
 
 
-def _find(folder: Path, image: str) -> Path:
-    """Returns the path in the form of its name (NFC or NFD, part by part) that the disk holds."""
+def find_picture(folder: Path, image: str) -> Path:
+    """Returns the path in the form of its name (NFC or NFD, part by part) that the disk holds.
+
+    Raises:
+        ValueError: there is no such file below `folder`.
+    """
     found = folder
-    for part in Path(image).parts:
-        forms = (part, unicodedata.normalize("NFC", part), unicodedata.normalize("NFD", part))
-        for form in forms:
-            if (found / form).exists():
-                found = found / form
-                break
-        else:
-            raise ValueError(f"no such picture: {folder / image}")
-    if not found.is_file():
+    try:
+        for part in Path(image).parts:
+            forms = (
+                part,
+                unicodedata.normalize("NFC", part),
+                unicodedata.normalize("NFD", part),
+            )
+            for form in forms:
+                if (found / form).exists():
+                    found = found / form
+                    break
+            else:
+                raise ValueError(f"no such picture: {folder / image}")
+        usable = found.is_file()
+    except OSError as error:  # a name too long, a folder that may not be entered
+        raise ValueError(f"no such picture: {folder / image} ({error.strerror})") from None
+    if not usable:
         raise ValueError(f"not a file: {found}")
     return found

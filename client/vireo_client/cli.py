@@ -15,10 +15,11 @@ from .errors import VireoError
 from .progress import console
 
 COMMANDS = "vireo.commands"
-"""Entry-point group: the name is the subcommand, the object a function for typer."""
+"""Entry-point group: the name is the subcommand, the object a function for typer, or a typer app
+whose commands stand below that name."""
 
 # The order in which a newcomer meets them.
-_ORDER = ("demo", "train", "evaluate", "export", "serve", "index", "search", "text")
+_ORDER = ("demo", "data", "train", "evaluate", "export", "serve", "index", "search", "text")
 
 
 def _version(asked: bool) -> None:
@@ -52,7 +53,11 @@ def build_app() -> typer.Typer:
     known = {name: number for number, name in enumerate(_ORDER)}
     found = sorted(entry_points(group=COMMANDS), key=lambda e: (known.get(e.name, 99), e.name))
     for entry in found:
-        app.command(entry.name)(entry.load())
+        command = entry.load()
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=entry.name)
+        else:
+            app.command(entry.name)(command)
     return app
 
 
