@@ -1,8 +1,8 @@
 """Reads `captions.jsonl`: one `{"image": path, "captions": [text, ..]}` a line.
 
-A line may carry a single `"caption": text` instead. Broken lines and missing pictures do not end a run: they are counted and named, with path and line,
-so that one bad line in a hundred thousand costs one picture and not the night. `collect` does the
-same for the readers of other formats.
+A line may carry a single `"caption": text` instead. Broken lines and missing pictures do not end a
+run: they are counted and named, with path and line, so that one bad line in a hundred thousand
+costs one picture and not the night. `collect` does the same for the readers of other formats.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def read_captions(source: str | Path) -> CaptionSet:
             f"{path}: no such file; a data set is a folder with a {CAPTIONS_FILE} of lines "
             '{"image": "photo.jpg", "captions": ["..."]}'
         )
-    return collect(path, _described_lines(path), lambda image: find_picture(path.parent, image))
+    return collect(path, describe_lines(path), lambda image: find_picture(path.parent, image))
 
 
 def collect(
@@ -102,7 +102,7 @@ def collect(
 
     Args:
         source: what was read, for the message.
-        items: in the file's order; a reader yields a `Skip` (or `LeftOut`) where it can tell itself.
+        items: in the file's order; a reader yields a `Skip` or `LeftOut` where it can tell itself.
         find: gives the path of a picture by the name the file uses; ValueError says why not.
 
     Raises:
@@ -148,7 +148,8 @@ def same_text(caption: str) -> str:
     return " ".join(unicodedata.normalize("NFC", caption).split())
 
 
-def _described_lines(path: Path) -> Iterator[Described | Skip]:
+def describe_lines(path: Path) -> Iterator[Described | Skip]:
+    """Yields one item a line of a captions file."""
     for number, line in _numbered_lines(path):
         where = f"{path}:{number}"
         try:

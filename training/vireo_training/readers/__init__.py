@@ -1,0 +1,7 @@
+"""Readers for what Vietnamese captioned pictures come as; `read_data` recognises the format."""
+
+from .detect import FORMATS
+from .mixture import Mixture, read_mixture
+from .sources import Source, read_data
+
+__all__ = ["FORMATS", "Mixture", "Source", "read_data", "read_mixture"]

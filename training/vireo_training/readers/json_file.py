@@ -1,0 +1,63 @@
+"""JSON files: one parse, then the layout that the document shows (COCO, EVJVQA, or a list)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vireo_client.captions import Described, Skip
+from vireo_client.errors import DataError
+
+from . import coco, evjvqa, json_list
+
+LAYOUTS = {"coco": coco.read, "evjvqa": evjvqa.read, "json": json_list.read}
+
+
+def load_json(path: Path) -> Any:
+    """Parses a whole file.
+
+    Raises:
+        DataError: it is no JSON in UTF-8; the message names the line.
+    """
+    try:
+        return json.loads(path.read_bytes().decode("utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{error.lineno}: not JSON ({error.msg})") from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise DataError(f"{path}:{line}: not UTF-8; save the file as UTF-8") from None
+    except RecursionError:
+        raise DataError(f"{path}: JSON nested too deeply") from None
+
+
+def layout_of(document: Any, path: Path) -> str:
+    """Tells the format of a parsed document: "coco", "evjvqa" or "json".
+
+    Raises:
+        DataError: it is none of them.
+    """
+    if isinstance(document, list):
+        return "json"
+    if isinstance(document, dict) and {"images", "annotations"} <= document.keys():
+        first = next(iter(document["annotations"] or ()), None)
+        asks = isinstance(first, dict) and "question" in first and "caption" not in first
+        return "evjvqa" if asks else "coco"
+    raise DataError(
+        f'{path}: neither {{"images", "annotations"}} (COCO, EVJVQA) nor a list of '
+        '{"file_name", "caption"}'
+    )
+
+
+def read(path: Path, layout: str | None = None) -> Iterator[Described | Skip]:
+    """Yields the records of a JSON file.
+
+    Args:
+        layout: a name of `LAYOUTS`; by default the document shows it.
+
+    Raises:
+        DataError: no JSON, or not of this layout.
+    """
+    document = load_json(path)
+    return LAYOUTS[layout or layout_of(document, path)](path, document)

@@ -1,0 +1,32 @@
+"""A JSON list of objects: MiniCLIP's `[{"file_name": "a.jpg", "caption": "..."}]` and its like."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vireo_client.captions import Described, Skip
+from vireo_client.errors import DataError
+
+from .fields import described
+
+
+def read(path: Path, document: Any) -> Iterator[Described | Skip]:
+    """Yields one item an object.
+
+    Raises:
+        DataError: the document is no list.
+    """
+    if not isinstance(document, list):
+        raise DataError(f'{path}: not a list of {{"file_name", "caption"}}')
+    for number, record in enumerate(document):
+        where = f"{path}: [{number}]"
+        try:
+            if not isinstance(record, dict):
+                raise ValueError("not an object")
+            image, captions = described(record)
+        except ValueError as error:
+            yield Skip(where, str(error))
+        else:
+            yield Described(where, image, captions)

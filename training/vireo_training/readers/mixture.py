@@ -1,0 +1,93 @@
+"""Several sources as one: records drawn with weights, the same ones for the same seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from vireo_client.captions import CaptionedImage, CaptionSet, LeftOut, Skip, same_text
+
+from .sources import Source, read_data
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Captioned pictures of several sources, and how often each is drawn.
+
+    A weight belongs to a record, not to a source's share: a record of a source with weight 2 is
+    drawn twice as often as one of a source with weight 1, however large the two are.
+    """
+
+    records: list[CaptionedImage]
+    weights: npt.NDArray[np.float64]
+    """`[N]`, above 0."""
+    skipped: list[Skip] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, parts: Sequence[tuple[CaptionSet, float]]) -> Mixture:
+        """Joins sets, each with its weight.
+
+        A picture that several of them name is one record with the captions of all (two records
+        would be each other's negatives), under the largest of their weights.
+        """
+        captions: dict[Path, dict[str, str]] = {}
+        weights: dict[Path, float] = {}
+        for part, weight in parts:
+            for record in part.records:
+                known = captions.setdefault(record.path, {})
+                for text in record.captions:
+                    known.setdefault(same_text(text), text)
+                weights[record.path] = max(weight, weights.get(record.path, 0.0))
+        return cls(
+            [CaptionedImage(path, tuple(texts.values())) for path, texts in captions.items()],
+            np.array([weights[path] for path in captions], dtype=np.float64),
+            [skip for part, _ in parts for skip in part.skipped],
+            [item for part, _ in parts for item in part.left_out],
+        )
+
+    def draw(self, epoch: int, *, seed: int, count: int | None = None) -> npt.NDArray[np.int64]:
+        """Draws the records of one epoch, in random order.
+
+        Each record comes as often as its weight says, rounded up or down at random (systematic
+        sampling): equal weights give every record exactly once when `count` is their number.
+
+        Args:
+            epoch, seed: the same two give the same draw.
+            count: how many to draw; by default as many as there are records.
+
+        Returns:
+            INT64 `[count]`, indexes into `records`.
+        """
+        rng = np.random.default_rng((seed, epoch))
+        count = len(self.records) if count is None else count
+        # Neighbours share the rounding, so they change from draw to draw.
+        order = rng.permutation(len(self.records))
+        ends = np.cumsum(self.weights[order])
+        ends *= count / ends[-1]
+        ticks = rng.random() + np.arange(count)
+        # The last end may fall short of `count` by a rounding error.
+        places = np.minimum(np.searchsorted(ends, ticks, side="right"), len(order) - 1)
+        return rng.permutation(order[places])
+
+
+def read_mixture(
+    sources: Sequence[str | Source],
+    *,
+    file_format: str | None = None,
+    scratch: Path | None = None,
+) -> Mixture:
+    """Reads several sources, as `read_data` does, and joins them.
+
+    Args:
+        sources: each a `Source`, or its text: `PATH[@PICTURES][=WEIGHT]`.
+
+    Raises:
+        DataError: as `read_data`; one unusable source stops the whole.
+    """
+    parsed = [Source.parse(each) if isinstance(each, str) else each for each in sources]
+    sets = [read_data(each, file_format=file_format, scratch=scratch) for each in parsed]
+    return Mixture.of([(part, each.weight) for part, each in zip(sets, parsed, strict=True)])

@@ -1,0 +1,115 @@
+"""Parquet files: a column of picture paths or of embedded pictures, and captions.
+
+Embedded pictures are bytes, or the `{"bytes", "path"}` that Hugging Face's `datasets` writes; they
+are unpacked once, see `unpacked`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vireo_client.captions import Described, Skip
+from vireo_client.errors import DataError, MissingExtraError
+
+from .fields import caption_fields, captions_of, checked_path, image_field
+from .unpacked import Embedded
+
+_ROWS = 256
+"""Rows in memory at a time: few, as each may carry a picture."""
+
+
+def holds_pictures(path: Path) -> bool:
+    """Says whether the picture column holds pictures, and not only their paths.
+
+    Raises:
+        DataError: no readable parquet file, or one without the columns.
+        MissingExtraError: pyarrow is not installed.
+    """
+    _import_pyarrow()
+    import pyarrow as pa
+
+    schema = _open(path).schema_arrow
+    field, _ = _columns(path, schema.names)
+    kind = schema.field(field).type
+    return bool(
+        pa.types.is_struct(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    )
+
+
+def read(path: Path) -> Iterator[Described | Embedded | Skip]:
+    """Yields one item a row, counted from 0.
+
+    Raises:
+        DataError: no readable parquet file, or one without the columns.
+        MissingExtraError: pyarrow is not installed.
+    """
+    _import_pyarrow()
+    import pyarrow as pa
+
+    file = _open(path)
+    image, captions = _columns(path, file.schema_arrow.names)
+    number = 0
+    try:
+        for batch in file.iter_batches(batch_size=_ROWS, columns=[image, *captions]):
+            for row in batch.to_pylist():
+                where = f"{path}: row {number}"
+                number += 1
+                try:
+                    yield _item(where, row, image, captions)
+                except ValueError as error:
+                    yield Skip(where, str(error))
+    except (pa.ArrowException, OSError) as error:
+        yield Skip(f"{path}: row {number}", f"damaged from here on ({_first_line(error)})")
+
+
+def read_paths(path: Path) -> Iterator[Described | Skip]:
+    """Yields one item a row of a file that names its pictures; errors as `read`."""
+    for item in read(path):
+        if not isinstance(item, Embedded):
+            yield item
+
+
+def _import_pyarrow() -> None:
+    """Raises MissingExtraError where pyarrow is not installed."""
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError:
+        raise MissingExtraError("pyarrow", "data") from None
+
+
+def _open(path: Path) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: not a readable parquet file ({_first_line(error)})") from None
+
+
+def _columns(path: Path, names: list[str]) -> tuple[str, list[str]]:
+    image, captions = image_field(names), caption_fields(names)
+    if image is None or not captions:
+        raise DataError(
+            f"{path}: needs a column of pictures (image, file_name, ...) and one of captions "
+            f"(caption, ...); it has {', '.join(names)}"
+        )
+    return image, captions
+
+
+def _item(where: str, row: dict[str, Any], image: str, captions: list[str]) -> Described | Embedded:
+    texts = [text for text in captions_of(row, captions) if text is not None] or [""]
+    picture, suffix = row[image], ".img"
+    if isinstance(picture, dict):
+        # `datasets` leaves the bytes empty where the picture stayed a file.
+        suffix = Path(picture.get("path") or "").suffix or suffix
+        picture = picture.get("bytes") or picture.get("path")
+    if isinstance(picture, bytes):
+        return Embedded(where, picture, texts, suffix)
+    return Described(where, checked_path(picture, image), texts)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

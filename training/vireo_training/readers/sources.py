@@ -1,0 +1,179 @@
+"""One door to every format: `read_data("ktvic/train.json")`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from vireo_client.captions import (
+    CAPTIONS_FILE,
+    CaptionSet,
+    Described,
+    Skip,
+    collect,
+    describe_lines,
+    find_picture,
+)
+from vireo_client.errors import DataError
+
+from . import flickr, json_file, parquet, table, webdataset
+from .detect import FORMATS, detect
+from .unpacked import Embedded, unpack
+
+_SHARDS = (".tar", ".parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One file or folder of captions, as `PATH[@PICTURES][=WEIGHT]` names it on a command line."""
+
+    path: Path
+    pictures: Path | None = None
+    """Folder that the file's picture names start from; by default they are looked for around it."""
+    weight: float = 1.0
+    """How often a record of it is drawn, against one of a source with weight 1."""
+
+    @classmethod
+    def parse(cls, text: str) -> Source:
+        """Reads `captions.json`, `captions.json=2`, `captions.json@images` or `…@images=0.5`.
+
+        A file whose name holds "=" or "@" is found under its whole name first.
+
+        Raises:
+            DataError: the weight is not a number above 0.
+        """
+        path, weight = text, 1.0
+        if not Path(text).exists() and "=" in text:
+            path, _, number = text.rpartition("=")
+            try:
+                weight = float(number)
+            except ValueError:
+                weight = math.nan
+            if not (math.isfinite(weight) and weight > 0):
+                raise DataError(f"{text}: the weight after = must be a number above 0")
+        pictures = None
+        if not Path(path).exists() and "@" in path:
+            path, _, folder = path.rpartition("@")
+            pictures = Path(folder)
+        return cls(Path(path), pictures, weight)
+
+
+def read_data(
+    source: str | Path | Source,
+    *,
+    file_format: str | None = None,
+    scratch: Path | None = None,
+) -> CaptionSet:
+    """Reads captioned pictures of any known format.
+
+    Args:
+        source: a file; a folder with `captions.jsonl`; or a folder of tars or parquet files, which
+            are read as one. A text may be `PATH@PICTURES`, as `Source.parse` reads it.
+        file_format: one of `FORMATS`; by default the content shows it.
+        scratch: where pictures that a tar or parquet file carries are unpacked; by default beside
+            the file.
+
+    Raises:
+        DataError: no such file, a format that is not known, no usable record.
+        MissingExtraError: the format needs a package that is not installed.
+    """
+    if isinstance(source, str):
+        source = Source.parse(source)
+    elif isinstance(source, Path):
+        source = Source(source)
+    if file_format is not None and file_format not in FORMATS:
+        raise DataError(f"no format {file_format!r}; there is {', '.join(FORMATS)}")
+    if source.pictures is not None and not source.pictures.is_dir():
+        raise DataError(f"{source.pictures}: no such folder of pictures")
+    path = source.path
+    if not path.is_dir():
+        return _read_file(source, file_format, scratch)
+    if (path / CAPTIONS_FILE).is_file():
+        return _read_file(Source(path / CAPTIONS_FILE, source.pictures), file_format, scratch)
+    shards = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in _SHARDS)
+    if not shards:
+        raise DataError(
+            f"{path}: holds no {CAPTIONS_FILE}, .tar or .parquet; name the file with the captions"
+        )
+    return _joined(path, [Source(shard, source.pictures) for shard in shards], file_format, scratch)
+
+
+def _joined(
+    folder: Path,
+    shards: list[Source],
+    file_format: str | None,
+    scratch: Path | None,
+) -> CaptionSet:
+    """Reads shards as one set; one that gives nothing is a skip among others."""
+    parts: list[CaptionSet] = []
+    unusable: list[Skip] = []
+    for shard in shards:
+        try:
+            parts.append(_read_file(shard, file_format, scratch))
+        except DataError as error:
+            unusable.append(Skip(str(shard.path), str(error)))
+    items: list[Described | Skip] = [*unusable]
+    for part in parts:
+        items += [*part.skipped, *part.left_out]
+        items += [Described(str(r.path), str(r.path), r.captions) for r in part.records]
+    return collect(folder, items, Path)
+
+
+def _read_file(source: Source, file_format: str | None, scratch: Path | None) -> CaptionSet:
+    path = source.path
+    if not path.is_file():
+        raise DataError(f"{path}: no such file or folder")
+    kind = file_format or detect(path)
+    if kind == "webdataset" or (kind == "parquet" and parquet.holds_pictures(path)):
+        if source.pictures is not None:
+            raise DataError(f"{path}: carries its pictures; leave out @{source.pictures}")
+        return unpack(path, _CARRIERS[kind](path), scratch)
+    return collect(path, _describe(path, kind), _finder(path, source.pictures))
+
+
+_CARRIERS: dict[str, Callable[[Path], Iterator[Embedded | Described | Skip]]] = {
+    "webdataset": webdataset.read,
+    "parquet": parquet.read,
+}
+
+
+def _describe(path: Path, kind: str) -> Iterator[Described | Skip]:
+    if kind == "jsonl":
+        return describe_lines(path)
+    if kind == "flickr":
+        return flickr.read(path)
+    if kind == "csv":
+        return table.read(path)
+    if kind == "parquet":
+        return parquet.read_paths(path)
+    # A file that only looks like JSON shows its layout when it is parsed; a name that was given
+    # is taken at its word.
+    return json_file.read(path, None if kind == "json" else kind)
+
+
+def _finder(path: Path, pictures: Path | None) -> Callable[[str], Path]:
+    """Looks pictures up in `pictures`, or around the file; each name once."""
+    folder = path.parent
+    around = [folder, folder / "images", folder.parent, folder.parent / "images"]
+    roots = [pictures] if pictures else [root for root in around if root.is_dir()]
+    known: dict[str, Path | None] = {}
+
+    def look(image: str) -> Path | None:
+        for root in roots:
+            with suppress(ValueError):
+                return find_picture(root, image)
+        return None
+
+    def find(image: str) -> Path:
+        if image not in known:
+            known[image] = look(image)
+        found = known[image]
+        if found is None:
+            hint = "" if pictures else f"; name the folder of pictures: {path}@FOLDER"
+            raise ValueError(f"no such picture: {roots[0] / image}{hint}")
+        return found
+
+    return find

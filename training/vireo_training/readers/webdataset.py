@@ -1,0 +1,105 @@
+"""WebDataset tars: files in a row that share a name up to its first dot are one sample.
+
+A sample is a picture with its captions in a `.txt` (one a line) or, where there is none, in the
+`caption` or `captions` of a `.json`. The pictures are unpacked once, see `unpacked`.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+import tarfile
+import zlib
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from vireo_client.captions import Skip
+from vireo_client.errors import DataError
+from vireo_client.images import SUFFIXES
+
+from .fields import captions_of
+from .unpacked import Embedded
+
+_DAMAGE = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError)
+
+
+class _File(NamedTuple):
+    key: str
+    suffix: str
+    data: bytes
+
+
+def read(path: Path) -> Iterator[Embedded | Skip]:
+    """Yields one item a sample; a tar that breaks off costs what comes after.
+
+    Raises:
+        DataError: no tar at all.
+    """
+    try:
+        tar = tarfile.open(path)  # noqa: SIM115  # closed by the `with` below
+    except _DAMAGE as error:
+        raise DataError(f"{path}: not a readable tar ({error})") from None
+    damage: list[Skip] = []
+    with tar:
+        for key, files in groupby(_files(path, tar, damage), key=lambda file: file.key):
+            where = f"{path}: {key}"
+            try:
+                yield _sample(where, list(files))
+            except ValueError as error:
+                yield Skip(where, str(error))
+    yield from damage
+
+
+def _files(path: Path, tar: tarfile.TarFile, damage: list[Skip]) -> Iterator[_File]:
+    """Yields the files of `tar` that a sample may consist of, and notes where it breaks off."""
+    last = "its start"
+    try:
+        for member in tar:
+            name = PurePosixPath(_printable(member.name))
+            stem, dot, suffix = name.name.partition(".")
+            content = tar.extractfile(member)
+            last = str(name)
+            if content is not None and stem and dot:
+                suffix = suffix.lower()
+                if suffix in ("txt", "json") or _is_picture(suffix):
+                    yield _File(str(name.parent / stem), suffix, content.read())
+        # tarfile takes garbage in place of a header for the end of the tar, without a word.
+        if tar.fileobj is not None:
+            tar.fileobj.seek(tar.offset)
+            if any(tar.fileobj.read(tarfile.BLOCKSIZE)):
+                damage.append(Skip(str(path), f"damaged after {last}"))
+    except _DAMAGE as error:
+        damage.append(Skip(str(path), f"damaged at or after {last} ({error})"))
+
+
+def _sample(where: str, files: list[_File]) -> Embedded:
+    picture = next((file for file in files if _is_picture(file.suffix)), None)
+    if picture is None:
+        raise ValueError("no picture")
+    parts = {file.suffix: file.data for file in files}
+    try:
+        if "txt" in parts:
+            # Blank lines are no captions, but a text that has nothing else is an empty one.
+            lines = parts["txt"].decode("utf-8-sig").splitlines()
+            captions: list[object] = [line for line in lines if line.strip()] or [""]
+        elif "json" in parts:
+            record = json.loads(parts["json"])
+            if not isinstance(record, dict):
+                raise ValueError("the .json is not an object")
+            captions = captions_of(record, list(record))
+        else:
+            raise ValueError("neither .txt nor .json with a caption")
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"the captions are not readable ({error})") from None
+    return Embedded(where, picture.data, captions, PurePosixPath(f"x.{picture.suffix}").suffix)
+
+
+def _is_picture(suffix: str) -> bool:
+    return PurePosixPath(f"x.{suffix}").suffix in SUFFIXES
+
+
+def _printable(name: str) -> str:
+    """Replaces bytes that are no UTF-8: a name only serves to group and to tell."""
+    return name.encode("utf-8", "replace").decode()
