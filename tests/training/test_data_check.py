@@ -20,7 +20,7 @@ def vireo(monkeypatch):
 
 @pytest.fixture
 def split(tmp_path, photo):
-    """Writes a folder with captions.jsonl: one picture a caption, with seeds that tell them apart."""
+    """Writes a folder with captions.jsonl: pictures by file name, each a seed and captions."""
 
     def write(name, pictures, extra=""):
         lines = []

@@ -1,0 +1,27 @@
+from vireo_training.readers import read_data
+
+
+def test_token_lines_are_joined_by_picture(pictures, write, summary):
+    pictures("flickr30k-images/1.jpg", "flickr30k-images/2.jpg")
+    path = write(
+        "results.token",
+        "1.jpg#0\tHai người đàn ông .\n1.jpg#1\tHai anh em\r\n\n2.jpg#0\tMột con chó # 1\n",
+    )
+    assert summary(read_data(f"{path}@{path.parent}/flickr30k-images")) == [
+        ("1.jpg", ("Hai người đàn ông .", "Hai anh em")),
+        ("2.jpg", ("Một con chó # 1",)),
+    ]
+
+
+def test_broken_lines_are_skipped_with_their_numbers(pictures, write, reasons):
+    pictures("1.jpg")
+    path = write(
+        "captions.txt",
+        b"1.jpg#0\tt\xe1\xbb\x91t\nno tab\n1.jpg#1\t\xff\n1.jpg#2\t  \n9.jpg#0\tx\n",
+    )
+    found = reasons(read_data(path))
+    assert [skip.split(": ")[0] for skip in found] == [f"captions.txt:{n}" for n in (2, 3, 4, 5)]
+    assert "not name.jpg#0<TAB>caption" in found[0]
+    assert "not UTF-8" in found[1]
+    assert "empty caption" in found[2]
+    assert "no such picture" in found[3]

@@ -1,0 +1,67 @@
+import sys
+from pathlib import Path
+
+import pytest
+from vireo_client.errors import DataError, MissingExtraError
+from vireo_client.images import open_image
+from vireo_training.readers import read_data
+
+
+@pytest.fixture
+def parquet(tmp_path):
+    pa = pytest.importorskip("pyarrow", reason="the extra `data` is not installed")
+    import pyarrow.parquet as pq
+
+    def write(name: str, columns: dict[str, list[object]]) -> Path:
+        pq.write_table(pa.table(columns), tmp_path / name)
+        return tmp_path / name
+
+    return write
+
+
+def test_paths_with_a_list_of_captions(pictures, parquet, summary, reasons):
+    pictures("images/1.jpg")
+    path = parquet(
+        "x.parquet",
+        {
+            "image": ["1.jpg", "9.jpg", None, "1.jpg"],
+            "caption": [["một", "hai"], ["x"], ["x"], None],
+        },
+    )
+    captions = read_data(path)
+    assert summary(captions) == [("1.jpg", ("một", "hai"))]
+    assert [skip.split(": ")[1] for skip in reasons(captions)] == ["row 1", "row 2", "row 3"]
+    assert not (path.parent / "vireo-pictures").exists()
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_embedded_pictures_are_unpacked(pictures, parquet, bare):
+    data = [path.read_bytes() for path in pictures("1.jpg", "2.jpg")]
+    cells = data if bare else [{"bytes": each, "path": "a.jpg"} for each in data]
+    path = parquet("x.parquet", {"image": cells, "caption_0": ["một", "hai"]})
+    records = read_data(path).records
+    assert [record.path.read_bytes() for record in records] == data
+    assert [record.captions for record in records] == [("một",), ("hai",)]
+    assert open_image(records[0].path).size == (120, 90)
+
+
+def test_a_folder_of_shards_is_one_set(pictures, parquet, summary, reasons, tmp_path):
+    pictures("1.jpg", "2.jpg")
+    parquet("a.parquet", {"image": ["1.jpg"], "caption": ["một"]})
+    parquet("b.parquet", {"image": ["2.jpg", "1.jpg"], "caption": ["hai", "ba"]})
+    (tmp_path / "c.parquet").write_bytes(b"PAR1 broken")
+    captions = read_data(tmp_path)
+    assert summary(captions) == [("1.jpg", ("một", "ba")), ("2.jpg", ("hai",))]
+    (skip,) = reasons(captions)
+    assert "not a readable parquet file" in skip
+
+
+def test_a_file_without_the_columns_says_what_it_has(parquet):
+    with pytest.raises(DataError, match=r"column of pictures .* it has a, b"):
+        read_data(parquet("x.parquet", {"a": [1], "b": [2]}))
+
+
+def test_without_pyarrow_the_extra_is_named(write, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(MissingExtraError, match=r"vireo\[data\]"):
+        read_data(write("x.parquet", b"PAR1"))
