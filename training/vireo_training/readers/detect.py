@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import tarfile
 from collections.abc import Callable
@@ -29,6 +30,8 @@ def detect(path: Path) -> str:
         return "parquet"
     if ".tar" in [suffix.lower() for suffix in path.suffixes] or tarfile.is_tarfile(path):
         return "webdataset"
+    if path.suffix.lower() in (".jsonl", ".ndjson"):
+        return "jsonl"
     line = _first_line(head)
     for name, matches in _TEXTS.items():
         if matches(line):
@@ -40,25 +43,24 @@ def detect(path: Path) -> str:
 
 
 def _first_line(head: bytes) -> str:
-    text = head.decode("utf-8-sig", "replace")
-    return next((line for line in text.splitlines() if line.strip()), "")
+    lines = head.removeprefix(codecs.BOM_UTF8).lstrip().split(b"\n", 1)
+    return lines[0].decode("utf-8", "replace").rstrip("\r")
 
 
 def _is_jsonl(line: str) -> bool:
-    if not line.lstrip().startswith("{"):
-        return False
+    if not line.startswith("{") or len(line.encode()) >= _HEAD - 3:
+        return False  # a record that fills the head is a whole document on one line
     try:
-        # A whole document on one line has "images"; a pretty-printed one ends after its brace.
         return "images" not in json.loads(line)
     except ValueError:
-        # Cut at the end of what was read, or damaged: a first line that goes on past the brace
-        # and names no list is a broken record of many.
-        return line.strip() != "{" and '"images"' not in line and '"annotations"' not in line
+        # A first record that is broken, unless the line is the start of a document: those break
+        # off where JSON goes on.
+        return line.rstrip()[-1] not in "{[,:" and '"images"' not in line
 
 
 _TEXTS: dict[str, Callable[[str], bool]] = {
     "jsonl": _is_jsonl,
-    "json": lambda line: line.lstrip()[:1] in ("{", "["),
+    "json": lambda line: line[:1] in ("{", "["),
     "flickr": flickr.is_token_line,
     "csv": lambda line: table.delimiter_of(line) is not None,
 }

@@ -72,11 +72,13 @@ def read_paths(path: Path) -> Iterator[Described | Skip]:
 
 
 def _import_pyarrow() -> None:
-    """Raises MissingExtraError where pyarrow is not installed."""
+    """Raises MissingExtraError where pyarrow is missing, DataError where it does not load."""
     try:
         import pyarrow.parquet  # noqa: F401
-    except ImportError:
+    except ModuleNotFoundError:
         raise MissingExtraError("pyarrow", "data") from None
+    except ImportError as error:  # its newest versions refuse numpy 1
+        raise DataError(f"pyarrow does not load: {_first_line(error)}") from None
 
 
 def _open(path: Path) -> Any:
