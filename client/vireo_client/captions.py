@@ -113,17 +113,17 @@ def collect(
     left_out: list[LeftOut] = []
     for item in items:
         if isinstance(item, LeftOut):
-            left_out.append(item)
+            left_out.append(LeftOut(_legible(item.where), _legible(item.reason)))
             continue
         if isinstance(item, Skip):
-            skipped.append(item)
+            skipped.append(Skip(_legible(item.where), _legible(item.reason)))
             continue
         try:
             found = find(item.image)
         except ValueError as error:
-            skipped.append(Skip(item.where, str(error)))
+            skipped.append(Skip(item.where, _legible(str(error))))
             continue
-        texts = [text for text in item.captions if isinstance(text, str)]
+        texts = [t for t in item.captions if isinstance(t, str) and t == _legible(t)]
         if len(texts) < len(item.captions):
             number = len(item.captions) - len(texts)
             skipped.append(Skip(item.where, f"{number} caption(s) that are no text"))
@@ -141,6 +141,11 @@ def collect(
         detail = f"; {len(skipped)} skipped, the first: {skipped[0]}" if skipped else ""
         raise DataError(f"{source}: no usable picture with a caption{detail}")
     return CaptionSet(records, skipped, left_out)
+
+
+def _legible(text: str) -> str:
+    """Spells out halves of surrogate pairs: JSON may hold them, and nothing can write them."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def same_text(caption: str) -> str:

@@ -20,7 +20,7 @@ _SHOWN = 5
 Sources = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[SOURCE]...",
+        metavar="SOURCE",
         help="Files or folders of captions, read as one set; FILE@FOLDER says where the pictures "
         "of a file are.",
     ),

@@ -38,6 +38,7 @@ class SplitReport:
     captions_per_picture: Spread | None
     """None where no picture can be read."""
     caption_words: Spread | None
+    """Between spaces: in Vietnamese, syllables."""
     skipped: list[Skip]
     left_out: dict[str, int]
     """Left out by design: how often, by reason."""

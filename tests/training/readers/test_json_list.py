@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from vireo_client.errors import DataError
 from vireo_training.readers import read_data
@@ -41,11 +43,22 @@ def test_broken_objects_are_skipped(pictures, write, reasons):
     assert "no such picture" in found[5]
 
 
+def test_halves_of_surrogate_pairs_reach_neither_captions_nor_messages(pictures, write):
+    pictures("a.jpg")
+    good = {"file_name": "a.jpg", "caption": "tốt"}
+    half = '{"file_name": "a.jpg", "caption": "\\ud83d"}, {"file_name": "\\ud83d", "caption": "x"}'
+    captions = read_data(write("data.json", f"[{json.dumps(good)}, {half}]"))
+    assert [r.captions for r in captions.records] == [("tốt",)]
+    assert len(captions.skipped) == 2
+    assert "\n".join(map(str, captions.skipped)).encode()
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ('[{"file_name": "a.jpg",\n "caption": }]', r"data\.json:2: not JSON"),
         (b'[{"file_name": "a.jpg",\n "caption": "\xff"}]', r"data\.json:2: not UTF-8"),
+        ("[1" + "0" * 5000 + "]", r"data\.json: not JSON"),
         ("[" * 100_000, r"data\.json: JSON nested too deeply"),
         ('{"images": 3}', r"data\.json: neither"),
         ("[]", r"data\.json: no usable picture"),

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,12 @@ def test_content_shows_the_format_whatever_the_name(pictures, write, summary, na
 def test_an_unknown_format_is_an_error_that_lists_the_known_ones(write, content):
     with pytest.raises(DataError, match=r"x\.txt:1: not a format.*--format jsonl, coco"):
         read_data(write("x.txt", content))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a file that opens and does not read")
+def test_a_file_that_cannot_be_read_is_an_error():
+    with pytest.raises(DataError, match=r"/proc/self/mem: cannot be read"):
+        read_data("/proc/self/mem")
 
 
 def test_errors_name_what_is_missing(tmp_path, write):

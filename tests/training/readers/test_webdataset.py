@@ -97,6 +97,18 @@ def test_a_tar_that_breaks_off_keeps_what_came_before(tar, jpegs, reasons, damag
     assert any("damaged" in skip for skip in reasons(captions))
 
 
+def test_links_and_folders_in_a_tar_are_passed_over(tar, jpegs):
+    path = tar("x.tar", {"1.jpg": jpegs[0], "1.txt": "một"})
+    with tarfile.open(path, "a") as file:
+        for name, kind in (("2.jpg", tarfile.SYMTYPE), ("d.jpg", tarfile.DIRTYPE)):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, "/etc/passwd"
+            file.addfile(info)
+    captions = read_data(path)
+    assert len(captions.records) == 1
+    assert captions.skipped == []
+
+
 def test_no_tar_at_all_is_an_error(write):
     with pytest.raises(DataError, match=r"x\.tar: not a readable tar"):
         read_data(write("x.tar", b"hello"))
@@ -127,6 +139,14 @@ def test_an_unpacking_that_was_stopped_goes_on(tar, jpegs):
     assert read_data(path).records == [first, second]
     assert first.path.stat().st_ino == kept
     assert second.path.read_bytes() == jpegs[1]
+
+
+def test_pictures_that_went_away_are_unpacked_again(tar, jpegs):
+    path = tar("x.tar", {"1.jpg": jpegs[0], "1.txt": "một"})
+    (record,) = read_data(path).records
+    record.path.unlink()
+    assert read_data(path).records == [record]
+    assert record.path.read_bytes() == jpegs[0]
 
 
 def test_a_changed_tar_is_unpacked_again(tar, jpegs):

@@ -52,7 +52,7 @@ def _is_jsonl(line: str) -> bool:
         return False  # a record that fills the head is a whole document on one line
     try:
         return "images" not in json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         # A first record that is broken, unless the line is the start of a document: those break
         # off where JSON goes on.
         return line.rstrip()[-1] not in "{[,:" and '"images"' not in line

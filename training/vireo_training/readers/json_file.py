@@ -28,6 +28,8 @@ def load_json(path: Path) -> Any:
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise DataError(f"{path}:{line}: not UTF-8; save the file as UTF-8") from None
+    except ValueError as error:  # a number of more digits than Python reads
+        raise DataError(f"{path}: not JSON ({error})") from None
     except RecursionError:
         raise DataError(f"{path}: JSON nested too deeply") from None
 

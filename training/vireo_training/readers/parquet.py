@@ -12,6 +12,7 @@ from typing import Any
 
 from vireo_client.captions import Described, Skip
 from vireo_client.errors import DataError, MissingExtraError
+from vireo_client.images import SUFFIXES
 
 from .fields import caption_fields, captions_of, checked_path, image_field
 from .unpacked import Embedded
@@ -106,7 +107,8 @@ def _item(where: str, row: dict[str, Any], image: str, captions: list[str]) -> D
     picture, suffix = row[image], ".img"
     if isinstance(picture, dict):
         # `datasets` leaves the bytes empty where the picture stayed a file.
-        suffix = Path(picture.get("path") or "").suffix or suffix
+        named = Path(str(picture.get("path"))).suffix.lower()
+        suffix = named if named in SUFFIXES else suffix
         picture = picture.get("bytes") or picture.get("path")
     if isinstance(picture, bytes):
         return Embedded(where, picture, texts, suffix)

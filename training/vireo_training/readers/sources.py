@@ -126,7 +126,14 @@ def _read_file(source: Source, file_format: str | None, scratch: Path | None) ->
     path = source.path
     if not path.is_file():
         raise DataError(f"{path}: no such file or folder")
-    kind = file_format or detect(path)
+    try:
+        return _read_as(source, file_format or detect(path), scratch)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _read_as(source: Source, kind: str, scratch: Path | None) -> CaptionSet:
+    path = source.path
     if kind == "webdataset" or (kind == "parquet" and parquet.holds_pictures(path)):
         if source.pictures is not None:
             raise DataError(f"{path}: carries its pictures; leave out @{source.pictures}")

@@ -67,14 +67,14 @@ def unpack(
     path_hash = hashlib.sha256(os.fsencode(carrier.resolve())).hexdigest()[:8]
     folder = (scratch or carrier.parent / FOLDER) / f"{carrier.name}-{path_hash}"
     stat = carrier.stat()
-    stamp = json.dumps({"bytes": stat.st_size, "modified_ns": stat.st_mtime_ns})
+    stamp = json.dumps({"bytes": stat.st_size, "modified_ns": stat.st_mtime_ns}).encode()
     try:
         fresh = _stamp_of(folder) == stamp
-        if fresh and (folder / CAPTIONS_FILE).is_file():
-            return _reopen(folder)
+        if fresh and (known := _reopen(folder)) is not None:
+            return known
         if not fresh:
             _clear(folder)
-            _write(folder / _STAMP, stamp.encode())
+            _write(folder / _STAMP, stamp)
         captions = collect(
             carrier, _unpacked(items, folder, carrier.name), lambda name: find_picture(folder, name)
         )
@@ -100,14 +100,15 @@ def _unpacked(
             # Numbers, not the carrier's names: those may hold "..", or letters a disk refuses.
             name = f"{number // 1000:05d}/{number:08d}{item.suffix}"
             target = folder / name
-            if not target.is_file():
+            # The size too: after a power cut a file may be there and empty.
+            if not target.is_file() or target.stat().st_size != len(item.data):
                 _write(target, item.data)
             yield Described(item.where, name, item.captions)
 
 
-def _stamp_of(folder: Path) -> str | None:
+def _stamp_of(folder: Path) -> bytes | None:
     path = folder / _STAMP
-    return path.read_text() if path.is_file() else None
+    return path.read_bytes() if path.is_file() else None
 
 
 def _clear(folder: Path) -> None:
@@ -145,11 +146,19 @@ def _finish(folder: Path, captions: CaptionSet) -> None:
     _write(folder / CAPTIONS_FILE, "".join(f"{line}\n" for line in lines).encode())
 
 
-def _reopen(folder: Path) -> CaptionSet:
-    captions = read_captions(folder)
+def _reopen(folder: Path) -> CaptionSet | None:
+    """Reads what was unpacked whole; None where it was not, or where pictures have gone since."""
+    if not (folder / CAPTIONS_FILE).is_file():
+        return None
+    try:
+        captions = read_captions(folder)
+    except DataError:
+        return None
+    if captions.skipped:
+        return None
     skips = json.loads((folder / _SKIPS).read_text(encoding="utf-8"))
     return CaptionSet(
         captions.records,
-        [Skip(*skip) for skip in skips["skipped"]] + captions.skipped,
+        [Skip(*skip) for skip in skips["skipped"]],
         [LeftOut(*skip) for skip in skips["left_out"]],
     )
