@@ -1,3 +1,4 @@
+import errno
 import io
 import json
 import os
@@ -139,6 +140,25 @@ def test_an_unpacking_that_was_stopped_goes_on(tar, jpegs):
     assert read_data(path).records == [first, second]
     assert first.path.stat().st_ino == kept
     assert second.path.read_bytes() == jpegs[1]
+
+
+def test_a_full_disk_is_an_error_and_keeps_what_was_done(tar, jpegs, monkeypatch, tmp_path):
+    path = tar("x.tar", {"1.jpg": jpegs[0], "1.txt": "một", "2.jpg": jpegs[1], "2.txt": "hai"})
+    write = Path.write_bytes
+
+    def full(target, data):
+        if data == jpegs[1]:
+            write(target, data[:100])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(target, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(DataError, match=r"cannot unpack x\.tar .*No space left"):
+            read_data(path)
+    files = [each for each in (tmp_path / "vireo-pictures").rglob("*") if each.is_file()]
+    assert sorted(each.name for each in files) == ["00000000.jpg", "unpacked-from.json"]
+    assert len(read_data(path).records) == 2
 
 
 def test_pictures_that_went_away_are_unpacked_again(tar, jpegs):

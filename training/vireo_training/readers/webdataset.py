@@ -59,12 +59,11 @@ def _files(path: Path, tar: tarfile.TarFile, damage: list[Skip]) -> Iterator[_Fi
         for member in tar:
             name = PurePosixPath(_printable(member.name))
             stem, dot, suffix = name.name.partition(".")
+            # Links are passed over: what they point to may be anywhere.
+            content = tar.extractfile(member) if member.isreg() else None
             last = str(name)
-            if member.isreg() and stem and dot:
+            if content is not None and stem and dot:
                 suffix = suffix.lower()
-                content = tar.extractfile(member)
-                if content is None:
-                    continue
                 if suffix in ("txt", "json") or _is_picture(suffix):
                     yield _File(str(name.parent / stem), suffix, content.read())
         # tarfile takes garbage in place of a header for the end of the tar, without a word.
