@@ -25,7 +25,10 @@ _DELIMITERS = ",\t|;"
 def delimiter_of(header: str) -> str | None:
     """Returns what separates the columns of `header`; None if it names no picture and caption."""
     for delimiter in _DELIMITERS:
-        names = next(_rows([header], delimiter))
+        try:
+            names = next(_rows([header], delimiter))
+        except csv.Error:  # quotation marks that fit no table
+            continue
         if image_field(names) is not None and caption_fields(names):
             return delimiter
     return None
