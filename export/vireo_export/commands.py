@@ -20,7 +20,7 @@ def _need(extra: str, *modules: str) -> None:
 
 def export(
     bundle: Annotated[Path, typer.Argument(help="The bundle that `vireo train` wrote.")],
-    data: Annotated[Path, typer.Option(help="Captioned pictures on which engines and PyTorch are compared.")],
+    data: Annotated[str, typer.Option(metavar="DATA[@PICTURES]", help="Captioned pictures on which engines and PyTorch are compared.")],
     repository: Annotated[Path | None, typer.Option("--repository", "-o", help="Model repository to write; by default beside the bundle.")] = None,
     split: Annotated[str, typer.Option(help="Pictures of --data to compare on: test, validation, train or all.")] = "validation",
     max_batch_size: Annotated[int, typer.Option(min=1, help="Largest batch Triton forms.")] = 64,

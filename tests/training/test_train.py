@@ -121,6 +121,19 @@ def test_too_little_data_is_an_error(data_set, tmp_path):
         train(load_config("scenes", [*QUICK, "validation_fraction=0"]), path, tmp_path / "run")
 
 
+def test_other_formats_train_as_well(scenes, tmp_path):
+    lines = [json.loads(line) for line in (scenes / "test" / "captions.jsonl").open()]
+    rows = [{"file_name": r["image"], "caption": c} for r in lines for c in r["captions"]]
+    path = tmp_path / "minh.json"
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    settings = load_config("scenes", QUICK)
+    ids = [
+        Bundle(train(settings, data, tmp_path / str(number)).bundle).bundle_id
+        for number, data in enumerate([scenes / "test", f"{path}@{scenes / 'test'}"])
+    ]
+    assert ids[0] == ids[1]
+
+
 def test_weights_of_another_model_do_not_load(bundle, tmp_path):
     import shutil
 

@@ -18,7 +18,7 @@ def _need_torch() -> None:
 
 
 def train(
-    data: Annotated[Path, typer.Argument(help="A folder with captions.jsonl and its pictures.")],
+    data: Annotated[str, typer.Argument(metavar="DATA[@PICTURES]", help="A folder with captions.jsonl and its pictures, or a captions file of another format (docs/data.md).")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Run folder; the bundle goes to OUT/bundle.")],
     preset: Annotated[str, typer.Option(help="`scenes`, `photos`, or a JSON file of your own.")] = "photos",
     settings: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; repeatable.")] = [],  # noqa: B006
@@ -44,7 +44,7 @@ def train(
 
 def evaluate(
     bundle: Annotated[Path, typer.Argument(help="A bundle, or a model repository made from one.")],
-    data: Annotated[Path, typer.Option(help="A folder with captions.jsonl.")],
+    data: Annotated[str, typer.Option(metavar="DATA[@PICTURES]", help="Captioned pictures, as for `vireo train`.")],
     split: Annotated[str, typer.Option(help="test, validation, train or all.")] = "test",
     engine: Annotated[str, typer.Option(help="torch (needs a bundle), or onnx (a model repository).")] = "torch",
     triton: Annotated[str | None, typer.Option(envvar="VIREO_TRITON", metavar="HOST:PORT", help="Embed through this Triton instead.")] = None,

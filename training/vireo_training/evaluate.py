@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from vireo_client.bundle import Bundle
-from vireo_client.captions import CaptionedImage, Skip, log_skips, read_captions
+from vireo_client.captions import CaptionedImage, Skip, log_skips
 from vireo_client.embedder import Embedder
 from vireo_client.errors import DataError
 from vireo_client.progress import progress_bar
 
 from .data import split_by_picture
 from .metrics import retrieval_metrics
+from .readers import read_data
 
 SPLITS = ("test", "validation", "train", "all")
 
@@ -36,13 +37,13 @@ class CorpusEmbeddings:
     skipped: list[Skip]
 
 
-def select_records(bundle: Bundle, data: Path, split: str) -> list[CaptionedImage]:
+def select_records(bundle: Bundle, data: str | Path, split: str) -> list[CaptionedImage]:
     """Reads a data set and keeps the pictures of `split`, divided as training divided them.
 
     Raises:
         DataError: there is no data, or nothing in that split.
     """
-    captions = read_captions(data)
+    captions = read_data(data)
     log_skips(captions.skipped)
     if split == "all":
         return captions.records

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from vireo_client import __version__
 from vireo_client.bundle import ImageSpec
-from vireo_client.captions import log_skips, read_captions
+from vireo_client.captions import log_skips
 from vireo_client.errors import DataError, TrainingError
 from vireo_client.progress import console, progress_bar, track
 from vireo_client.text.normalize import normalize
@@ -31,6 +31,7 @@ from .data import Pictures, decode_pictures, regroup, split_by_picture, training
 from .loss import contrastive_loss
 from .metrics import retrieval_metrics
 from .model import DualEncoder
+from .readers import read_data
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,8 @@ class TrainResult:
     interrupted: bool
 
 
-def train(config: TrainConfig, data: Path, out: Path) -> TrainResult:
-    """Trains a dual encoder on the captions below `data` and writes `out/bundle`.
+def train(config: TrainConfig, data: str | Path, out: Path) -> TrainResult:
+    """Trains a dual encoder on the captions of `data` (see `read_data`) and writes `out/bundle`.
 
     The bundle holds the weights of the epoch with the best validation figures (without validation
     pictures, the last). Ctrl-C ends training early and still writes it; an earlier bundle in `out`
@@ -57,7 +58,7 @@ def train(config: TrainConfig, data: Path, out: Path) -> TrainResult:
     rng = np.random.default_rng(config.seed)
     out.mkdir(parents=True, exist_ok=True)
 
-    captions = read_captions(data)
+    captions = read_data(data)
     log_skips(captions.skipped)
     split = split_by_picture(
         captions.records, config.validation_fraction, config.test_fraction, config.seed
@@ -165,7 +166,7 @@ def train(config: TrainConfig, data: Path, out: Path) -> TrainResult:
             "vireo": __version__,
             "torch": torch.__version__,
             "python": platform.python_version(),
-            "data": data.name,
+            "data": Path(data).name,
             "pictures": {"train": len(pictures), "validation": len(split.validation),
                          "test": len(split.test)},
             "split": config.model_dump(include={"validation_fraction", "test_fraction", "seed"}),
