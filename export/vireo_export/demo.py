@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import platform
 import resource
+import shutil
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -157,6 +159,8 @@ def _summarise(out: Path, report: dict[str, Any]) -> None:
         f"Triton {report['triton']['version']}, {report['total_seconds']:.0f} s in all; "
         f"look at {out / 'results.png'} and {out / 'report.json'}"
     )
+    if shutil.which("vireo") is None:
+        console.print(f"\nFirst: . {Path(sys.prefix)}/bin/activate", highlight=False, markup=False)
     console.print(
         "\nSearch it yourself:\n"
         f'  vireo search "ba con cá màu tím" --index {out}/index --sheet hits.png\n'
