@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from processes import start
 from vireo_client.bundle import Bundle
 
 VIREO = Path(sys.executable).parent / "vireo"
@@ -56,10 +57,7 @@ def test_search_answers_through_triton_as_in_process(demo, tmp_path):
     # The server is of this demo's own bundle, so it is started by the command.
     command = [VIREO, "serve", demo / "model_repository", *["--http-port", "0", "--grpc-port", "0"],
                "--metrics-port", "0"]  # fmt: skip
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    ) as server:  # fmt: skip
+    with start(command, stdout=subprocess.PIPE) as server:
         assert server.stdout is not None
         assert "ready" in server.stdout.readline()
         url = server.stdout.readline().split()[1]
@@ -118,10 +116,7 @@ def test_indexing_twice_adds_nothing_and_says_so(demo, tmp_path):
 
 
 def test_an_interrupted_demo_ends_without_a_traceback(tmp_path):
-    process = subprocess.Popen(
-        [VIREO, "demo", "--out", tmp_path / "d"], stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )  # fmt: skip
+    process = start([VIREO, "demo", "--out", tmp_path / "d"], stderr=subprocess.PIPE)
     time.sleep(4)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tritonclient.grpc as grpc
+from processes import start
 from tritonclient.utils import InferenceServerException
 from vireo_client.bundle import Bundle
 from vireo_client.embedder import Embedder
@@ -209,9 +210,9 @@ server.wait()
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_the_server_goes_with_its_parent(repository, how):
-    parent = subprocess.Popen(
+    parent = start(
         [sys.executable, "-c", textwrap.dedent(_SERVE), repository.folder],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     assert parent.stdout is not None
     family = _children(int(parent.stdout.readline()))
@@ -225,12 +226,9 @@ def test_vireo_serve_ends_cleanly_on_ctrl_c(repository, tmp_path):
     vireo = Path(sys.executable).parent / "vireo"
     ports = ["--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"]
     with (tmp_path / "errors").open("w") as errors:  # gRPC's own log lines go there too
-        process = subprocess.Popen(
-            [vireo, "serve", repository.folder, *ports],
-            stdout=subprocess.PIPE, stderr=errors, text=True,
-            # A test runner in the background ignores SIGINT, and children inherit that.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        )  # fmt: skip
+        process = start(
+            [vireo, "serve", repository.folder, *ports], stdout=subprocess.PIPE, stderr=errors
+        )
     try:
         assert process.stdout is not None
         first = process.stdout.readline()
