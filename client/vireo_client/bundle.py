@@ -53,6 +53,8 @@ class TextSpec(_Spec):
     """How a caption becomes `input_ids`, INT32 `[N, bucket]`."""
 
     normalization: str
+    normalization_steps: tuple[str, ...] = ()
+    """What the normalisation of that name does, for people who read a bundle."""
     segmenter: str
     segmenter_files: tuple[str, ...] = ()
     pad_id: int = Field(ge=0)

@@ -39,6 +39,11 @@ class Skip:
     def __str__(self) -> str:
         return f"{self.where}: {self.reason}"
 
+    @classmethod
+    def of(cls, where: str | Path, error: Exception) -> Skip:
+        """A skip for an error whose message may begin with the name already."""
+        return cls(str(where), str(error).removeprefix(f"{where}: "))
+
 
 @dataclass(frozen=True, slots=True)
 class LeftOut(Skip):

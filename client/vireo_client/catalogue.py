@@ -21,6 +21,7 @@ _SCHEMA = (
         sha256 TEXT NOT NULL,
         bytes INTEGER NOT NULL,
         mtime_ns INTEGER NOT NULL,
+        captions_digest TEXT NOT NULL,
         metadata TEXT NOT NULL DEFAULT '{}'
     )""",
     """CREATE TABLE captions (
@@ -33,10 +34,12 @@ _SCHEMA = (
 
 
 class FileStamp(NamedTuple):
-    """What tells whether a picture changed since it was indexed."""
+    """What tells whether a picture or its sentences changed since it was indexed."""
 
     bytes: int
     mtime_ns: int
+    captions: str = ""
+    """Digest of its sentences; empty for none."""
 
 
 class ImageRow(NamedTuple):
@@ -107,8 +110,8 @@ class Catalogue:
 
     def stamps(self) -> dict[str, tuple[int, FileStamp]]:
         """Id and stamp of every picture, by path."""
-        rows = self._db.execute("SELECT path, id, bytes, mtime_ns FROM images")
-        return {path: (id_, FileStamp(size, mtime)) for path, id_, size, mtime in rows}
+        rows = self._db.execute("SELECT path, id, bytes, mtime_ns, captions_digest FROM images")
+        return {path: (id_, FileStamp(*stamp)) for path, id_, *stamp in rows}
 
     def next_ids(self) -> tuple[int, int]:
         """The first ids never given to a picture and to a sentence."""
@@ -126,8 +129,8 @@ class Catalogue:
     def add(self, images: Iterable[ImageRow], captions: Iterable[CaptionRow]) -> None:
         """Adds pictures and sentences."""
         self._db.executemany(
-            "INSERT INTO images (id, path, sha256, bytes, mtime_ns, metadata) "
-            "VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO images (id, path, sha256, bytes, mtime_ns, captions_digest, metadata) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
             [(r.id, r.path, r.sha256, *r.stamp, r.metadata) for r in images],
         )
         self._db.executemany("INSERT INTO captions (id, image_id, text) VALUES (?, ?, ?)", captions)

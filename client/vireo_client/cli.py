@@ -38,10 +38,11 @@ def _root(
     Start with `vireo demo`: it trains a small model on generated scenes, exports it, serves it with
     Triton and searches it, in a few minutes.
     """
+    handler: logging.Handler = logging.StreamHandler()
+    if console.is_terminal:
+        handler = RichHandler(console=console, show_time=False, show_path=False, markup=False)
     logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(message)s",
-        handlers=[RichHandler(console=console, show_time=False, show_path=False, markup=False)],
+        level=logging.INFO if verbose else logging.WARNING, format="%(message)s", handlers=[handler]
     )
 
 
@@ -65,18 +66,24 @@ def main() -> None:
     """Runs the command line; errors of the project become one line and exit code 1."""
     try:
         build_app()()
-    except VireoError as error:
-        if "-v" in sys.argv or "--verbose" in sys.argv:
-            console.print_exception()
-        console.print(f"[red]error:[/red] {_escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        console.print("interrupted")
-        sys.exit(130)
     except BrokenPipeError:
         # The reader went away (`vireo search ... | head`): silence the flush at exit too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except (VireoError, OSError) as error:  # a full disk, a folder that may not be written
+        if "-v" in sys.argv or "--verbose" in sys.argv:
+            console.print_exception()
+        console.print(f"[red]error:[/red] {_escape(_told(error))}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        console.print("interrupted")
+        sys.exit(130)
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _escape(text: str) -> str:

@@ -105,7 +105,7 @@ class Embedder:
         out = np.empty((len(images), self.dim), dtype=np.float32)
         for batch in self.embed_image_stream(images):
             if batch.skipped:
-                raise ImageError(batch.skipped[0].reason)
+                raise ImageError(str(batch.skipped[0]))
             out[batch.positions] = batch.embeddings
         return out
 
@@ -127,9 +127,8 @@ class Embedder:
                     pixels.append(future.result())
                     positions.append(position)
                 except ImageError as error:
-                    named = isinstance(source, (str, Path))
-                    where = str(source) if named else f"picture {position}"
-                    skipped.append(Skip(where, str(error)))
+                    named = source if isinstance(source, (str, Path)) else f"picture {position}"
+                    skipped.append(Skip.of(named, error))
             vectors = np.empty((0, self.dim), dtype=np.float32)
             if pixels:
                 vectors = self.towers.encode_image(np.stack(pixels))

@@ -78,31 +78,47 @@ class Index:
         self.folder = Path(folder)
         self._dim = bundle.config.embedding_dim
         self._lock: sqlite3.Connection | None = None
-        exists = (self.folder / CATALOGUE_FILE).is_file()
+        self._catalogue: Catalogue | None = None
+        try:
+            self._open(bundle, write)
+        except BaseException as error:
+            self.close()
+            if isinstance(error, (OSError, sqlite3.Error)):
+                raise SearchIndexError(f"{self.folder}: cannot be opened ({error})") from error
+            raise
+
+    def _open(self, bundle: Bundle, write: bool) -> None:
+        path = self.folder / CATALOGUE_FILE
+        created = None
         if write:
-            if not exists and self.folder.exists() and any(self.folder.iterdir()):
+            if self.folder.is_dir() and not path.is_file() and self._holds_other_files():
                 raise SearchIndexError(
                     f"{self.folder}: holds other files and no index; choose another folder"
                 )
             self.folder.mkdir(parents=True, exist_ok=True)
             self._take_lock()
-            exists = (self.folder / CATALOGUE_FILE).is_file()
-        created = None
-        if write and not exists:
-            created = {"bundle_id": bundle.bundle_id, "generation": "0"}
-        self._catalogue = Catalogue(self.folder / CATALOGUE_FILE, create=created)
-        try:
-            self._check(bundle)
-            self._load()
-            if write:
-                self._catalogue.set_meta(model=str(bundle.folder.resolve()))
-                self._sweep()
-        except BaseException:
-            self.close()
-            raise
+            # A writer that was killed at its very start leaves an empty catalogue.
+            if not path.is_file() or path.stat().st_size == 0:
+                created = {"bundle_id": bundle.bundle_id, "generation": "0"}
+        self._catalogue = Catalogue(path, create=created)
+        self._check(bundle)
+        self._load()
+        if write:
+            self._catalogue.set_meta(model=str(bundle.folder.resolve()))
+            self._sweep()
         self._pending = _Pending()
         self._next_image, self._next_caption = self._catalogue.next_ids()
         self._stamps = self._catalogue.stamps() if write else {}
+
+    def _holds_other_files(self) -> bool:
+        ours = (_LOCK_FILE, CATALOGUE_FILE)
+        return any(not entry.name.startswith(ours) for entry in self.folder.iterdir())
+
+    @property
+    def _rows(self) -> Catalogue:
+        if self._catalogue is None:
+            raise SearchIndexError(f"{self.folder}: the index is closed")
+        return self._catalogue
 
     def _take_lock(self) -> None:
         # SQLite's file lock works on every system and goes with the process that held it.
@@ -113,7 +129,7 @@ class Index:
             raise SearchIndexError(f"{self.folder}: another process is writing here") from None
 
     def _check(self, bundle: Bundle) -> None:
-        made_by = self._catalogue.meta("bundle_id")
+        made_by = self._rows.meta("bundle_id")
         if made_by != bundle.bundle_id:
             raise SearchIndexError(
                 f"{self.folder}: made by bundle {made_by}, but {bundle.folder} is bundle "
@@ -122,13 +138,13 @@ class Index:
 
     def _load(self) -> None:
         for attempt in range(1, _READ_ATTEMPTS + 1):
-            generation, images, captions = self._catalogue.state()
+            generation, images, captions = self._rows.state()
             try:
                 self._images = self._read("images", generation, images)
                 self._captions = self._read("captions", generation, captions)
             except SearchIndexError:
                 # A writer may have saved the next generation since, and swept this one away.
-                if self._catalogue.state()[0] == generation or attempt == _READ_ATTEMPTS:
+                if self._rows.state()[0] == generation or attempt == _READ_ATTEMPTS:
                     raise
                 continue
             self._generation = generation
@@ -140,9 +156,10 @@ class Index:
         path = self._vectors(kind, generation)
         try:
             index = faiss.read_index(str(path))
-        except RuntimeError:
+        except RuntimeError as error:
+            reason = str(error).rpartition("Error: ")[2]
             raise SearchIndexError(
-                f"{path}: missing or damaged; index the pictures again into a new folder"
+                f"{path}: cannot be read ({reason}); index the pictures again into a new folder"
             ) from None
         if index.ntotal != expected or index.d != self._dim:
             raise SearchIndexError(
@@ -169,9 +186,14 @@ class Index:
         return int(self._captions.ntotal)
 
     def is_current(self, path: str, stamp: FileStamp) -> bool:
-        """Whether the picture at `path` is indexed and its file has not changed since."""
+        """Whether the picture is indexed and neither its file nor its sentences changed since.
+
+        A stamp without sentences is content with those that are indexed.
+        """
         known = self._stamps.get(path)
-        return known is not None and known[1] == stamp
+        if known is None:
+            return False
+        return known[1] == (stamp if stamp.captions else stamp._replace(captions=known[1].captions))
 
     def add(self, images: Sequence[NewImage]) -> None:
         """Adds pictures, replacing those of the same path; `save` makes it lasting."""
@@ -204,7 +226,7 @@ class Index:
             return
         gone = set(image_ids)
         unsaved = [row.id for row in self._pending.captions if row.image_id in gone]
-        captions = self._catalogue.caption_ids(image_ids) + unsaved
+        captions = self._rows.caption_ids(image_ids) + unsaved
         self._images.remove_ids(faiss.IDSelectorBatch(np.array(image_ids, dtype=np.int64)))
         if captions:
             self._captions.remove_ids(faiss.IDSelectorBatch(np.array(captions, dtype=np.int64)))
@@ -225,16 +247,16 @@ class Index:
                 faiss.write_index(index, str(path))
                 _sync(path)
             _sync(self.folder)
-        except (RuntimeError, OSError) as error:
+            with self._rows.transaction():
+                self._rows.remove_images(self._pending.removed)
+                self._rows.add(self._pending.images, self._pending.captions)
+                self._rows.set_meta(
+                    generation=str(generation),
+                    next_image_id=str(self._next_image),
+                    next_caption_id=str(self._next_caption),
+                )
+        except (RuntimeError, OSError, sqlite3.Error) as error:
             raise SearchIndexError(f"{self.folder}: cannot be saved ({error})") from error
-        with self._catalogue.transaction():
-            self._catalogue.remove_images(self._pending.removed)
-            self._catalogue.add(self._pending.images, self._pending.captions)
-            self._catalogue.set_meta(
-                generation=str(generation),
-                next_image_id=str(self._next_image),
-                next_caption_id=str(self._next_caption),
-            )
         self._generation = generation
         self._pending = _Pending()
         self._sweep()
@@ -249,7 +271,7 @@ class Index:
             N lists of at most `k` matches, best first.
         """
         hits = _nearest(self._images, queries, k)
-        paths = self._catalogue.images(sorted({i for row in hits for i, _ in row}))
+        paths = self._rows.images(sorted({i for row in hits for i, _ in row}))
         # A writer may have removed a row since this index was opened: such a hit is left out.
         known = [[(paths[i], score) for i, score in row if i in paths] for row in hits]
         return [[Match(r, s, path) for r, (path, s) in enumerate(row, 1)] for row in known]
@@ -257,7 +279,7 @@ class Index:
     def search_captions(self, queries: Embeddings, k: int) -> list[list[Match]]:
         """Finds the `k` nearest sentences of each query; as `search_images`."""
         hits = _nearest(self._captions, queries, k)
-        found = self._catalogue.captions(sorted({i for row in hits for i, _ in row}))
+        found = self._rows.captions(sorted({i for row in hits for i, _ in row}))
         known = [[(*found[i], score) for i, score in row if i in found] for row in hits]
         return [
             [Match(r, s, path, text) for r, (text, path, s) in enumerate(row, 1)] for row in known
@@ -265,7 +287,9 @@ class Index:
 
     def close(self) -> None:
         """Closes the catalogue and gives the write lock back; unsaved additions are dropped."""
-        self._catalogue.close()
+        if self._catalogue is not None:
+            self._catalogue.close()
+            self._catalogue = None
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -290,9 +314,12 @@ def recorded_model(folder: str | Path) -> Path:
     """
     catalogue = Catalogue(Path(folder) / CATALOGUE_FILE)
     try:
-        return Path(catalogue.meta("model") or "")
+        model = Path(catalogue.meta("model") or "")
     finally:
         catalogue.close()
+    if not model.is_dir():
+        raise SearchIndexError(f"{folder}: was made with {model}, which is gone; give --model")
+    return model
 
 
 def _nearest(index: Any, queries: Embeddings, k: int) -> list[list[tuple[int, float]]]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from .bundle import file_sha256
 from .captions import CAPTIONS_FILE, CaptionedImage, Skip, read_captions
 from .catalogue import FileStamp
-from .embedder import Embedder
+from .embedder import Embedder, Embeddings
 from .errors import DataError
 from .images import find_images
 from .index import Index, NewImage
@@ -54,49 +56,101 @@ def index_pictures(
 ) -> IndexReport:
     """Embeds pictures and their captions and saves them, leaving out what is already there.
 
-    Saves every minute, at the end, and when interrupted: what was embedded is not lost.
+    Saves every minute and at the end, also when it is interrupted or the towers fail: what was
+    embedded is not lost.
+
+    Raises:
+        SearchIndexError: the index cannot be saved.
+        ServerError: Triton failed; what was embedded before is saved.
     """
     report = IndexReport()
-    started = saved = time.monotonic()
-    fresh: list[tuple[CaptionedImage, FileStamp]] = []
-    for record in records:
-        status = os.stat(record.path)
-        stamp = FileStamp(status.st_size, status.st_mtime_ns)
-        if index.is_current(_key(record), stamp):
-            report.unchanged += 1
-        else:
-            fresh.append((record, stamp))
+    started = time.monotonic()
+    fresh = _changed(index, records, report)
     try:
         with progress_bar() as progress:
             task = progress.add_task("index pictures", total=len(fresh))
-            for batch in embedder.embed_image_stream(record.path for record, _ in fresh):
-                chosen = [fresh[position] for position in batch.positions]
-                texts = [c for record, _ in chosen for c in record.captions]
-                vectors = embedder.embed_texts(texts)
-                rows, start = [], 0
-                for (record, stamp), embedding in zip(chosen, batch.embeddings, strict=True):
-                    end = start + len(record.captions)
-                    digest = file_sha256(record.path)
-                    rows.append(
-                        NewImage(_key(record), digest, stamp, embedding, record.captions,
-                                 vectors[start:end])
-                    )  # fmt: skip
-                    start = end
-                index.add(rows)
-                report.added += len(rows)
-                report.captions += len(texts)
+            saved = started
+            for batch in embedder.embed_image_stream(picture.path for picture in fresh):
                 report.skipped += batch.skipped
+                _add(index, embedder, [fresh[p] for p in batch.positions], batch.embeddings, report)
                 progress.advance(task, len(batch.positions) + len(batch.skipped))
                 if time.monotonic() - saved > SAVE_EVERY_SECONDS:
                     index.save()
                     saved = time.monotonic()
     except KeyboardInterrupt:
         report.interrupted = True
-    if report.added:
-        index.save()
+    finally:
+        if report.added:
+            index.save()
     report.seconds = time.monotonic() - started
     return report
 
 
-def _key(record: CaptionedImage) -> str:
-    return str(record.path.resolve())
+class _Fresh(NamedTuple):
+    """A picture that has to be embedded."""
+
+    path: Path
+    key: str
+    captions: tuple[str, ...]
+    stamp: FileStamp
+
+
+def _changed(index: Index, records: Sequence[CaptionedImage], report: IndexReport) -> list[_Fresh]:
+    """Lists what is new or changed, each file once under whatever names it came."""
+    captions: dict[str, list[str]] = {}
+    for record in records:
+        captions.setdefault(str(record.path.resolve()), []).extend(record.captions)
+    fresh = []
+    for key, texts in captions.items():
+        sentences = tuple(dict.fromkeys(texts))
+        try:
+            key.encode()
+            status = os.stat(key)
+        except UnicodeEncodeError:
+            name = key.encode(errors="backslashreplace").decode()
+            report.skipped.append(Skip(name, "its name is not UTF-8; rename it"))
+            continue
+        except OSError as error:
+            report.skipped.append(Skip(key, str(error.strerror)))
+            continue
+        digest = hashlib.sha256("\0".join(sentences).encode()).hexdigest() if sentences else ""
+        stamp = FileStamp(status.st_size, status.st_mtime_ns, digest)
+        if index.is_current(key, stamp):
+            report.unchanged += 1
+        else:
+            fresh.append(_Fresh(Path(key), key, sentences, stamp))
+    return fresh
+
+
+def _add(
+    index: Index,
+    embedder: Embedder,
+    pictures: Sequence[_Fresh],
+    embeddings: Embeddings,
+    report: IndexReport,
+) -> None:
+    """Embeds the sentences of one batch and adds all of it to the index."""
+    texts = [caption for picture in pictures for caption in picture.captions]
+    vectors = embedder.embed_texts(texts)
+    rows, start = [], 0
+    for picture, embedding in zip(pictures, embeddings, strict=True):
+        end = start + len(picture.captions)
+        try:
+            digest = file_sha256(picture.path)
+        except OSError as error:  # it went away since it was decoded
+            report.skipped.append(Skip(picture.key, str(error.strerror)))
+        else:
+            rows.append(
+                NewImage(
+                    picture.key,
+                    digest,
+                    picture.stamp,
+                    embedding,
+                    picture.captions,
+                    vectors[start:end],
+                )
+            )
+        start = end
+    index.add(rows)
+    report.added += len(rows)
+    report.captions += sum(len(row.captions) for row in rows)

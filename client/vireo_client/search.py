@@ -36,7 +36,11 @@ class SearchClient:
     ) -> None:
         bundle = Bundle(model if model is not None else recorded_model(index))
         self._index = Index(index, bundle)
-        self._embedder = open_embedder(bundle, triton)
+        try:
+            self._embedder = open_embedder(bundle, triton)
+        except BaseException:
+            self._index.close()
+            raise
 
     def search(self, text: str, k: int = 10) -> list[Match]:
         """Finds the `k` pictures that a sentence describes best."""

@@ -7,15 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from vireo_client.errors import MissingExtraError
-
-
-def _need(extra: str, *modules: str) -> None:
-    import importlib.util
-
-    for module in modules:
-        if importlib.util.find_spec(module) is None:
-            raise MissingExtraError(module, extra)
+from vireo_client.extras import require
 
 
 def export(
@@ -35,7 +27,7 @@ def export(
 
     Example: `vireo export runs/mine/bundle --data my-photos`
     """
-    _need("export", "torch", "onnx", "onnxscript", "onnxruntime")
+    require("export", "torch", "onnx", "onnxscript", "onnxruntime")
     from vireo_client.bundle import Bundle
     from vireo_training.evaluate import SPLITS, select_records
 
@@ -121,7 +113,7 @@ def demo(
 
     Example: `vireo demo --out runs/demo`
     """
-    _need("export", "torch", "onnx", "onnxscript", "onnxruntime")
+    require("export", "torch", "onnx", "onnxscript", "onnxruntime")
     from .demo import run_demo
 
     run_demo(

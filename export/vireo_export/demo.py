@@ -89,7 +89,7 @@ def run_demo(
     exported = Bundle(repository)
 
     with stage("serve", "Starting Triton"):
-        server = TritonServer(repository, ports=Ports(0, 0, 0))
+        server = TritonServer(repository, ports=Ports(0, 0, 0), log=out / "triton.log")
     with server:
         with Embedder(exported, TritonTowers(exported, server.url)) as embedder:
             with stage("parity", "Parity of PyTorch and Triton, and the retrieval metrics"):

@@ -51,7 +51,7 @@ def export(
         ParityError: an engine does not answer as PyTorch does.
     """
     configs = tower_configs(bundle.config, options or ServingOptions())
-    with replacing(repository, marker=BUNDLE_FILE) as draft:
+    with replacing(repository, marker=PARITY_FILE) as draft:
         with console.status("exporting towers to ONNX"):
             files = export_towers(bundle, draft)
         for model, config in configs.items():

@@ -70,10 +70,10 @@ def _export(
         assert program is not None
         _name_output(program.model)
         program.save(str(path), external_data=False)
+        onnx.checker.check_model(str(path), full_check=True)
     except Exception as error:  # the exporter raises many kinds, some of them private
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ExportError(f"{path.stem}: cannot be expressed in ONNX ({reason})") from error
-    onnx.checker.check_model(str(path), full_check=True)
     return path
 
 

@@ -21,7 +21,7 @@ import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 from vireo_client.bundle import Bundle
 from vireo_client.errors import ServerError
-from vireo_client.repository import MODELS
+from vireo_client.repository import MODELS, model_file
 
 from . import carrier
 from .triton_config import CONFIG_FILE, read_config
@@ -47,6 +47,10 @@ class TritonServer:
         ports: where to listen on 127.0.0.1.
         binary: a `tritonserver` to use; by default the one on PATH, else the carrier.
         timeout: seconds until every model must be ready.
+        log: file for the server's output; by default a temporary one, removed after a clean stop.
+
+    On Linux the server ends with the thread that made it, however that ends: make it in a thread
+    that lives as long as the server shall.
 
     Raises:
         BundleError: `repository` is no model repository.
@@ -61,14 +65,21 @@ class TritonServer:
         ports: Ports = Ports(),
         binary: Path | None = None,
         timeout: float = 120.0,
+        log: Path | None = None,
     ) -> None:
         self.bundle = Bundle(repository)
+        for model in MODELS:
+            model_file(repository, model)
         command, environment = _command(binary)
         if _needs_python(repository):
             _check_python(environment)
         self.ports = _claim(ports)
-        handle, name = tempfile.mkstemp(prefix="vireo-triton-", suffix=".log")
-        self.log_path = Path(name)
+        self._keep_log = log is not None
+        if log is None:
+            handle, name = tempfile.mkstemp(prefix="vireo-triton-", suffix=".log")
+            os.close(handle)
+            log = Path(name)
+        self.log_path = log
         command += [
             f"--model-repository={repository.resolve()}",
             "--model-control-mode=none",
@@ -79,9 +90,9 @@ class TritonServer:
         for endpoint in ("http", "grpc", "metrics"):
             port = getattr(self.ports, endpoint)
             command += [f"--{endpoint}-address={HOST}", f"--{endpoint}-port={port}"]
-        with os.fdopen(handle, "wb") as log:
+        with self.log_path.open("wb") as output:
             self._process = subprocess.Popen(
-                command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 preexec_fn=_die_with_parent, start_new_session=True,
             )  # fmt: skip
         try:
@@ -153,7 +164,7 @@ class TritonServer:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
-        if kind is None:
+        if kind is None and not self._keep_log:
             self.log_path.unlink(missing_ok=True)
 
 

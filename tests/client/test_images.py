@@ -35,7 +35,7 @@ def test_the_short_side_is_resized_and_the_centre_kept():
     assert (pixels[0] == 0).all()
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (33, 41)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 1), (33, 41)])
 def test_any_shape_of_picture_gives_the_asked_size(size):
     assert to_pixels(Image.new("RGB", size), SPEC).shape == (3, 32, 32)
 

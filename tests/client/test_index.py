@@ -161,6 +161,23 @@ def test_an_unknown_catalogue_version_is_refused(tmp_path, bundle):
         Index(tmp_path / "i", bundle)
 
 
+@pytest.mark.parametrize("left", ["writer.lock", CATALOGUE_FILE])
+def test_a_writer_killed_at_its_very_start_leaves_a_usable_folder(tmp_path, bundle, image, left):
+    (tmp_path / "i").mkdir()
+    (tmp_path / "i" / left).touch()
+    with Index(tmp_path / "i", bundle, write=True) as index:
+        index.add([image("a.jpg", 1)])
+        index.save()
+    with Index(tmp_path / "i", bundle) as index:
+        assert len(index) == 1
+
+
+def test_a_file_where_the_index_should_be_is_an_error(tmp_path, bundle):
+    (tmp_path / "i").touch()
+    with pytest.raises(SearchIndexError, match="cannot be opened"):
+        Index(tmp_path / "i", bundle, write=True)
+
+
 def test_two_writers_are_one_too_many_and_readers_may_read(tmp_path, bundle, image):
     with Index(tmp_path / "i", bundle, write=True) as writer:
         writer.add([image("a.jpg", 1)])

@@ -1,9 +1,10 @@
+import json
 import os
 import shutil
 
 import pytest
 from vireo_client.embedder import Embedder
-from vireo_client.errors import DataError
+from vireo_client.errors import DataError, ServerError
 from vireo_client.index import Index
 from vireo_client.indexing import index_pictures, list_pictures
 from vireo_client.search import SearchClient
@@ -99,3 +100,58 @@ def test_an_empty_folder_is_an_error_and_nothing_changes(photos, tmp_path, embed
 def test_a_missing_folder_is_an_error(tmp_path):
     with pytest.raises(DataError, match="no such folder"):
         list_pictures(tmp_path / "gone")
+
+
+def test_changed_captions_are_indexed_again(scenes, tmp_path, embedder):
+    data = tmp_path / "data"
+    data.mkdir()
+    shutil.copy(scenes / "test" / "images" / "test_00000.png", data / "a.png")
+    captions = data / "captions.jsonl"
+    for text, added in (("con cá", 1), ("con cá", 0), ("ngôi nhà", 1)):
+        captions.write_text(json.dumps({"image": "a.png", "captions": [text]}))
+        assert _index(tmp_path / "i", data, embedder).added == added
+    captions.unlink()  # the folder alone says nothing about sentences: they stay
+    assert _index(tmp_path / "i", data, embedder).added == 0
+    with SearchClient(tmp_path / "i") as client:
+        (match,) = client.describe(data / "a.png")
+        assert match.caption == "ngôi nhà"
+
+
+def test_two_names_of_one_file_are_one_picture(photos, tmp_path, embedder):
+    first = sorted(photos.iterdir())[0]
+    (photos / "other name.png").symlink_to(first)
+    assert _index(tmp_path / "i", photos, embedder).added == 20
+
+
+def test_a_name_that_is_not_utf8_is_skipped(photos, tmp_path, embedder):
+    first = sorted(photos.iterdir())[0]
+    shutil.copy(first, os.fsencode(photos) + b"/x\xff.png")
+    report = _index(tmp_path / "i", photos, embedder)
+    assert report.added == 20
+    assert "not UTF-8" in report.skipped[0].reason
+
+
+def test_a_picture_that_goes_away_is_skipped(photos, tmp_path, embedder):
+    records, _ = list_pictures(photos)
+    records[3].path.unlink()
+    with Index(tmp_path / "i", embedder.bundle, write=True) as index:
+        report = index_pictures(index, embedder, records)
+    assert (report.added, len(report.skipped)) == (19, 1)
+
+
+def test_a_server_that_fails_half_way_keeps_what_was_embedded(
+    photos, tmp_path, embedder, monkeypatch
+):
+    plain, calls = embedder.towers.encode_image, []
+
+    def failing(pixels):
+        calls.append(len(pixels))
+        if len(calls) == 2:
+            raise ServerError("gone")
+        return plain(pixels)
+
+    monkeypatch.setattr(embedder.towers, "encode_image", failing)
+    with pytest.raises(ServerError):
+        _index(tmp_path / "i", photos, embedder)
+    with Index(tmp_path / "i", embedder.bundle) as index:
+        assert len(index) == 8

@@ -125,8 +125,15 @@ def test_a_failed_gate_leaves_the_previous_repository(
 
 def test_export_does_not_write_over_other_folders(bundle, test_records, tmp_path):
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(VireoError, match=r"holds no bundle\.json"):
+    with pytest.raises(VireoError, match=r"holds no parity\.json"):
         export(bundle, tmp_path, test_records)
+
+
+def test_export_does_not_write_over_a_trained_bundle(bundle, test_records, tmp_path):
+    target = shutil.copytree(bundle.folder, tmp_path / "bundle")
+    with pytest.raises(VireoError, match=r"holds no parity\.json"):
+        export(bundle, target, test_records)
+    assert (target / "model.safetensors").is_file()
 
 
 @pytest.mark.parametrize("cosine", [0.9998, float("nan"), -1.0])

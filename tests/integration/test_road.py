@@ -138,6 +138,11 @@ def test_an_interrupted_demo_ends_without_a_traceback(tmp_path):
         (["train", "{tmp}/x", "--out", "{tmp}/r", "--preset", "scenes"], "no such file"),
         (["train", "{demo}/scenes/test", "--out", "{tmp}/r"], "image.weights is not set"),
         (["serve", "{tmp}"], "no bundle.json here"),
+        (["serve", "{demo}/bundle"], "no text_encoder here"),
+        (["index", "{demo}/scenes/test", "--model", "{demo}/model_repository", "--index",
+          "{demo}/report.json"], "cannot be opened"),
+        (["search", "x", "--index", "{demo}/index", "--sheet", "{tmp}/no/s.png"], "No such file"),
+        (["train", "{demo}/scenes/test", "--out", "/proc/x", "--preset", "scenes"], "/proc/x"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line(demo, tmp_path, words, message):
@@ -151,7 +156,8 @@ def test_a_mistake_is_one_line(demo, tmp_path, words, message):
 
 @pytest.mark.parametrize(
     "words",
-    [["search"], ["search", "x", "--image", "y"], ["search", "x", "--sentences"], ["serve"],
+    [["search"], ["search", "x", "--image", "y"], ["search", "x", "--sheet", "s.zzz"],
+     ["search", "x", "--sentences"], ["serve"],
      ["evaluate", "b", "--data", "d", "--split", "half"], ["search", "x", "-k", "0"]],
 )  # fmt: skip
 def test_a_wrong_usage_is_explained(words):

@@ -14,7 +14,7 @@ def records(photo):
 
 def test_splits_cover_everything_once_in_about_the_asked_shares(records):
     split = split_by_picture(records, 0.2, 0.3, seed=0)
-    assert sorted(r.path for part in split for r in part) == sorted(r.path for r in records)
+    assert sorted(r.path for part in split[:3] for r in part) == sorted(r.path for r in records)
     assert 8 <= len(split.validation) <= 26
     assert 14 <= len(split.test) <= 36
 
@@ -26,11 +26,19 @@ def test_copies_of_a_picture_stay_on_one_side(records):
         shutil.copy(record.path, copy)
         copies.append(CaptionedImage(copy, ("bản sao",)))
     split = split_by_picture(records + copies, 0.3, 0.3, seed=1)
-    for part in split:
+    for part in split[:3]:
         names = {r.path.name for r in part}
         for name in names:
             twin = name.removeprefix("copy-")
             assert twin in names
+
+
+def test_a_file_that_cannot_be_read_is_on_no_side_and_named(records):
+    records[5].path.unlink()
+    split = split_by_picture(records, 0.2, 0.2, seed=0)
+    assert [s.where for s in split.unreadable] == [str(records[5].path)]
+    sides = [*split.train, *split.validation, *split.test]
+    assert len(sides) == len(records) - 1
 
 
 def test_new_pictures_move_no_old_one(records):

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -121,6 +122,27 @@ def test_too_little_data_is_an_error(data_set, tmp_path):
         train(load_config("scenes", [*QUICK, "validation_fraction=0"]), path, tmp_path / "run")
 
 
+def test_a_word_vocabulary_trains_as_well(scenes, tmp_path):
+    settings = load_config("scenes", [*QUICK, "text.tokenizer=words"])
+    bundle = Bundle(train(settings, scenes / "test", tmp_path).bundle)
+    (batch,) = TextPath.from_bundle(bundle).encode(["con cá zzz"])
+    assert batch.input_ids[0].tolist().count(3) == 1  # <unk>
+
+
+@pytest.mark.parametrize("damage", ["truncated", "settings"])
+def test_a_damaged_bundle_is_an_error(bundle, tmp_path, damage):
+    folder = shutil.copytree(bundle.folder, tmp_path / "b")
+    if damage == "truncated":
+        weights = folder / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:1000])
+    else:
+        config = json.loads((folder / "bundle.json").read_text())
+        config["model"]["image"]["size"] = -1
+        (folder / "bundle.json").write_text(json.dumps(config))
+    with pytest.raises(BundleError, match="weights do not load"):
+        load_model(Bundle(folder))
+
+
 def test_other_formats_train_as_well(scenes, tmp_path):
     lines = [json.loads(line) for line in (scenes / "test" / "captions.jsonl").open()]
     rows = [{"file_name": r["image"], "caption": c} for r in lines for c in r["captions"]]
@@ -135,8 +157,6 @@ def test_other_formats_train_as_well(scenes, tmp_path):
 
 
 def test_weights_of_another_model_do_not_load(bundle, tmp_path):
-    import shutil
-
     folder = shutil.copytree(bundle.folder, tmp_path / "b")
     save_file({"x": torch.zeros(1)}, folder / "model.safetensors")
     with pytest.raises(BundleError, match="weights do not load"):

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from vireo_client.bundle import (
-    BUNDLE_FILE,
     SCHEMA_VERSION,
     TOKENIZER_FILE,
     WEIGHTS_FILE,
@@ -20,7 +20,7 @@ from vireo_client.bundle import (
     make_bundle_id,
     write_config,
 )
-from vireo_client.errors import BundleError
+from vireo_client.errors import BundleError, TrainingError
 from vireo_client.files import replacing
 from vireo_client.text.pipeline import TextPath
 
@@ -44,7 +44,7 @@ def write_bundle(
         `folder`.
     """
     settings, text_spec = model_settings(config), text_path.spec()
-    with replacing(folder, marker=BUNDLE_FILE) as draft:
+    with replacing(folder, marker=WEIGHTS_FILE) as draft:
         state = {name: value.contiguous() for name, value in model.state_dict().items()}
         save_file(state, draft / WEIGHTS_FILE)
         text_path.tokenizer.save(draft)
@@ -80,13 +80,14 @@ def load_model(bundle: Bundle) -> DualEncoder:
     Raises:
         BundleError: there are no weights in the bundle, or they do not fit its settings.
     """
-    config = TrainConfig.model_validate(bundle.config.model)
     spec = bundle.config.text
+    weights = bundle.weights_file
     try:
-        state = load_file(bundle.weights_file)
+        config = TrainConfig.model_validate(bundle.config.model)
+        state = load_file(weights)
         model = DualEncoder(config, spec.vocab_size, spec.pad_id, load=False)
         model.load_state_dict(state)
-    except (RuntimeError, OSError, ValueError) as error:
+    except (RuntimeError, OSError, ValueError, SafetensorError, TrainingError) as error:
         reason = str(error).splitlines()[0]
         raise BundleError(f"{bundle.folder}: the weights do not load ({reason})") from error
     # Convolutions on CPUs run best on this layout.

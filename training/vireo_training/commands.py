@@ -7,14 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from vireo_client.errors import MissingExtraError
-
-
-def _need_torch() -> None:
-    try:
-        import torch  # noqa: F401
-    except ImportError:
-        raise MissingExtraError("torch", "train") from None
+from vireo_client.extras import require
 
 
 def train(
@@ -31,7 +24,7 @@ def train(
     Example: `vireo train my-photos --out runs/mine --set image.weights=mobilenet.safetensors
     --set epochs=30`
     """
-    _need_torch()
+    require("train", "torch", "timm")
     from .config import load_config
     from .train import train as run
 
@@ -46,7 +39,7 @@ def evaluate(
     bundle: Annotated[Path, typer.Argument(help="A bundle, or a model repository made from one.")],
     data: Annotated[str, typer.Option(metavar="DATA[@PICTURES]", help="Captioned pictures, as for `vireo train`.")],
     split: Annotated[str, typer.Option(help="test, validation, train or all.")] = "test",
-    engine: Annotated[str, typer.Option(help="torch (needs a bundle), or onnx (a model repository).")] = "torch",
+    engine: Annotated[str | None, typer.Option(help="torch or onnx; by default whichever the folder holds.")] = None,
     triton: Annotated[str | None, typer.Option(envvar="VIREO_TRITON", metavar="HOST:PORT", help="Embed through this Triton instead.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
 ) -> None:  # fmt: skip
@@ -54,8 +47,8 @@ def evaluate(
 
     Example: `vireo evaluate runs/mine/bundle --data my-photos --split test`
     """
-    _need_torch()
-    from vireo_client.bundle import Bundle
+    require("train", "torch", "timm")
+    from vireo_client.bundle import WEIGHTS_FILE, Bundle
     from vireo_client.embedder import Embedder
     from vireo_client.search import open_embedder
 
@@ -65,12 +58,19 @@ def evaluate(
 
     if split not in SPLITS:
         raise typer.BadParameter(f"--split is one of {', '.join(SPLITS)}")
-    if engine not in ("torch", "onnx"):
+    if engine not in (None, "torch", "onnx"):
         raise typer.BadParameter("--engine is torch or onnx")
+    if engine is not None and triton is not None:
+        raise typer.BadParameter("--engine and --triton exclude each other")
     model = Bundle(bundle)
     records = select_records(model, data, split)
-    local = engine == "torch" and triton is None
-    with Embedder(model, TorchTowers(model)) if local else open_embedder(model, triton) as embedder:
+    if engine is None:
+        engine = "torch" if (bundle / WEIGHTS_FILE).is_file() else "onnx"
+    if engine == "torch" and triton is None:
+        embedder = Embedder(model, TorchTowers(model))
+    else:
+        embedder = open_embedder(model, triton)
+    with embedder:
         report = run(embedder, records)
     if as_json:
         typer.echo(json.dumps(report, ensure_ascii=False))

@@ -53,8 +53,10 @@ class TextTowerConfig(_Settings):
     segmenter: str = "auto"
     """vncorenlp, py_vncorenlp, pyvi, none; "auto" takes the first that can be had, and the bundle
     records which."""
+    tokenizer: Literal["bpe", "words"] = "bpe"
+    """Trained on the training captions: byte-pair encoding, or one id a word."""
     vocab_size: int = Field(8000, gt=300)
-    """Upper limit of the BPE vocabulary that is trained on the training captions."""
+    """Upper limit of the tokenizer's vocabulary."""
     buckets: tuple[int, ...] = (16, 32, 64)
     width: int = Field(256, gt=0)
     layers: int = Field(4, gt=0)
@@ -130,6 +132,8 @@ def load_config(preset: str, overrides: Sequence[str] = ()) -> TrainConfig:
         settings = json.loads(text)
     except json.JSONDecodeError as error:
         raise TrainingError(f"{preset}: not JSON ({error})") from None
+    if not isinstance(settings, dict):
+        raise TrainingError(f"{preset}: not a JSON object of settings")
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:

@@ -29,6 +29,8 @@ class Split(NamedTuple):
     train: list[CaptionedImage]
     validation: list[CaptionedImage]
     test: list[CaptionedImage]
+    unreadable: list[Skip]
+    """Pictures whose files cannot be read: on no side."""
 
 
 def split_by_picture(
@@ -40,13 +42,17 @@ def split_by_picture(
     together, and pictures added later move none of the old ones.
 
     Args:
-        records: captioned pictures; all files exist.
+        records: captioned pictures.
         validation, test: the fractions that go there, approximately; the rest trains.
         seed: another seed is another division.
     """
-    split = Split([], [], [])
+    split = Split([], [], [], [])
     for record in records:
-        key = f"{seed}:{file_sha256(record.path)}".encode()
+        try:
+            key = f"{seed}:{file_sha256(record.path)}".encode()
+        except OSError as error:
+            split.unreadable.append(Skip(str(record.path), str(error.strerror)))
+            continue
         draw = int.from_bytes(hashlib.sha256(key).digest()[:8], "big") / 2**64
         if draw < test:
             split.test.append(record)
@@ -101,17 +107,23 @@ def decode_pictures(
         pixels = np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
     kept: list[CaptionedImage] = []
     skipped: list[Skip] = []
+
+    def attempt(record: CaptionedImage) -> npt.NDArray[np.uint8] | ImageError:
+        try:
+            return load_pixels(record.path, stored)
+        except ImageError as error:
+            return error
+
     with ThreadPoolExecutor() as pool:
-        futures = [pool.submit(load_pixels, record.path, stored) for record in records]
-        for record, future in track(list(zip(records, futures, strict=True)), label):
-            try:
-                pixels[len(kept)] = future.result()
-            except ImageError as error:
-                skipped.append(Skip(str(record.path), str(error)))
+        # `map` lets go of each result once it is taken: only those that wait are in memory.
+        for record, result in zip(track(records, label), pool.map(attempt, records), strict=True):
+            if isinstance(result, ImageError):
+                skipped.append(Skip.of(record.path, result))
             else:
+                pixels[len(kept)] = result
                 kept.append(record)
     if not kept:
-        raise DataError(f"no picture could be read: {skipped[0].reason}")
+        raise DataError(f"no picture could be read: {skipped[0]}")
     return Decoded(kept, pixels[: len(kept)], skipped)
 
 
@@ -140,7 +152,10 @@ def training_batches(
     captions_per_picture: int,
     rng: np.random.Generator,
 ) -> Iterator[Batch]:
-    """Yields one epoch: every picture once, with captions drawn at random; no short last batch."""
+    """Yields one epoch: pictures in random order, none twice, with captions drawn at random.
+
+    There is no short last batch: what would be in it waits for another epoch's order.
+    """
     order = rng.permutation(len(pictures))
     size = min(batch_size, len(pictures))
     for start in range(0, len(order) - size + 1, size):

@@ -50,15 +50,14 @@ def select_records(bundle: Bundle, data: str | Path, split: str) -> list[Caption
     division = bundle.config.provenance.get("split")
     if division is None:
         raise DataError(f"{bundle.folder}: records no split; use --split all")
-    records: list[CaptionedImage] = getattr(
-        split_by_picture(
-            captions.records,
-            division["validation_fraction"],
-            division["test_fraction"],
-            division["seed"],
-        ),
-        split,
+    sides = split_by_picture(
+        captions.records,
+        division["validation_fraction"],
+        division["test_fraction"],
+        division["seed"],
     )
+    log_skips(sides.unreadable)
+    records: list[CaptionedImage] = getattr(sides, split)
     if not records:
         raise DataError(f"{data}: no picture is in the {split} split; use --split all")
     return records
@@ -81,9 +80,7 @@ def embed_corpus(embedder: Embedder, records: Sequence[CaptionedImage]) -> Corpu
             skipped += batch.skipped
             progress.advance(task, len(batch.positions) + len(batch.skipped))
     if not kept:
-        raise DataError(
-            f"no picture could be read: {skipped[0].reason if skipped else 'none given'}"
-        )
+        raise DataError(f"no picture could be read: {skipped[0] if skipped else 'none given'}")
     usable = [records[position] for position in kept]
     texts = embedder.embed_texts([c for record in usable for c in record.captions])
     picture = np.repeat(np.arange(len(usable)), [len(record.captions) for record in usable])

@@ -22,7 +22,7 @@ from vireo_client.text.normalize import normalize
 from vireo_client.text.pipeline import TextPath
 from vireo_client.text.segment import load_segmenter
 from vireo_client.text.tokenize import TextTokenizer
-from vireo_client.text.train import train_bpe
+from vireo_client.text.train import train_bpe, train_word_vocabulary
 
 from .augment import make_augmentation
 from .bundle_writer import write_bundle
@@ -77,11 +77,12 @@ def train(config: TrainConfig, data: str | Path, out: Path) -> TrainResult:
     segmented = [
         " ".join(segmenter.segment(normalize(text))) for text in track(texts, "segment captions")
     ]
-    bpe = train_bpe(segmented, vocab_size=config.text.vocab_size)
-    tokenizer = TextTokenizer(bpe, config.text.buckets)
+    train_tokenizer = train_bpe if config.text.tokenizer == "bpe" else train_word_vocabulary
+    words = train_tokenizer(segmented, vocab_size=config.text.vocab_size)
+    tokenizer = TextTokenizer(words, config.text.buckets)
     text_path = TextPath(segmenter, tokenizer)
     pictures = Pictures(decoded.pixels, regroup(tokenizer.ids(segmented), decoded.records))
-    skipped = decoded.skipped
+    skipped = split.unreadable + decoded.skipped
     validation: Pictures | None = None
     if split.validation:
         held_out = decode_pictures(

@@ -33,6 +33,11 @@ def search(
         raise typer.BadParameter("give a sentence, or --image FILE, and not both")
     if sentences and image is None:
         raise typer.BadParameter("--sentences needs --image FILE")
+    if sheet is not None:
+        from PIL import Image
+
+        if sheet.suffix.lower() not in Image.registered_extensions():
+            raise typer.BadParameter(f"--sheet {sheet}: name it .png or .jpg")
     with SearchClient(index, model=model, triton=triton) as client:
         if text is not None:
             matches = client.search(text, k)

@@ -67,7 +67,7 @@ def _text_path(
     segmenter: str, model: Path | None, tokenizer: Path | None, bundle: Path | None
 ) -> tuple[Segmenter, TextTokenizer | None]:
     if bundle is not None:
-        if tokenizer is not None or model is not None:
+        if tokenizer is not None or model is not None or segmenter != "auto":
             raise typer.BadParameter("--bundle brings its own segmenter and tokenizer")
         from vireo_client.bundle import Bundle
         from vireo_client.text.pipeline import TextPath

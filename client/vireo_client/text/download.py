@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import logging
 import os
 import tempfile
 import urllib.request
@@ -12,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from vireo_client.errors import SegmenterError
+from vireo_client.progress import progress_bar
 
 OFFLINE_ENV = "VIREO_OFFLINE"
 URL_ENV = "VIREO_VNCORENLP_URL"
@@ -21,8 +21,6 @@ _TIMEOUT_SECONDS = 5.0
 _CHUNK_BYTES = 1 << 16
 # The files are half a megabyte; what is far larger is something else.
 _MAX_BYTES = 1 << 24
-
-logger = logging.getLogger(__name__)
 
 
 def download(target: Path, files: Mapping[str, str]) -> None:
@@ -70,7 +68,7 @@ def _download_file(url: str, path: Path, checksum: str) -> None:
 
 
 def _chunks(url: str) -> Iterator[bytes]:
-    """The bytes behind a URL, with progress in the log.
+    """The bytes behind a URL, with progress on standard error.
 
     Raises:
         OSError: If the transfer fails, breaks off or is far too long.
@@ -79,12 +77,13 @@ def _chunks(url: str) -> Iterator[bytes]:
     with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response:
         expected = int(response.headers.get("Content-Length") or 0)
         received = 0
-        logger.info("downloading %s (%d KiB)", url, expected >> 10)
-        while chunk := response.read(_CHUNK_BYTES):
-            received += len(chunk)
-            if received > _MAX_BYTES:
-                raise OSError(f"more than {_MAX_BYTES >> 20} MiB came")
-            logger.info("%s: %d of %d KiB", url, received >> 10, expected >> 10)
-            yield chunk
+        with progress_bar() as progress:
+            task = progress.add_task(f"download {url.rpartition('/')[2]}", total=expected or None)
+            while chunk := response.read(_CHUNK_BYTES):
+                received += len(chunk)
+                if received > _MAX_BYTES:
+                    raise OSError(f"more than {_MAX_BYTES >> 20} MiB came")
+                progress.advance(task, len(chunk))
+                yield chunk
     if received < expected:
         raise OSError(f"broke off after {received} of {expected} bytes")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vireo_client.errors import BundleError, DataError
-from vireo_client.text.normalize import NORMALIZATION, normalize
+from vireo_client.text.normalize import NORMALIZATION, STEPS, normalize
 from vireo_client.text.segment import Segmenter, load_segmenter
 from vireo_client.text.tokenize import TextBatch, TextTokenizer, load_tokenizer
 
@@ -69,6 +69,7 @@ class TextPath:
 
         return TextSpec(
             normalization=NORMALIZATION,
+            normalization_steps=STEPS,
             segmenter=self.segmenter.name,
             segmenter_files=tuple(self.segmenter.files()),
             pad_id=self.tokenizer.pad_id,

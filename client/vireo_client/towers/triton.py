@@ -40,10 +40,14 @@ class TritonTowers:
     ) -> None:
         self.url = url
         self._timeout = request_timeout
+        self._client = grpc.InferenceServerClient(url)
         try:
-            self._client = grpc.InferenceServerClient(url)
             self.server_version = self._check(bundle, connect_timeout)
+        except ServerError:
+            self._client.close()
+            raise
         except InferenceServerException as error:
+            self._client.close()
             raise ServerError(
                 f"Triton at {url}: {error.message()}; start one with `vireo serve REPOSITORY`"
             ) from error
