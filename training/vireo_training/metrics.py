@@ -1,28 +1,57 @@
-"""Retrieval metrics in both directions, with several captions a picture."""
+"""Retrieval metrics in both directions, with several captions a picture (docs/evaluation.md)."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from math import lgamma
 
 import numpy as np
 import numpy.typing as npt
+from vireo_client.errors import DataError
+
+from .ranking import Ranks, rank_right_answers
 
 CUTOFFS = (1, 5, 10)
-_BLOCK = 1024
+MAP_CUTOFF = 10
+WAYS = ("text_to_image", "image_to_text")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RetrievalMetrics:
-    """Figures of one direction; ranks start at 1, fractions lie between 0 and 1."""
+    """Figures of one direction; ranks start at 1, fractions lie between 0 and 1.
+
+    `first` below is the rank of a query's best right answer, m the number of its right answers.
+    """
 
     queries: int
     candidates: int
     recall_at_1: float
+    """Queries with first <= k: recall@k of image-text papers (Karpathy and Fei-Fei, 2015)."""
     recall_at_5: float
     recall_at_10: float
+    top_1_accuracy: float
+    """The same number by its other name, hit rate."""
+    top_5_accuracy: float
+    top_10_accuracy: float
+    top_1_error: float
+    """1 - top-k accuracy."""
+    top_5_error: float
+    top_10_error: float
+    share_found_at_1: float
+    """Mean share of a query's m right answers within the first k: recall@k in information retrieval
+    (Manning et al., 2008, chapter 8). Equals the above where m is 1."""
+    share_found_at_5: float
+    share_found_at_10: float
     mean_reciprocal_rank: float
+    """Mean of 1 / first (Voorhees, 1999)."""
+    mean_average_precision: float
+    """Mean of (1/m) * sum over right answers of the precision at their rank (Manning et al., 2008,
+    section 8.4)."""
+    mean_average_precision_at_10: float
+    """The same with right answers beyond rank 10 counting 0 and min(m, 10) for m."""
     median_rank: float
+    """Median of first."""
+    mean_rank: float
+    """Mean of first."""
 
     def as_dict(self) -> dict[str, float]:
         return asdict(self)
@@ -30,7 +59,7 @@ class RetrievalMetrics:
 
 def text_to_image_ranks(
     images: npt.NDArray[np.float32], texts: npt.NDArray[np.float32], picture: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
+) -> Ranks:
     """Ranks each caption's picture among all pictures, by cosine.
 
     Ties count against the query: a model that gives every picture one score ranks last, not first.
@@ -41,90 +70,178 @@ def text_to_image_ranks(
         picture: INT64 `[T]`, the row of `images` that each caption describes.
 
     Returns:
-        INT64 `[T]`, ranks from 1.
+        T queries with one right answer each.
+
+    Raises:
+        DataError: the arrays do not fit together, or are empty.
     """
-    ranks = np.empty(len(texts), dtype=np.int64)
-    for start in range(0, len(texts), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        scores = texts[block] @ images.T
-        own = np.take_along_axis(scores, picture[block, None], axis=1)
-        ranks[block] = (~(scores < own)).sum(axis=1)  # so that NaN counts against the query too
-    return ranks
+    _check(images, texts, picture)
+    return rank_right_answers(texts, images, np.arange(len(texts)), picture)
 
 
 def image_to_text_ranks(
     images: npt.NDArray[np.float32], texts: npt.NDArray[np.float32], picture: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
-    """Ranks each picture's best caption among the captions of other pictures, by cosine.
+) -> Ranks:
+    """Ranks all of each picture's captions among all captions, by cosine.
 
-    A picture's further captions are no mistakes and take no rank; ties count against the query.
-    Pictures without a caption are left out.
+    A picture's further captions are no mistakes; ties with captions of other pictures count against
+    the query. Pictures without a caption are left out.
 
     Args:
         images, texts, picture: as `text_to_image_ranks`.
 
     Returns:
-        INT64 `[M]`, ranks from 1, for the M pictures that have a caption.
+        M queries, the pictures that have a caption, in their order.
+
+    Raises:
+        DataError: the arrays do not fit together, or are empty.
     """
-    described = np.unique(picture)
-    ranks = np.empty(len(described), dtype=np.int64)
-    for start in range(0, len(described), _BLOCK):
-        rows = described[start : start + _BLOCK]
-        scores = images[rows] @ texts.T
-        own = picture[None, :] == rows[:, None]
-        best = np.where(own, scores, -np.inf).max(axis=1, keepdims=True)
-        ranks[start : start + len(rows)] = 1 + (~(scores < best) & ~own).sum(axis=1)
-    return ranks
+    _check(images, texts, picture)
+    described, query_of = np.unique(picture, return_inverse=True)
+    return rank_right_answers(images[described], texts, query_of, np.arange(len(texts)))
 
 
-def summarise(ranks: npt.NDArray[np.int64], candidates: int) -> RetrievalMetrics:
-    """Turns ranks into recall@k, mean reciprocal rank and median rank."""
-    at_1, at_5, at_10 = (float((ranks <= k).mean()) for k in CUTOFFS)
-    reciprocal, median = float((1 / ranks).mean()), float(np.median(ranks))
-    return RetrievalMetrics(len(ranks), candidates, at_1, at_5, at_10, reciprocal, median)
+def _check(
+    images: npt.NDArray[np.float32], texts: npt.NDArray[np.float32], picture: npt.NDArray[np.int64]
+) -> None:
+    if images.ndim != 2 or texts.ndim != 2 or images.shape[1] != texts.shape[1]:
+        raise DataError(f"vectors of shapes {images.shape} and {texts.shape} cannot be compared")
+    if picture.shape != (len(texts),) or not len(texts):
+        raise DataError(f"{len(texts)} caption(s), but pictures are given for {picture.shape}")
+    if picture.min() < 0 or picture.max() >= len(images):
+        raise DataError(f"a caption describes a picture outside of 0..{len(images) - 1}")
 
 
-def chance(positives: npt.NDArray[np.int64], candidates: int) -> RetrievalMetrics:
-    """The figures a random order reaches in expectation.
+def per_query(ranks: Ranks) -> dict[str, npt.NDArray[np.float64]]:
+    """Gives each query's share in the figures that are means over queries.
+
+    Returns:
+        By the names of `RetrievalMetrics`, FP64 `[Q]`; top-k accuracy and error are left to
+        `with_hit_rates`.
+    """
+
+    def total(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return np.asarray(np.add.reduceat(values, ranks.starts[:-1]))
+
+    first, counts = ranks.first.astype(np.float64), ranks.counts
+    precision = ranks.order / ranks.positions
+    found = {k: (ranks.positions <= k).astype(np.float64) for k in {*CUTOFFS, MAP_CUTOFF}}
+    return {
+        **{f"recall_at_{k}": (first <= k).astype(np.float64) for k in CUTOFFS},
+        **{f"share_found_at_{k}": total(found[k]) / counts for k in CUTOFFS},
+        "mean_reciprocal_rank": 1 / first,
+        "mean_average_precision": total(precision) / counts,
+        f"mean_average_precision_at_{MAP_CUTOFF}": total(precision * found[MAP_CUTOFF])
+        / np.minimum(counts, MAP_CUTOFF),
+        "mean_rank": first,
+    }
+
+
+def with_hit_rates(figures: dict[str, float]) -> dict[str, float]:
+    """Adds top-k accuracy and top-k error, which follow from recall@k."""
+    accuracy = {f"top_{k}_accuracy": figures[f"recall_at_{k}"] for k in CUTOFFS}
+    return figures | accuracy | {f"top_{k}_error": 1 - figures[f"recall_at_{k}"] for k in CUTOFFS}
+
+
+def summarise(ranks: Ranks, candidates: int) -> RetrievalMetrics:
+    """Turns the ranks of right answers among `candidates` into figures."""
+    means = {name: float(values.mean()) for name, values in per_query(ranks).items()}
+    return RetrievalMetrics(
+        queries=len(ranks),
+        candidates=candidates,
+        median_rank=float(np.median(ranks.first)),
+        **with_hit_rates(means),
+    )
+
+
+def recall_curve(ranks: Ranks, length: int) -> npt.NDArray[np.float64]:
+    """Recall@k for k from 1 to `length`, FP64 `[length]`."""
+    seen = np.bincount(np.minimum(ranks.first, length + 1), minlength=length + 2)
+    return np.asarray(np.cumsum(seen[1 : length + 1]) / len(ranks))
+
+
+def chance_curve(counts: npt.NDArray[np.int64], candidates: int) -> npt.NDArray[np.float64]:
+    """Recall@k of a random order in expectation, for every k.
 
     Args:
-        positives: INT64 `[Q]`, how many of the candidates are right for each query. As in
-            `image_to_text_ranks`, further right answers take no rank.
+        counts: INT64 `[Q]`, how many of the candidates are right for each query.
+        candidates: how many there are to choose from.
+
+    Returns:
+        FP64 `[candidates]`.
+    """
+    return np.cumsum(_first_rank_probability(counts, candidates))
+
+
+def _first_rank_probability(
+    counts: npt.NDArray[np.int64], candidates: int
+) -> npt.NDArray[np.float64]:
+    distribution = np.zeros(candidates)
+    before = np.arange(candidates)
+    for size, weight in zip(*np.unique(counts, return_counts=True), strict=True):
+        # After s wrong answers, n - s candidates are left, m of them right: the next one is wrong
+        # with probability (n - s - m) / (n - s).
+        left = candidates - before
+        wrong = np.maximum(left - size, 0) / left
+        reached = np.concatenate([[1.0], np.cumprod(wrong[:-1])])
+        distribution += weight / len(counts) * reached * np.minimum(size / left, 1)
+    return distribution
+
+
+def chance(counts: npt.NDArray[np.int64], candidates: int) -> RetrievalMetrics:
+    """The figures a random order reaches in expectation, all in closed form.
+
+    Average precision follows Bestgen (2015, "Exact expected average precision of the random
+    baseline for system evaluation").
+
+    Args:
+        counts: INT64 `[Q]`, how many of the candidates are right for each query.
         candidates: how many there are to choose from.
     """
-    sizes, weights = np.unique(positives, return_counts=True)
-    rank = np.arange(1, candidates + 1)
-    distribution = np.zeros(candidates)
-    for size, weight in zip(sizes, weights, strict=True):
-        # P(rank r) with m right answers of which the first counts: r - 1 wrong ones come first.
-        # The best right answer has r - 1 wrong ones before it with probability
-        # C(n - r, m - 1) / C(n, m): it stands at r, the other m - 1 anywhere behind.
-        log_total = _log_choose(candidates, int(size))
-        valid = rank <= candidates - size + 1
-        logs = [_log_choose(candidates - int(r), int(size) - 1) - log_total for r in rank[valid]]
-        distribution[valid] += weight / len(positives) * np.exp(logs)
-    cumulative = np.cumsum(distribution)
-    at_1, at_5, at_10 = (float(cumulative[min(k, candidates) - 1]) for k in CUTOFFS)
-    median = float(rank[np.searchsorted(cumulative, 0.5)])
-    reciprocal = float((distribution / rank).sum())
-    return RetrievalMetrics(len(positives), candidates, at_1, at_5, at_10, reciprocal, median)
+    n, m = candidates, counts.astype(np.float64)
+    probability = _first_rank_probability(counts, n)
+    curve, rank = np.cumsum(probability), np.arange(1, n + 1)
 
+    def precision(cutoff: int) -> npt.NDArray[np.float64]:
+        # Rank i holds a right answer with probability m / n; of the i - 1 before it,
+        # (m - 1) / (n - 1) are right as well; precision there is what they make together over i.
+        harmonic = (1 / rank[:cutoff]).sum()
+        others = (m - 1) / max(n - 1, 1)
+        return np.asarray((harmonic + others * (min(cutoff, n) - harmonic)) * m / n)
 
-def _log_choose(n: int, k: int) -> float:
-    return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
+    # Two middle ranks where exactly half of the queries have been answered by one of them.
+    middle = np.minimum(np.searchsorted(curve, [0.5 - 1e-9, 0.5 + 1e-9]), n - 1) + 1
+    figures = {
+        **{f"recall_at_{k}": float(curve[min(k, n) - 1]) for k in CUTOFFS},
+        **{f"share_found_at_{k}": min(k, n) / n for k in CUTOFFS},
+        "mean_reciprocal_rank": float((probability / rank).sum()),
+        "mean_average_precision": float((precision(n) / m).mean()),
+        f"mean_average_precision_at_{MAP_CUTOFF}": float(
+            (precision(MAP_CUTOFF) / np.minimum(m, MAP_CUTOFF)).mean()
+        ),
+        "mean_rank": float(((n + 1) / (m + 1)).mean()),
+    }
+    return RetrievalMetrics(
+        queries=len(counts),
+        candidates=n,
+        median_rank=float(np.mean(middle)),
+        **with_hit_rates(figures),
+    )
 
 
 def retrieval_metrics(
     images: npt.NDArray[np.float32], texts: npt.NDArray[np.float32], picture: npt.NDArray[np.int64]
 ) -> dict[str, dict[str, float]]:
-    """Both directions and chance, ready for a report."""
-    to_image = summarise(text_to_image_ranks(images, texts, picture), len(images))
-    to_text = summarise(image_to_text_ranks(images, texts, picture), len(texts))
-    counts = np.unique(picture, return_counts=True)[1]
-    one_each = np.ones(len(texts), dtype=np.int64)
+    """Both directions and chance, ready for a report.
+
+    Raises:
+        DataError: the arrays do not fit together, or are empty.
+    """
+    to_image = text_to_image_ranks(images, texts, picture)
+    to_text = image_to_text_ranks(images, texts, picture)
     return {
-        "text_to_image": to_image.as_dict(),
-        "image_to_text": to_text.as_dict(),
-        "chance_text_to_image": chance(one_each, len(images)).as_dict(),
-        "chance_image_to_text": chance(counts, len(texts)).as_dict(),
+        "text_to_image": summarise(to_image, len(images)).as_dict(),
+        "image_to_text": summarise(to_text, len(texts)).as_dict(),
+        "chance_text_to_image": chance(to_image.counts, len(images)).as_dict(),
+        "chance_image_to_text": chance(to_text.counts, len(texts)).as_dict(),
     }
