@@ -54,7 +54,7 @@ def _orders(images, texts, picture):
         for query, candidates, right in asked:
             scores = [float(query @ c) for c in candidates]
             # Highest first; of equals, wrong ones first.
-            by_score = sorted(range(len(scores)), key=lambda c: (-scores[c], right[c]))  # noqa: B023
+            by_score = sorted(range(len(scores)), key=lambda c: (-scores[c], right[c]))
             orders[way].append([right[c] for c in by_score])
     return orders
 
