@@ -1,4 +1,4 @@
-"""`vireo train` and `vireo evaluate`. Heavy imports stay inside: --help answers at once."""
+"""`vireo train`, `vireo evaluate` and `vireo compare`. Heavy imports stay inside: --help answers at once."""
 
 from __future__ import annotations
 
@@ -42,18 +42,31 @@ def evaluate(
     engine: Annotated[str | None, typer.Option(help="torch or onnx; by default whichever the folder holds.")] = None,
     triton: Annotated[str | None, typer.Option(envvar="VIREO_TRITON", metavar="HOST:PORT", help="Embed through this Triton instead.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write a full report there: JSON, Markdown, plots, sheets of queries.")] = None,
+    train_data: Annotated[str | None, typer.Option(metavar="DATA[@PICTURES]", help="With --out: what the bag-of-words baseline learns from. Default: DATA's training split, with --split test or validation.")] = None,
+    baseline: Annotated[bool, typer.Option(help="With --out: measure the bag-of-words baseline (embeds the training pictures).")] = True,
+    confidence: Annotated[float, typer.Option(help="With --out: how much of the resamples an interval holds.")] = 0.95,
+    resamples: Annotated[int, typer.Option(min=1, help="With --out: bootstrap resamples.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="With --out: seed of resamples and samples.")] = 0,
 ) -> None:  # fmt: skip
     """Measures retrieval both ways, beside chance: recall@1/5/10, MRR, median rank.
 
-    Example: `vireo evaluate runs/mine/bundle --data my-photos --split test`
+    With --out: all figures with intervals, with accents and without, beside a bag of words, as
+    files (docs/evaluation.md).
+
+    Example: `vireo evaluate runs/mine/bundle --data my-photos --out runs/mine/evaluation`
     """
     require("train", "torch", "timm")
     from vireo_client.bundle import WEIGHTS_FILE, Bundle
     from vireo_client.embedder import Embedder
+    from vireo_client.progress import console
     from vireo_client.search import open_embedder
 
     from .evaluate import SPLITS, select_records
     from .evaluate import evaluate as run
+    from .plots import need_matplotlib
+    from .report import ReportSettings, baseline_records, check_out, evaluate_in_full
+    from .report_writer import write_report
     from .torch_towers import TorchTowers
 
     if split not in SPLITS:
@@ -62,8 +75,16 @@ def evaluate(
         raise typer.BadParameter("--engine is torch or onnx")
     if engine is not None and triton is not None:
         raise typer.BadParameter("--engine and --triton exclude each other")
+    if not 0 < confidence < 1:
+        raise typer.BadParameter("--confidence lies between 0 and 1, like 0.95")
+    if out is not None:  # what can fail at the end is looked at first
+        check_out(out)
+        need_matplotlib()
     model = Bundle(bundle)
     records = select_records(model, data, split)
+    training = None
+    if out is not None and baseline:
+        training = baseline_records(model, data, split, train_data)
     if engine is None:
         engine = "torch" if (bundle / WEIGHTS_FILE).is_file() else "onnx"
     if engine == "torch" and triton is None:
@@ -71,7 +92,20 @@ def evaluate(
     else:
         embedder = open_embedder(model, triton)
     with embedder:
-        report = run(embedder, records)
+        if out is None:
+            report = run(embedder, records)
+        else:
+            settings = ReportSettings(confidence, resamples, seed)
+            full = evaluate_in_full(embedder, records, training=training, settings=settings)
+            name = bundle.resolve()
+            full.report.update(
+                bundle=name.parent.name if name.name == "bundle" else name.name,
+                data=Path(data.partition("@")[0]).resolve().name,
+                split=split,
+            )
+            for path in write_report(full, out, run=name.parent):
+                console.print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
+            report = full.report
     if as_json:
         typer.echo(json.dumps(report, ensure_ascii=False))
     else:
@@ -90,3 +124,35 @@ def metrics_table(report: dict[str, Any]) -> str:
             name = label if prefix else f"{label} ({figures['queries']} of {figures['candidates']})"
             lines.append(f"{name:28}{cells}{figures['median_rank']:>9.1f}")
     return "\n".join(lines)
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders with a report of `vireo evaluate --out` (in them, or in their folder `evaluation`), or report.json files.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write comparison.md and comparison.png there.")] = None,
+) -> None:  # fmt: skip
+    """Puts runs side by side: a table of figures with intervals, beside bag of words and chance.
+
+    Example: `vireo compare runs/small runs/base --out runs/comparison`
+    """
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+    from vireo_client.progress import console
+
+    from .compare import differences, read_runs, write_comparison
+    from .metrics import WAYS
+    from .report_tables import TITLES, comparison_head, comparison_rows
+
+    reports = read_runs(runs)
+    if out is not None:
+        write_comparison(out, reports)
+    for line in differences(reports):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    answers = Console()
+    for way in WAYS:
+        table = Table(title=TITLES[way], title_justify="left")
+        for number, head in enumerate(comparison_head()):
+            table.add_column(head, justify="right" if number else "left", overflow="fold")
+        for row in comparison_rows(reports, way):
+            table.add_row(*(escape(cell) for cell in row))
+        answers.print(table)

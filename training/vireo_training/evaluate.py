@@ -63,8 +63,13 @@ def select_records(bundle: Bundle, data: str | Path, split: str) -> list[Caption
     return records
 
 
-def embed_corpus(embedder: Embedder, records: Sequence[CaptionedImage]) -> CorpusEmbeddings:
-    """Embeds every picture and caption; pictures that cannot be read are left out, by name.
+def embed_pictures(
+    embedder: Embedder, records: Sequence[CaptionedImage], label: str = "embed pictures"
+) -> tuple[list[CaptionedImage], npt.NDArray[np.float32], list[Skip]]:
+    """Embeds every picture that can be read.
+
+    Returns:
+        The N records that could be read, their vectors FP32 `[N, D]`, and what was left out.
 
     Raises:
         DataError: not one picture can be read.
@@ -73,7 +78,7 @@ def embed_corpus(embedder: Embedder, records: Sequence[CaptionedImage]) -> Corpu
     vectors: list[npt.NDArray[np.float32]] = []
     skipped: list[Skip] = []
     with progress_bar() as progress:
-        task = progress.add_task("embed pictures", total=len(records))
+        task = progress.add_task(label, total=len(records))
         for batch in embedder.embed_image_stream(record.path for record in records):
             kept += batch.positions
             vectors.append(batch.embeddings)
@@ -81,10 +86,24 @@ def embed_corpus(embedder: Embedder, records: Sequence[CaptionedImage]) -> Corpu
             progress.advance(task, len(batch.positions) + len(batch.skipped))
     if not kept:
         raise DataError(f"no picture could be read: {skipped[0] if skipped else 'none given'}")
-    usable = [records[position] for position in kept]
-    texts = embedder.embed_texts([c for record in usable for c in record.captions])
-    picture = np.repeat(np.arange(len(usable)), [len(record.captions) for record in usable])
-    return CorpusEmbeddings(np.concatenate(vectors), texts, picture, usable, skipped)
+    return [records[position] for position in kept], np.concatenate(vectors), skipped
+
+
+def captions_of(records: Sequence[CaptionedImage]) -> tuple[list[str], npt.NDArray[np.int64]]:
+    """Gives all T captions, and INT64 `[T]`, the record of each."""
+    texts = [caption for record in records for caption in record.captions]
+    return texts, np.repeat(np.arange(len(records)), [len(record.captions) for record in records])
+
+
+def embed_corpus(embedder: Embedder, records: Sequence[CaptionedImage]) -> CorpusEmbeddings:
+    """Embeds every picture and caption; pictures that cannot be read are left out, by name.
+
+    Raises:
+        DataError: not one picture can be read.
+    """
+    usable, images, skipped = embed_pictures(embedder, records)
+    captions, picture = captions_of(usable)
+    return CorpusEmbeddings(images, embedder.embed_texts(captions), picture, usable, skipped)
 
 
 def evaluate(embedder: Embedder, records: Sequence[CaptionedImage]) -> dict[str, Any]:
