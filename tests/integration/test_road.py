@@ -165,7 +165,8 @@ def test_a_wrong_usage_is_explained(words):
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "train", "evaluate", "export", "serve", "index", "search", "text"]
+    "command",
+    ["demo", "train", "evaluate", "compare", "export", "serve", "index", "search", "text"],
 )
 def test_every_command_has_help_with_an_example(command):
     text = _vireo(command, "--help", env={**os.environ, "COLUMNS": "200"}).stdout

@@ -106,7 +106,7 @@ def _fit(
         raise DataError("the training captions hold no word for the bag-of-words baseline")
     columns = {word: column for column, word in enumerate(common)}
     documents = np.array([float(frequency[word]) for word in common])
-    idf: npt.NDArray[np.float64] = np.log((1 + len(segmented)) / (1 + documents)) + 1
+    idf = np.log((1 + len(segmented)) / (1 + documents)) + 1
     mean = np.asarray(images[np.unique(picture)].mean(axis=0, dtype=np.float64))
     gram = np.zeros((len(common), len(common)))
     target = np.zeros((len(common), images.shape[1]))
@@ -118,7 +118,7 @@ def _fit(
     values, vectors = np.linalg.eigh(gram)  # one decomposition serves every penalty
     rotated = vectors.T @ target
     return [
-        BagOfWords(columns, idf, vectors @ (rotated / (values + p)[:, None]), mean, p)
+        BagOfWords(columns, idf, np.matmul(vectors, rotated / (values + p)[:, None]), mean, p)
         for p in penalties
     ]
 

@@ -43,7 +43,7 @@ def evaluate(
     triton: Annotated[str | None, typer.Option(envvar="VIREO_TRITON", metavar="HOST:PORT", help="Embed through this Triton instead.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write a full report there: JSON, Markdown, plots, sheets of queries.")] = None,
-    train_data: Annotated[str | None, typer.Option(metavar="DATA[@PICTURES]", help="With --out: what the bag-of-words baseline learns from. Default: DATA's training split, with --split test or validation.")] = None,
+    train_data: Annotated[str | None, typer.Option(metavar="DATA[@PICTURES]", help="With --out: data whose training split the bag-of-words baseline learns from. Default: DATA, with --split test or validation.")] = None,
     baseline: Annotated[bool, typer.Option(help="With --out: measure the bag-of-words baseline (embeds the training pictures).")] = True,
     confidence: Annotated[float, typer.Option(help="With --out: how much of the resamples an interval holds.")] = 0.95,
     resamples: Annotated[int, typer.Option(min=1, help="With --out: bootstrap resamples.")] = 1000,

@@ -84,6 +84,7 @@ def plot_training(history: Sequence[dict[str, Any]], path: Path) -> None:
     loss_axes.set(title="Loss", xlabel="epoch")
     recall_axes.set(title="Validation", xlabel="epoch", ylim=(0, 1))
     for axes in (loss_axes, recall_axes):
+        axes.locator_params(axis="x", integer=True)
         if axes.lines:
             axes.legend(fontsize=7)
     _save(figure, path)

@@ -186,16 +186,23 @@ def _bag_of_words(
 def baseline_records(
     bundle: Bundle, data: str | Path, split: str, training_data: str | None
 ) -> list[CaptionedImage] | None:
-    """What the bag-of-words baseline learns from: all of `training_data`, or the training split.
+    """What the bag-of-words baseline learns from: the training split, as the model did.
+
+    Args:
+        bundle: records how its data was divided; if it does not, all of `training_data` is used.
+        data, split: what is measured.
+        training_data: where the model's training data lies, if not in `data`.
 
     Returns:
-        None where neither is to be had: `split` is "all" or "train", or training kept none apart.
+        None where there is nothing to learn from: `split` is "all" or "train", and no
+        `training_data` is given.
 
     Raises:
-        DataError: `training_data` cannot be read.
+        DataError: `training_data` cannot be read, or none of it is in the training split.
     """
     if training_data is not None:
-        return select_records(bundle, training_data, "all")
+        divided = bundle.config.provenance.get("split") is not None
+        return select_records(bundle, training_data, "train" if divided else "all")
     return select_records(bundle, data, "train") if split in ("test", "validation") else None
 
 

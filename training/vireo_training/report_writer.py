@@ -110,7 +110,7 @@ def query_sheet(evaluation: Evaluation, *, best: bool) -> Image.Image:
         if right not in hits:
             path = str(corpus.records[right].path)
             matches.append(Match(int(ranks[query]), float(own[query]), path))
-        rows.append((f"{captions[query]}  (right one: rank {ranks[query]})", matches))
+        rows.append((f"right one at rank {ranks[query]}: {captions[query]}", matches))
     return contact_sheet(rows)
 
 
