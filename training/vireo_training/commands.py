@@ -134,6 +134,7 @@ def compare(
 
     Example: `vireo compare runs/small runs/base --out runs/comparison`
     """
+    _need_torch()
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
