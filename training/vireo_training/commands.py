@@ -134,7 +134,6 @@ def compare(
 
     Example: `vireo compare runs/small runs/base --out runs/comparison`
     """
-    _need_torch()
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
