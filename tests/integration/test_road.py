@@ -197,7 +197,7 @@ def test_real_photos_go_the_same_road(shared_data, tmp_path):
     (data / "captions.jsonl").write_text("\n".join(lines[::6]) + '\n{"image": "images/gone.jpg"')
     weights = shared_data / "weights" / "mobilenetv2_100"
     _vireo("train", data, "--out", tmp_path / "run", "--set", f"image.weights={weights}",
-           "--set", "epochs=1", "--set", "augment=none", "--set", "text.segmenter=vncorenlp",
+           "--set", "epochs=1", "--set", "augment={}", "--set", "text.segmenter=vncorenlp",
            env={**os.environ, "VIREO_DATA": str(shared_data)})  # fmt: skip
     run = tmp_path / "run"
     parity = json.loads(

@@ -13,7 +13,8 @@ def test_every_preset_loads_and_describes_something_trainable():
 
 def test_overrides_reach_nested_settings_and_keep_their_types():
     config = load_config(
-        "scenes", ["epochs=3", "image.kwargs.drop_rate=0.5", "text.buckets=[8,24]", "augment=none"]
+        "scenes",
+        ["epochs=3", "image.kwargs.drop_rate=0.5", "text.buckets=[8,24]", "augment.flip=0.5"],
     )
     assert (config.epochs, config.image.kwargs, config.text.buckets) == (
         3,

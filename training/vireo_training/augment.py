@@ -16,16 +16,17 @@ def make_augmentation(config: TrainConfig) -> Callable[[Tensor], Tensor]:
 
     It takes and returns UINT8 `[B, 3, H, W]`; the result's edge is `config.image.size`.
     """
-    if config.augment == "none":
+    settings = config.augment
+    if not settings.changes:
         return lambda pixels: pixels
     ensure_torchvision()
     from torchvision.transforms import v2
 
     view = v2.Compose(
         [
-            v2.RandomResizedCrop(config.image.size, scale=(0.5, 1.0), antialias=True),
-            v2.RandomHorizontalFlip(),
-            v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2),
+            v2.RandomResizedCrop(config.image.size, scale=(settings.crop, 1.0), antialias=True),
+            v2.RandomHorizontalFlip(settings.flip),
+            v2.ColorJitter(settings.jitter, settings.jitter, settings.jitter),
         ]
     )
     return lambda pixels: torch.stack([view(picture) for picture in pixels])

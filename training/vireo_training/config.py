@@ -16,7 +16,38 @@ class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ImageTowerConfig(_Settings):
+class HeadConfig(_Settings):
+    """What projects a tower's features to the embedding; unit length comes after it."""
+
+    kind: Literal["residual", "mlp", "linear"] = "residual"
+    """"residual": linear, GELU, linear, dropout, added to the first linear's output, layer norm;
+    "mlp": linear, batch norm, ReLU, dropout, linear; "linear": one linear layer without bias."""
+    hidden: int | None = Field(None, gt=0)
+    """Width of the hidden layer of "mlp"; by default the embedding's."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class _TowerConfig(_Settings):
+    """What both towers can do with the weights they start from."""
+
+    freeze: bool = False
+    """Keep the tower as it was loaded and train its projection head only."""
+    unfreeze_after: int | None = Field(None, gt=0)
+    """With `freeze`: train the whole tower after so many epochs."""
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    """Each layer learns at this times the rate of the layer above it; 1 gives all the same."""
+    checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them: less memory."""
+    head: HeadConfig = HeadConfig()
+
+    @model_validator(mode="after")
+    def _unfreezes_what_is_frozen(self) -> _TowerConfig:
+        if self.unfreeze_after is not None and not self.freeze:
+            raise ValueError("unfreeze_after needs freeze=true: nothing is frozen")
+        return self
+
+
+class ImageTowerConfig(_TowerConfig):
     """A timm model and what it expects of a picture."""
 
     name: str = "resnet10t"
@@ -26,16 +57,17 @@ class ImageTowerConfig(_Settings):
     weights: str | None = None
     """None trains from scratch; "timm" takes the pretrained weights of timm's hub; else the path of
     a safetensors or PyTorch file, or of a folder that holds `model.safetensors`."""
-    freeze: bool = False
-    """Keep the tower as it was loaded and train its projection head only."""
     pool: Literal["model", "grid"] = "model"
     """"model" pools as the timm model does; "grid" keeps the last feature map's cells apart, so
     that left and right, above and below stay different."""
-    size: int = Field(224, gt=0)
-    resize: int = Field(256, gt=0)
-    interpolation: Literal["bilinear", "bicubic", "lanczos"] = "bicubic"
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    size: int | None = Field(None, gt=0)
+    """Edge of the square the tower sees. What is left out here and below comes from timm's data
+    config of the model."""
+    resize: int | None = Field(None, gt=0)
+    """The short side before the centre is cropped."""
+    interpolation: Literal["bilinear", "bicubic", "lanczos"] | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
 
     @model_validator(mode="after")
     def _frozen_is_pretrained(self) -> ImageTowerConfig:
@@ -47,26 +79,98 @@ class ImageTowerConfig(_Settings):
         return self
 
 
-class TextTowerConfig(_Settings):
-    """A pre-norm Transformer encoder trained from scratch, and its text path."""
+class TextTowerConfig(_TowerConfig):
+    """A text encoder and its text path."""
 
+    kind: Literal["transformer", "lstm", "bag-of-words", "huggingface"] = "transformer"
+    """"transformer" (pre-norm), "lstm" (bidirectional, the true length of each text) and
+    "bag-of-words" (mean of token embeddings) train from scratch; "huggingface" is any encoder of
+    transformers."""
+    name: str | None = None
+    """"huggingface": a model of the hub or a local folder."""
+    weights: Literal["pretrained"] | None = None
+    """"huggingface": "pretrained" loads those of `name`; None builds `architecture` with random
+    weights."""
+    architecture: dict[str, Any] = {}
+    """"huggingface": its `config.json`, `model_type` included; by default that of `name`."""
     segmenter: str = "auto"
     """vncorenlp, py_vncorenlp, pyvi, none; "auto" takes the first that can be had, and the bundle
     records which."""
-    tokenizer: Literal["bpe", "words"] = "bpe"
-    """Trained on the training captions: byte-pair encoding, or one id a word."""
+    tokenizer: str = "bpe"
+    """"bpe" (byte-pair encoding) and "words" (one id a word) are trained on the training captions;
+    "pretrained" is the tokenizer of `name`; else the path of a folder that holds one."""
     vocab_size: int = Field(8000, gt=300)
-    """Upper limit of the tokenizer's vocabulary."""
+    """Upper limit of the vocabulary of a tokenizer that is trained here."""
+    lowercase: bool = True
+    """Whether a tokenizer that is trained here drops case."""
     buckets: tuple[int, ...] = (16, 32, 64)
     width: int = Field(256, gt=0)
+    """Of token embeddings; "lstm": see `hidden`."""
+    hidden: int | None = Field(None, gt=0)
+    """"lstm": the state's width in each direction; by default `width`."""
     layers: int = Field(4, gt=0)
     heads: int = Field(4, gt=0)
     dropout: float = Field(0.1, ge=0, lt=1)
+    positions: Literal["learned", "sinusoidal"] = "learned"
+    """"transformer": the kind of position embedding."""
+    pool: Literal["cls", "mean", "max"] = "cls"
+    """What of the token states becomes the sentence; "cls" is the first token's."""
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> TextTowerConfig:
-        if self.width % self.heads:
+    def _whole(self) -> TextTowerConfig:
+        if self.kind == "transformer" and self.width % self.heads:
             raise ValueError(f"width ({self.width}) is not a multiple of heads ({self.heads})")
+        if self.kind == "lstm" and self.pool == "cls":
+            raise ValueError('an lstm has no first token to take; give text.pool "mean" or "max"')
+        if self.kind == "huggingface" and not (self.name or self.architecture):
+            raise ValueError("a huggingface tower needs text.name or text.architecture")
+        if self.tokenizer == "pretrained" and not self.name:
+            raise ValueError('tokenizer "pretrained" is that of text.name, which is not set')
+        if self.freeze and self.weights is None:
+            raise ValueError(
+                "freeze keeps the tower as it was loaded, but text.weights is not set; give "
+                "text.freeze=false to train it from scratch"
+            )
+        return self
+
+
+class PictureAugmentation(_Settings):
+    """Random views of training pictures (torchvision v2), in this order; zeros change nothing."""
+
+    crop: float = Field(0.0, ge=0, le=1)
+    """Least share of the picture's area that a random resized crop keeps; 0 crops nothing."""
+    flip: float = Field(0.0, ge=0, le=1)
+    """How often a picture is mirrored; not for captions that name a side."""
+    rotate: float = Field(0.0, ge=0, le=180)
+    """Largest angle, in degrees."""
+    jitter: float = Field(0.0, ge=0, le=1)
+    """Strength of changes in brightness, contrast and saturation."""
+    gray: float = Field(0.0, ge=0, le=1)
+    """How often a picture loses its colours."""
+    erase: float = Field(0.0, ge=0, le=1)
+    """How often a random rectangle is blotted out."""
+
+    @property
+    def changes(self) -> bool:
+        """Whether there is anything to do."""
+        return any(self.model_dump().values())
+
+
+class TextAugmentation(_Settings):
+    """Captions as people type them, each at its rate; what is left stays as it was written.
+
+    Old and new tone placement ("hòa", "hoà") need no rate: the text path makes them one.
+    """
+
+    bare: float = Field(0.0, ge=0, le=1)
+    """Share of captions without diacritics: "con cho"."""
+    lower: float = Field(0.0, ge=0, le=1)
+    upper: float = Field(0.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _shares(self) -> TextAugmentation:
+        if self.lower + self.upper > 1:
+            raise ValueError("lower and upper are shares of the captions; together at most 1")
         return self
 
 
@@ -78,22 +182,57 @@ class TrainConfig(_Settings):
     embedding_dim: int = Field(256, gt=0)
     epochs: int = Field(20, gt=0)
     batch_size: int = Field(64, gt=1)
-    """Pictures in a batch."""
+    """Pictures that see each other in the loss, over all devices together."""
     captions_per_picture: int = Field(1, gt=0)
     """Captions drawn for each picture of a batch; they are never each other's negatives."""
+
+    loss: Literal["infonce", "siglip"] = "infonce"
+    temperature: float = Field(0.07, gt=0)
+    """Where it starts, or stays."""
+    learn_temperature: bool = True
+    min_temperature: float = Field(0.01, gt=0)
+    """A learnt temperature is clamped there."""
+    siglip_bias: float = -10.0
+    """Where the sigmoid loss's bias starts (Zhai et al., 2023, section 3.2)."""
+    text_pairs: float = Field(0.0, ge=0)
+    """Weight of the loss that draws captions of one picture together; the captions of `--captions`,
+    which have no pictures, train through it."""
+
+    accumulate: int = Field(1, gt=0)
+    """Batches whose gradients are averaged before a step; they are not each other's negatives."""
+    grad_cache: int | None = Field(None, gt=0)
+    """Pictures computed at once; the batch is then as large as `batch_size` says in little memory
+    (cached gradients, Gao et al., 2021)."""
     lr_image: float = Field(1e-4, ge=0)
     lr_text: float = Field(5e-4, ge=0)
     lr_head: float = Field(1e-3, ge=0)
     weight_decay: float = Field(0.05, ge=0)
-    warmup_fraction: float = Field(0.05, ge=0, lt=1)
     clip_norm: float = Field(1.0, gt=0)
-    augment: Literal["none", "crop-flip"] = "none"
-    """"crop-flip": random resized crops and mirror images; not for captions that name a side."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """bf16 trains in mixed precision; "auto" does so where the CPU multiplies bf16 in hardware."""
+    schedule: Literal["cosine", "plateau", "constant"] = "cosine"
+    """After the warm-up; "plateau" divides the rates when validation no longer improves."""
+    warmup_epochs: float = Field(1.0, ge=0)
+    plateau_patience: int = Field(2, ge=0)
+    plateau_factor: float = Field(0.5, gt=0, lt=1)
+    patience: int | None = Field(None, gt=0)
+    """Epochs without improvement on validation after which training ends."""
+    ema: float | None = Field(None, gt=0, lt=1)
+    """Decay of a moving average of the weights, which is then what is validated and kept."""
+
+    augment: PictureAugmentation = PictureAugmentation()
+    text_augment: TextAugmentation = TextAugmentation()
+    feature_views: int = Field(8, gt=0)
+    """Augmented views of each picture of which a frozen image tower keeps the features."""
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """bf16 and fp16 train in mixed precision; "auto" takes bf16 where the machine multiplies it in
+    hardware."""
+    compile: bool = False
+    """Compile both towers with `torch.compile`."""
+    trackers: tuple[str, ...] = ()
+    """Of accelerate's, beside TensorBoard, which is always on: "wandb", "mlflow"."""
     validation_fraction: float = Field(0.15, ge=0, lt=1)
     test_fraction: float = Field(0.15, ge=0, lt=1)
-    seed: int = 0
+    seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")
     def _something_to_train_on(self) -> TrainConfig:

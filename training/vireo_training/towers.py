@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vireo_client.errors import TrainingError
 
 from .config import ImageTowerConfig, TextTowerConfig
+from .resolve import image_spec, resolve_image
 from .torchvision_ops import ensure_torchvision
 
 # Masked attention scores: finite, so that FP16 engines hold it and a row never becomes NaN.
@@ -121,12 +122,13 @@ class ImageTower(nn.Module):
         self.frozen = config.freeze
         if self.frozen:
             self.backbone.requires_grad_(False)
+        spec = image_spec(resolve_image(config))
         scale = torch.tensor(255.0)
-        self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1) * scale, False)
-        self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1) * scale, False)
+        self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1) * scale, False)
+        self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1) * scale, False)
         with torch.no_grad():
             self.backbone.eval()
-            width = self._features(torch.zeros(1, 3, config.size, config.size)).shape[1]
+            width = self._features(torch.zeros(1, 3, spec.size, spec.size)).shape[1]
         self.head = ProjectionHead(width, embedding_dim)
 
     def _features(self, normalised: Tensor) -> Tensor:

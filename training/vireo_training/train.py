@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from vireo_client import __version__
-from vireo_client.bundle import ImageSpec
 from vireo_client.captions import log_skips
 from vireo_client.errors import DataError, TrainingError
 from vireo_client.progress import console, progress_bar, track
@@ -32,6 +31,8 @@ from .loss import contrastive_loss
 from .metrics import retrieval_metrics
 from .model import DualEncoder
 from .readers import read_data
+from .resolve import image_spec as make_image_spec
+from .resolve import resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +67,10 @@ def train(config: TrainConfig, data: str | Path, out: Path) -> TrainResult:
     if len(split.train) < 2:
         raise DataError(f"{data}: {len(split.train)} picture(s) to train on; at least 2 are needed")
 
-    image_spec = ImageSpec(**config.image.model_dump(include=set(ImageSpec.model_fields)))
+    config = resolve(config)
+    image_spec = make_image_spec(config.image)
     # Random crops need the margin around the centre.
-    side = image_spec.resize if config.augment == "crop-flip" else image_spec.size
+    side = image_spec.resize if config.augment.crop else image_spec.size
     decoded = decode_pictures(
         split.train, image_spec, side=side, scratch=out, label="decode training pictures"
     )
@@ -99,9 +101,10 @@ def train(config: TrainConfig, data: str | Path, out: Path) -> TrainResult:
     # What convolutions on CPUs run best.
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = _optimiser(model, config)
-    steps = max(1, len(pictures) // config.batch_size) * config.epochs
+    epoch_steps = max(1, len(pictures) // config.batch_size)
+    steps = epoch_steps * config.epochs
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: _cosine(step, steps, config.warmup_fraction)
+        optimiser, lambda step: _cosine(step, steps, round(config.warmup_epochs * epoch_steps))
     )
     augment = make_augmentation(config)
     mixed = config.precision == "bf16" or (config.precision == "auto" and _fast_bf16())
@@ -214,8 +217,7 @@ def _optimiser(model: DualEncoder, config: TrainConfig) -> torch.optim.AdamW:
     )
 
 
-def _cosine(step: int, steps: int, warmup_fraction: float) -> float:
-    warmup = max(1, round(steps * warmup_fraction))
+def _cosine(step: int, steps: int, warmup: int) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
