@@ -14,8 +14,8 @@ from vireo_training import train as module
 from vireo_training.bundle_writer import load_model
 from vireo_training.config import load_config
 from vireo_training.evaluate import evaluate, select_records
+from vireo_training.image_tower import ImageTower
 from vireo_training.torch_towers import TorchTowers
-from vireo_training.towers import ImageTower
 from vireo_training.train import train
 
 QUICK = ["epochs=1", "batch_size=32", "text.layers=1", "text.segmenter=none"]

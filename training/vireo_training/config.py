@@ -56,7 +56,9 @@ class ImageTowerConfig(_TowerConfig):
     """Passed to `timm.create_model`, for example {"pad_type": "same"}."""
     weights: str | None = None
     """None trains from scratch; "timm" takes the pretrained weights of timm's hub; else the path of
-    a safetensors or PyTorch file, or of a folder that holds `model.safetensors`."""
+    a safetensors or PyTorch file, or of a folder that holds `model.safetensors` (with timm's
+    `config.json` beside it, pictures are prepared as that says); or "hf-hub:" and the name of such
+    a repository."""
     pool: Literal["model", "grid"] = "model"
     """"model" pools as the timm model does; "grid" keeps the last feature map's cells apart, so
     that left and right, above and below stay different."""
@@ -113,15 +115,18 @@ class TextTowerConfig(_TowerConfig):
     dropout: float = Field(0.1, ge=0, lt=1)
     positions: Literal["learned", "sinusoidal"] = "learned"
     """"transformer": the kind of position embedding."""
-    pool: Literal["cls", "mean", "max"] = "cls"
-    """What of the token states becomes the sentence; "cls" is the first token's."""
+    pool: Literal["cls", "mean", "max", "last"] = "cls"
+    """What of the token states becomes the sentence; "cls" is the first token's, "last" the final
+    state of each direction of an "lstm"."""
 
     @model_validator(mode="after")
     def _whole(self) -> TextTowerConfig:
         if self.kind == "transformer" and self.width % self.heads:
             raise ValueError(f"width ({self.width}) is not a multiple of heads ({self.heads})")
         if self.kind == "lstm" and self.pool == "cls":
-            raise ValueError('an lstm has no first token to take; give text.pool "mean" or "max"')
+            raise ValueError('an lstm has no first token to take; give text.pool "last" or "mean"')
+        if self.kind != "lstm" and self.pool == "last":
+            raise ValueError('text.pool "last" is the final state of an lstm; give "cls" or "mean"')
         if self.kind == "huggingface" and not (self.name or self.architecture):
             raise ValueError("a huggingface tower needs text.name or text.architecture")
         if self.tokenizer == "pretrained" and not self.name:
@@ -247,8 +252,19 @@ def preset_names() -> list[str]:
     return sorted(Path(str(f)).stem for f in folder.iterdir() if str(f).endswith(".json"))
 
 
+def preset_about(preset: str) -> str:
+    """The line with which a preset introduces itself; "" where it has none.
+
+    Raises:
+        TrainingError: an unknown preset, or a file that is no preset.
+    """
+    return str(_read(preset).get("about", ""))
+
+
 def load_config(preset: str, overrides: Sequence[str] = ()) -> TrainConfig:
     """Reads a preset, by name or as a JSON file of one's own, and applies `overrides`.
+
+    Its line "about" is for people (see `preset_about`), not a setting.
 
     Args:
         preset: a name from `preset_names`, or a path ending in `.json`.
@@ -258,6 +274,23 @@ def load_config(preset: str, overrides: Sequence[str] = ()) -> TrainConfig:
     Raises:
         TrainingError: an unknown preset or key, or a value that does not fit.
     """
+    settings = _read(preset)
+    settings.pop("about", None)
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise TrainingError(f"--set {override!r}: write it as KEY=VALUE, like epochs=10")
+        _assign(settings, key.strip().split("."), _parse(value))
+    try:
+        return TrainConfig.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "settings"
+        raise TrainingError(f"{preset}: {where}: {first['msg']}") from None
+
+
+def _read(preset: str) -> dict[str, Any]:
+    """The settings of a preset, by name or as a file, as they are written."""
     if preset.endswith(".json"):
         path = Path(preset)
         if not path.is_file():
@@ -273,17 +306,7 @@ def load_config(preset: str, overrides: Sequence[str] = ()) -> TrainConfig:
         raise TrainingError(f"{preset}: not JSON ({error})") from None
     if not isinstance(settings, dict):
         raise TrainingError(f"{preset}: not a JSON object of settings")
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals:
-            raise TrainingError(f"--set {override!r}: write it as KEY=VALUE, like epochs=10")
-        _assign(settings, key.strip().split("."), _parse(value))
-    try:
-        return TrainConfig.model_validate(settings)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "settings"
-        raise TrainingError(f"{preset}: {where}: {first['msg']}") from None
+    return settings
 
 
 def _parse(value: str) -> Any:

@@ -1,4 +1,4 @@
-"""The dual encoder: two towers and the temperature that training learns with them."""
+"""The dual encoder: two towers and the temperature that goes with them."""
 
 from __future__ import annotations
 
@@ -9,38 +9,77 @@ import torch
 from torch import Tensor, nn
 
 from .config import TrainConfig
-from .towers import ImageTower, TextTower
-
-_MAX_LOGIT_SCALE = math.log(100)
+from .image_tower import ImageTower
+from .text_towers import TextTower
 
 
 class DualEncoder(nn.Module):
-    """Image and text tower with a learnable logit scale (Radford et al., 2021, section 2.3).
+    """Image and text tower with a logit scale (Radford et al., 2021, section 2.3).
 
     Args:
-        config: both towers' settings.
-        vocab_size: rows of the token embedding.
-        pad_id: the id the text tower masks.
+        config: the towers' and the temperature's settings.
+        vocab_size: how many ids the tokenizer has.
+        pad_id: the id that pads.
         load: load the pretrained weights that `config` names (training), or leave the towers
             random because a bundle's weights follow.
+
+    Raises:
+        TrainingError: a tower cannot be built, its weights cannot be had, or the text encoder does
+            not fit the tokenizer.
     """
+
+    logit_bias: nn.Parameter | None
+    """Added to the logits of the sigmoid loss (Zhai et al., 2023, section 3.2); else None."""
 
     def __init__(self, config: TrainConfig, vocab_size: int, pad_id: int, *, load: bool) -> None:
         super().__init__()
         self.image_tower = ImageTower(config.image, config.embedding_dim, load=load)
-        self.text_tower = TextTower(config.text, vocab_size, pad_id, config.embedding_dim)
-        self.log_logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.text_tower = TextTower(
+            config.text, vocab_size, pad_id, config.embedding_dim, load=load
+        )
+        self.log_logit_scale = nn.Parameter(
+            torch.tensor(-math.log(config.temperature)), requires_grad=config.learn_temperature
+        )
+        self._max_log_scale = -math.log(config.min_temperature)
+        self.logit_bias = None
+        if config.loss == "siglip":
+            self.logit_bias = nn.Parameter(torch.tensor(config.siglip_bias))
 
     @property
     def logit_scale(self) -> Tensor:
-        """1 / temperature, at most 100."""
-        return self.log_logit_scale.clamp(max=_MAX_LOGIT_SCALE).exp()
+        """1 / temperature, a scalar; a learnt temperature is clamped at its minimum."""
+        scale = self.log_logit_scale
+        return (scale.clamp(max=self._max_log_scale) if scale.requires_grad else scale).exp()
 
-    def forward(self, pixels: Tensor, input_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """UINT8 `[B, 3, H, W]` and ids `[T, L]` to unit vectors `[B, D]` and `[T, D]`."""
-        return self.image_tower(pixels), self.text_tower(input_ids)
+    def forward(self, images: Tensor, input_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures and texts to unit vectors.
+
+        Args:
+            images: pixels UINT8 `[B, 3, H, W]`, or features `[B, W]` that the image backbone gave
+                before: then only its head runs.
+            input_ids: INT32 or INT64 `[T, L]`.
+
+        Returns:
+            FP32 `[B, D]` and `[T, D]`.
+        """
+        cached = images.ndim == 2
+        embed = self.image_tower.project if cached else self.image_tower
+        return embed(images), self.text_tower(input_ids)
 
 
 def model_settings(config: TrainConfig) -> dict[str, Any]:
     """What `bundle.json` keeps under "model": enough to build the module again."""
-    return config.model_dump(mode="json", include={"image", "text", "embedding_dim"})
+    return config.model_dump(
+        mode="json",
+        include={
+            "image",
+            "text",
+            "embedding_dim",
+            "loss",
+            "temperature",
+            "learn_temperature",
+            "min_temperature",
+        },
+        # Matters in training only, and has no place in an exported graph.
+        exclude={"image": {"checkpointing"}, "text": {"checkpointing"}},
+    )

@@ -1,0 +1,47 @@
+"""Pretrained models by the name of the hub or a local folder; `VIREO_OFFLINE` is kept to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from vireo_client.errors import TrainingError
+from vireo_client.text.download import OFFLINE_ENV
+
+
+def offline() -> bool:
+    """Whether nothing may be downloaded; what the hub's cache holds can still be used."""
+    return os.environ.get(OFFLINE_ENV, "") not in ("", "0")
+
+
+def fetch_folder(name: str, patterns: Sequence[str], *, advice: str) -> Path:
+    """Gives the folder of a model's files: a local one as it is, or the hub's, downloaded.
+
+    Args:
+        name: a local folder or a repository of the Hugging Face hub.
+        patterns: the files wanted of a repository.
+        advice: what to do without them; ends the error's message.
+
+    Raises:
+        TrainingError: it is neither, or cannot be downloaded.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(name, allow_patterns=list(patterns), local_files_only=offline())
+        )
+    except Exception as error:  # the hub, its HTTP library and the file system raise many kinds
+        raise TrainingError(cannot_fetch(name, error, advice)) from error
+
+
+def cannot_fetch(name: str, error: Exception, advice: str) -> str:
+    """The message for a model that could not be had."""
+    if offline():
+        reason = f"no such folder, it is not in the hub's cache, and {OFFLINE_ENV} is set"
+    else:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+    return f"{name}: cannot be had ({reason}); {advice}"

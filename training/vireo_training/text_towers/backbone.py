@@ -1,0 +1,53 @@
+"""What every text backbone gives, and how token states become one vector."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Literal
+
+from torch import Tensor, nn
+from vireo_client.errors import TrainingError
+
+MASKED = -1e4
+"""What takes a score out of a softmax or a maximum. Finite, so that FP16 engines hold it and a row
+that is all padding never becomes NaN."""
+
+
+class TextBackbone(nn.Module, ABC):
+    """Ids INT32 or INT64 `[N, L]` to features `[N, width]`.
+
+    Args:
+        width: of the features.
+        pad_id: the id that pads, on the right.
+    """
+
+    def __init__(self, width: int, pad_id: int) -> None:
+        super().__init__()
+        self.width = width
+        self.pad_id = pad_id
+
+    @abstractmethod
+    def layers(self) -> Iterable[Iterable[nn.Parameter]]:
+        """All parameters by layer, from the bottom to the top."""
+
+    def checkpoint_gradients(self) -> None:
+        """Computes activations again in the backward pass instead of keeping them.
+
+        Raises:
+            TrainingError: this kind cannot.
+        """
+        raise TrainingError(
+            "text.checkpointing: this tower has no stack of blocks to compute again; "
+            "set text.checkpointing=false"
+        )
+
+
+def pool(states: Tensor, tokens: Tensor, how: Literal["cls", "mean", "max"]) -> Tensor:
+    """Token states `[N, L, W]` to `[N, W]`; `tokens`, BOOL `[N, L]`, is False on padding."""
+    if how == "cls":
+        return states[:, 0]
+    if how == "max":
+        return states.masked_fill(~tokens[..., None], MASKED).amax(dim=1)
+    weights = tokens[..., None].to(states.dtype)
+    return (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)

@@ -1,0 +1,78 @@
+"""What both towers have in common: a backbone that may be frozen, and a projection head.
+
+A tower takes what is cheap to send and gives what is ready to search: everything between (mask,
+positions, normalisation of pixels, projection, L2 norm) is inside the graph.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Tower(nn.Module, ABC):
+    """A backbone and its head.
+
+    Args:
+        backbone: what gives the features, perhaps pretrained.
+        head: features `[N, width]` to `[N, D]`.
+        frozen: keep the backbone as it is, its batch statistics included, until `unfreeze`.
+    """
+
+    def __init__(self, backbone: nn.Module, head: nn.Module, *, frozen: bool) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        # Some models hold parameters that never train, such as fixed position tables.
+        self._trainable = [p for p in backbone.parameters() if p.requires_grad]
+        self.frozen = frozen
+        self._require_gradients(not frozen)
+
+    @abstractmethod
+    def _encode(self, inputs: Tensor) -> Tensor:
+        """Inputs to the backbone's features `[N, width]`."""
+
+    @abstractmethod
+    def _backbone_layers(self) -> Iterable[Iterable[nn.Parameter]]:
+        """All of the backbone's parameters, from the bottom to the top."""
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """What `forward` takes to the backbone's features `[N, width]`."""
+        if not self.frozen:
+            return self._encode(inputs)
+        with torch.no_grad():
+            return self._encode(inputs)
+
+    def project(self, features: Tensor) -> Tensor:
+        """The backbone's features `[N, width]` to unit vectors FP32 `[N, D]`."""
+        return F.normalize(self.head(features).float(), dim=-1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Inputs to unit vectors FP32 `[N, D]`."""
+        return self.project(self.features(inputs))
+
+    def unfreeze(self) -> None:
+        """Trains the backbone from now on."""
+        self.frozen = False
+        self._require_gradients(True)
+        self.backbone.train(self.training)
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        """The backbone's trainable parameters by layer, from the bottom to the top, each once."""
+        trainable = {id(p) for p in self._trainable}
+        layers = ([p for p in layer if id(p) in trainable] for layer in self._backbone_layers())
+        return [layer for layer in layers if layer]
+
+    def train(self, mode: bool = True) -> Tower:
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()  # batch statistics stay as they were loaded
+        return self
+
+    def _require_gradients(self, required: bool) -> None:
+        for parameter in self._trainable:
+            parameter.requires_grad_(required)
