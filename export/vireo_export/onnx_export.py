@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
@@ -14,6 +15,7 @@ from vireo_client.bundle import Bundle
 from vireo_client.errors import ExportError
 from vireo_client.repository import IMAGE_MODEL, TEXT_MODEL
 from vireo_training.bundle_writer import load_model
+from vireo_training.model import DualEncoder
 
 OPSET = 18
 
@@ -31,15 +33,33 @@ def export_towers(bundle: Bundle, folder: Path) -> dict[str, Path]:
         BundleError: the bundle holds no weights.
         ExportError: a tower cannot be expressed in ONNX.
     """
-    model = load_model(bundle)
-    spec, image = bundle.config.text, bundle.config.image
+    spec = bundle.config.text
+    model, size = load_model(bundle), bundle.config.image.size
+    return export_model(model, size, spec.buckets, spec.pad_id, folder)
+
+
+def export_model(
+    model: DualEncoder, size: int, buckets: Sequence[int], pad_id: int, folder: Path
+) -> dict[str, Path]:
+    """Writes both towers of a model in evaluation mode, as `export_towers` does.
+
+    Args:
+        model: any dual encoder.
+        size: edge of its pictures.
+        buckets: the lengths of its texts; every length between 2 and the last can be run.
+        pad_id: the id that pads texts.
+        folder: where the files go.
+
+    Raises:
+        ExportError: a tower cannot be expressed in ONNX.
+    """
     batch, length = (
         torch.export.Dim("batch", min=1),
-        torch.export.Dim("length", min=2, max=spec.max_length),
+        torch.export.Dim("length", min=2, max=buckets[-1]),
     )
-    ids = torch.full((2, spec.buckets[0]), spec.pad_id, dtype=torch.int32)
+    ids = torch.full((2, buckets[0]), pad_id, dtype=torch.int32)
     ids[:, 0] = 0
-    pixels = torch.zeros((2, 3, image.size, image.size), dtype=torch.uint8)
+    pixels = torch.zeros((2, 3, size, size), dtype=torch.uint8)
     return {
         TEXT_MODEL: _export(
             model.text_tower, ids, "input_ids", {0: batch, 1: length}, folder / f"{TEXT_MODEL}.onnx"

@@ -38,6 +38,17 @@ def fetch_folder(name: str, patterns: Sequence[str], *, advice: str) -> Path:
         raise TrainingError(cannot_fetch(name, error, advice)) from error
 
 
+def model_source(name: str, *, advice: str) -> str:
+    """What to ask transformers for: `name`, or without a network the folder where it lies.
+
+    Its own `local_files_only` still looks for some files on the hub.
+
+    Raises:
+        TrainingError: without a network, it is nowhere.
+    """
+    return str(fetch_folder(name, [], advice=advice)) if offline() else name
+
+
 def cannot_fetch(name: str, error: Exception, advice: str) -> str:
     """The message for a model that could not be had."""
     if offline():

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vireo_client.errors import TrainingError
 
 from ..config import TextTowerConfig
-from ..hub import cannot_fetch, offline
+from ..hub import cannot_fetch, model_source
 from ..torchvision_ops import ensure_torchvision
 from .backbone import MASKED, TextBackbone, pool
 
@@ -88,7 +88,8 @@ class HuggingFaceBackbone(TextBackbone):
                 f"text tower {self.model.config.model_type!r}: transformers cannot compute its "
                 "activations again; set text.checkpointing=false"
             )
-        enable: Callable[[dict[str, bool]], None] = self.model.gradient_checkpointing_enable
+        older: Callable[[dict[str, bool]], None] = self.model.gradient_checkpointing_enable
+        enable = getattr(self.model, "activation_checkpointing_enable", older)
         enable({"use_reentrant": False})
 
     def _check_length(self, length: int, architecture: PreTrainedConfig) -> None:
@@ -119,18 +120,15 @@ def resolve_architecture(text: TextTowerConfig) -> TextTowerConfig:
     ensure_torchvision()
     from transformers import AutoConfig
 
+    source = model_source(str(text.name), advice=_FROM_SCRATCH)
     try:
-        config = AutoConfig.from_pretrained(str(text.name), local_files_only=offline())
+        config = AutoConfig.from_pretrained(source)
     except Exception as error:  # transformers, the hub and the file system raise many kinds
-        raise TrainingError(cannot_fetch(_what(text.name), error, _FROM_SCRATCH)) from error
+        raise TrainingError(cannot_fetch(str(text.name), error, _FROM_SCRATCH)) from error
     architecture = json.loads(config.to_json_string(use_diff=False))
     for key in _NOT_ARCHITECTURE:
         architecture.pop(key, None)
     return text.model_copy(update={"architecture": architecture})
-
-
-def _what(name: str | None) -> str:
-    return f"the pretrained text encoder {name!r}"
 
 
 def _make_config(architecture: dict[str, Any]) -> PreTrainedConfig:
@@ -180,22 +178,22 @@ def _build(config: PreTrainedConfig) -> PreTrainedModel:
 def _load(name: str, config: PreTrainedConfig) -> PreTrainedModel:
     from transformers import AutoModel
 
+    source = model_source(name, advice=_FROM_SCRATCH)
     try:
         model, report = AutoModel.from_pretrained(
-            name,
+            source,
             config=config,
             dtype=torch.float32,
-            local_files_only=offline(),
             output_loading_info=True,
             **_options(config),
         )
     except Exception as error:  # transformers, the hub and the file system raise many kinds
-        raise TrainingError(cannot_fetch(_what(name), error, _FROM_SCRATCH)) from error
+        raise TrainingError(cannot_fetch(name, error, _FROM_SCRATCH)) from error
     # transformers would start with random numbers in their place.
     missing = [key for key in sorted(report["missing_keys"]) if "pooler" not in key]
     if missing:
         raise TrainingError(
-            f"{_what(name)}: its weights lack {len(missing)} tensors (first: {missing[0]}); "
+            f"{name}: its weights lack {len(missing)} tensors (first: {missing[0]}); "
             "name a model whose weights are whole"
         )
     loaded: PreTrainedModel = model
