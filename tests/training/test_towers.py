@@ -17,6 +17,7 @@ from vireo_training.optimiser import parameter_groups
 from vireo_training.resolve import resolve
 from vireo_training.text_towers import TextTower
 from vireo_training.text_towers.transformer import sinusoidal_positions
+from vireo_training.tower import Tower
 
 PAD, VOCAB = 1, 60
 KINDS = {
@@ -219,13 +220,22 @@ def test_a_tower_frozen_for_good_is_left_to_no_optimiser(weights):
     assert learning == {id(p) for p in model.parameters() if p.requires_grad}
 
 
-def test_parameters_that_never_train_are_no_ones():
-    tower = text_tower("distilbert", architecture=KINDS["distilbert"]["architecture"] | {
-        "sinusoidal_pos_embds": True})  # fmt: skip
-    fixed = tower.backbone.model.embeddings.position_embeddings.weight
-    fixed_before = fixed.requires_grad
+def test_parameters_that_never_train_stay_out_after_unfreezing():
+    class Plain(Tower):
+        def _encode(self, inputs):
+            return self.backbone(inputs)
+
+        def _backbone_layers(self):
+            return [[self.backbone.weight, self.backbone.bias]]
+
+    backbone = nn.Linear(4, 4)
+    backbone.bias.requires_grad_(False)  # as a fixed position table
+    tower = Plain(backbone, nn.Linear(4, 2), frozen=True)
+    assert not any(p.requires_grad for p in backbone.parameters())
     tower.unfreeze()
-    assert fixed.requires_grad == fixed_before
+    assert (backbone.weight.requires_grad, backbone.bias.requires_grad) == (True, False)
+    (layer,) = tower.layers()
+    assert [p is backbone.weight for p in layer] == [True]
 
 
 @pytest.mark.parametrize("preset", ["mini-transformer", "phobert-efficientnet", "vireo-base"])
@@ -280,3 +290,53 @@ def test_what_cannot_be_checkpointed_says_so():
     with pytest.raises(TrainingError, match=r"image\.checkpointing=false"):
         # One of the models that timm never taught it.
         ImageTower(ImageTowerConfig(name="dla46_c", checkpointing=True), 8, load=True)
+
+
+def test_features_kept_of_a_frozen_tower_give_the_same_vectors():
+    model, config = model_of("mini-lstm")
+    model.eval()
+    pixels = torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8)
+    ids = rows(*TEXTS)
+    with torch.inference_mode():
+        image, text = model(pixels, ids)
+        features = model.image_tower.features(pixels)
+        again, _ = model(features, ids)
+        # What the tower sees is what its data config says of values between 0 and 1.
+        statistics = torch.tensor([config.image.mean, config.image.std])
+        mean, std = statistics.view(2, 1, 3, 1, 1)
+        expected = model.image_tower.backbone((pixels / 255 - mean) / std)
+    assert torch.equal(image, again)
+    assert torch.allclose(features, expected, atol=1e-4)
+    assert text.dtype == image.dtype == torch.float32
+    assert torch.allclose(image.norm(dim=1), torch.ones(3), atol=1e-5)
+
+
+def test_the_temperature_learns_down_to_its_minimum_or_stays():
+    model, _ = model_of("mini-lstm", "temperature=0.05", "min_temperature=0.02")
+    assert model.logit_scale.item() == pytest.approx(20)
+    assert model.log_logit_scale.requires_grad
+    with torch.no_grad():
+        model.log_logit_scale.fill_(10.0)
+    assert model.logit_scale.item() == pytest.approx(50)
+    assert model.logit_bias is None
+
+    fixed, config = model_of("phobert-resnet50", "min_temperature=0.02", "temperature=0.01")
+    assert fixed.logit_scale.item() == pytest.approx(100)
+    assert not fixed.log_logit_scale.requires_grad
+    learning = {id(p) for group in parameter_groups(fixed, config) for p in group["params"]}
+    assert id(fixed.log_logit_scale) not in learning
+
+    sigmoid, config = model_of("mini-lstm", "loss=siglip", "siglip_bias=-7")
+    assert sigmoid.logit_bias.item() == -7
+    rates = {id(p): g["lr"] for g in parameter_groups(sigmoid, config) for p in g["params"]}
+    assert rates[id(sigmoid.logit_bias)] == rates[id(sigmoid.log_logit_scale)] == config.lr_head
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_towers_train_in_bfloat16(kind):
+    tower = text_tower(kind).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = tower(rows(*TEXTS))
+    out[:, 0].sum().backward()
+    assert out.dtype == torch.float32
+    assert all(torch.isfinite(p.grad).all() for p in tower.parameters() if p.grad is not None)
