@@ -112,6 +112,12 @@ def test_crops_keep_at_least_their_share_wherever_they_fit():
     assert (top + height == 256).any()
 
 
+def test_rectangles_lie_as_often_as_they_stand():
+    rng = np.random.default_rng(0)
+    boxes = np.array([_rectangle(rng, 256, area=(0.02, 0.33), ratio=3.3) for _ in range(4000)])
+    assert abs((boxes[:, 3] > boxes[:, 2]).mean() - 0.5) < 0.04
+
+
 def test_crops_are_distributed_as_torchvisions():
     ensure_torchvision()
     from torchvision.transforms import RandomResizedCrop

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeAlias
 
 import torch
@@ -69,7 +69,8 @@ def cached_backward(
     for number, (chunk, random_state) in enumerate(zip(chunks, random_states, strict=True), 1):
         last = number == len(chunks)
         with nullcontext() if last else no_sync():
-            with random_state.replayed(), autocast():
+            random_state.restore()
+            with autocast():
                 image, text = model(*chunk)
             image_start, image_end = image_end, image_end + len(image)
             text_start, text_end = text_end, text_end + len(text)
@@ -117,14 +118,11 @@ class _RandomState:
         self.cpu = torch.get_rng_state()
         self.cuda = [torch.cuda.get_rng_state(device) for device in self.devices]
 
-    @contextmanager
-    def replayed(self) -> Iterator[None]:
-        """Within, the same numbers are drawn again; after it, those that would have come next."""
-        with torch.random.fork_rng(self.devices):
-            torch.set_rng_state(self.cpu)
-            for device, state in zip(self.devices, self.cuda, strict=True):
-                torch.cuda.set_rng_state(state, device)
-            yield
+    def restore(self) -> None:
+        """The same numbers are drawn again."""
+        torch.set_rng_state(self.cpu)
+        for device, state in zip(self.devices, self.cuda, strict=True):
+            torch.cuda.set_rng_state(state, device)
 
 
 def _leaves(result: Tensor) -> list[Tensor]:
