@@ -106,7 +106,7 @@ def train(config: TrainConfig, data: str | Path, out: Path) -> TrainResult:
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: _cosine(step, steps, round(config.warmup_epochs * epoch_steps))
     )
-    augment = make_augmentation(config)
+    augment = make_augmentation(config.augment, image_spec.size)
     mixed = config.precision == "bf16" or (config.precision == "auto" and _fast_bf16())
 
     best: dict[str, Tensor] = {}
@@ -124,7 +124,7 @@ def train(config: TrainConfig, data: str | Path, out: Path) -> TrainResult:
                     captions_per_picture=config.captions_per_picture, rng=rng,
                 ):  # fmt: skip
                     with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-                        image, text = model(augment(batch.pixels), batch.input_ids)
+                        image, text = model(augment(batch.pixels, rng), batch.input_ids)
                     loss = contrastive_loss(image, text, batch.picture, model.logit_scale)
                     if not torch.isfinite(loss):
                         raise TrainingError(
