@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from data_folder import data_file
 from PIL import Image
 from vireo_client.bundle import Bundle
@@ -22,6 +23,10 @@ from vireo_training.train import train
 
 # No test may depend on what a network or this user's cache holds.
 os.environ["VIREO_OFFLINE"] = "1"
+# The models are tiny, and threads that wait for each other at every operator take a hundred times
+# as long where the machine has other work.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)

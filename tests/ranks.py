@@ -15,8 +15,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from vireo_training.gather import gather_batch, gather_rows
-from vireo_training.grad_cache import cached_backward, split_chunks
+from vireo_training.gather import gather_rows
+from vireo_training.grad_cache import Chunk, cached_backward
 from vireo_training.loss import contrastive_loss, siglip_loss, text_pair_loss
 
 LOSSES = ("infonce", "siglip", "text_pairs")
@@ -43,6 +43,22 @@ class SmallEncoder(nn.Module):
 
     def gradients(self) -> dict[str, Tensor]:
         return {n: p.grad.clone() for n, p in self.named_parameters() if p.grad is not None}
+
+
+def split_chunks(images: Tensor, input_ids: Tensor, picture: Tensor, size: int) -> list[Chunk]:
+    """Cuts a batch, its captions in the order of their pictures, into runs of `size` pictures."""
+    parts = images.tensor_split(-(-len(images) // size))
+    ends = torch.tensor([len(part) for part in parts]).cumsum(0)[:-1]
+    cuts = torch.searchsorted(picture, ends).tolist()  # each chunk's first caption
+    return list(zip(parts, input_ids.tensor_split(cuts), strict=True))
+
+
+def gather_batch(image: Tensor, text: Tensor, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """All ranks' embeddings, `picture` pointing to the rows of all pictures."""
+    if dist.is_initialized():
+        counts = gather_rows(torch.tensor([float(len(image))])).long().tolist()
+        picture = picture + sum(counts[: dist.get_rank()])
+    return gather_rows(image), gather_rows(text), gather_rows(picture)
 
 
 def whole_loss(loss: str, model: SmallEncoder, image: Tensor, text: Tensor, picture: Tensor):

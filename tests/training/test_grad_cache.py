@@ -5,9 +5,9 @@ from functools import partial
 
 import pytest
 import torch
-from ranks import SmallEncoder, batch
+from ranks import SmallEncoder, batch, split_chunks
 from torch import nn
-from vireo_training.grad_cache import cached_backward, split_chunks
+from vireo_training.grad_cache import cached_backward
 from vireo_training.loss import contrastive_loss, siglip_loss
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -150,26 +150,3 @@ def test_a_frozen_tower_and_an_unused_one_are_no_obstacle():
     model.zero_grad()
     cached_backward(model, chunks, lambda image, text: text.sum())
     assert model.text[2].weight.grad.abs().max() > 0
-
-
-@pytest.mark.parametrize("size", range(1, 9))
-def test_chunks_in_a_row_are_the_batch(size):
-    images, input_ids, picture = batch()
-    chunks = split_chunks(images, input_ids, picture, size)
-    pictures, captions = zip(*chunks, strict=True)
-    assert torch.equal(torch.cat(pictures), images)
-    assert torch.equal(torch.cat(captions), input_ids)
-    lengths = [len(chunk) for chunk in pictures]
-    assert max(lengths) <= size
-    assert max(lengths) - min(lengths) <= 1
-    start = 0
-    for part, texts in chunks:
-        owned = (picture >= start) & (picture < start + len(part))
-        assert torch.equal(texts, input_ids[owned])
-        start += len(part)
-
-
-def test_captions_out_of_order_are_refused():
-    images, input_ids, picture = batch()
-    with pytest.raises(ValueError, match="sort the batch"):
-        split_chunks(images, input_ids, picture.flip(0), 2)

@@ -233,6 +233,8 @@ class TrainConfig(_Settings):
     hardware."""
     compile: bool = False
     """Compile both towers with `torch.compile`."""
+    checkpoint_minutes: float = Field(10.0, gt=0)
+    """Between checkpoints inside an epoch; each epoch's end has one anyway."""
     trackers: tuple[str, ...] = ()
     """Of accelerate's, beside TensorBoard, which is always on: "wandb", "mlflow"."""
     validation_fraction: float = Field(0.15, ge=0, lt=1)

@@ -15,9 +15,9 @@ from vireo_client.embedder import Embedder
 from vireo_client.errors import DataError
 from vireo_client.progress import progress_bar
 
-from .data import split_by_picture
 from .metrics import retrieval_metrics
 from .readers import read_data
+from .split import split_by_picture
 
 SPLITS = ("test", "validation", "train", "all")
 

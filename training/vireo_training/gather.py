@@ -9,10 +9,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 
-def gather_batch(
-    image_embeddings: Tensor, text_embeddings: Tensor, picture: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Puts the parts of all ranks together, for every rank to compute the whole batch's loss.
+def gather_rows(rows: Tensor) -> Tensor:
+    """Puts the rows of all ranks together, so that every rank computes the loss of the whole batch.
 
     Gradients flow back to the rank that each row came from, summed over all ranks. Every rank has
     the same loss, so on W ranks an embedding gets W times the gradient that one device would give
@@ -22,26 +20,7 @@ def gather_batch(
     that gradient. Neither a factor W nor a loss per rank is needed.
 
     Args:
-        image_embeddings: this rank's pictures `[B, D]`.
-        text_embeddings: this rank's captions `[T, D]`; numbers may differ between ranks.
-        picture: INT64 `[T]`, the row of `image_embeddings` that each caption describes.
-
-    Returns:
-        The same three over all ranks, in the order of ranks, `picture` pointing to the rows of all
-        pictures. Without an initialised process group, or alone in it, the arguments themselves.
-    """
-    if not _distributed():
-        return image_embeddings, text_embeddings, picture
-    before = sum(_counts(len(image_embeddings), picture.device)[: dist.get_rank()])
-    return (
-        gather_rows(image_embeddings),
-        gather_rows(text_embeddings),
-        gather_rows(picture + before),
-    )
-
-
-def gather_rows(rows: Tensor) -> Tensor:
-    """Concatenates the rows `[N, ...]` of all ranks, N differing between them, with gradients.
+        rows: this rank's, `[N, ...]`; N may differ between ranks.
 
     Returns:
         The rows in the order of ranks; `rows` itself without an initialised process group, or

@@ -9,8 +9,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-Chunk: TypeAlias = tuple[Tensor, Tensor]
-"""Pictures UINT8 `[B, 3, H, W]` and input ids `[T, L]`."""
+Chunk: TypeAlias = tuple[Tensor, ...]
+"""What the model takes: pictures UINT8 `[B, 3, H, W]` and input ids `[T, L]`, once or more."""
 Context: TypeAlias = Callable[[], AbstractContextManager[object]]
 
 
@@ -35,9 +35,10 @@ def cached_backward(
 
     Args:
         model: gives image and text embeddings of one chunk.
-        chunks: at least one; see `split_chunks`. Their number may differ between ranks.
+        chunks: at least one, in the order that `loss_of` expects. Their number may differ between
+            ranks.
         loss_of: the loss, a scalar, of all chunks' image and text embeddings; it gathers those of
-            other ranks itself (`gather_batch`). Its own parameters get their gradients too.
+            other ranks itself (`gather_rows`). Its own parameters get their gradients too.
         scale: what is differentiated in place of the loss, such as `GradScaler.scale`.
         no_sync: makes a context in which gradients are not averaged over ranks, such as
             `DistributedDataParallel.no_sync`; only the last chunk runs outside one.
@@ -84,30 +85,6 @@ def cached_backward(
             roots = [root for root in roots if root[0].requires_grad]
             torch.autograd.backward([r for r, _ in roots], [g for _, g in roots])
     return loss.detach()
-
-
-def split_chunks(pixels: Tensor, input_ids: Tensor, picture: Tensor, size: int) -> list[Chunk]:
-    """Cuts a batch into runs of pictures with their captions.
-
-    The chunks' embeddings, concatenated, stand in the batch's order. Chunks are as equal as can be,
-    so that the last one is no single picture, of which batch norm could not take statistics.
-
-    Args:
-        pixels: `[B, ...]`.
-        input_ids: `[T, L]`, captions of one picture together, pictures in ascending order.
-        picture: INT64 `[T]`, the row of `pixels` that each caption describes.
-        size: pictures in a chunk at most.
-
-    Raises:
-        ValueError: `picture` is not ascending.
-    """
-    if bool((picture.diff() < 0).any()):
-        raise ValueError("captions are not in the order of their pictures; sort the batch")
-    count = -(-len(pixels) // size)
-    parts = pixels.tensor_split(count)
-    ends = torch.tensor([len(part) for part in parts]).cumsum(0)[:-1].to(picture.device)
-    cuts = torch.searchsorted(picture, ends).tolist()  # each chunk's first caption
-    return list(zip(parts, input_ids.tensor_split(cuts), strict=True))
 
 
 class _RandomState:

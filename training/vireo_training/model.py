@@ -51,20 +51,22 @@ class DualEncoder(nn.Module):
         scale = self.log_logit_scale
         return (scale.clamp(max=self._max_log_scale) if scale.requires_grad else scale).exp()
 
-    def forward(self, images: Tensor, input_ids: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor, *input_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Pictures and texts to unit vectors.
 
         Args:
             images: pixels UINT8 `[B, 3, H, W]`, or features `[B, W]` that the image backbone gave
                 before: then only its head runs.
-            input_ids: INT32 or INT64 `[T, L]`.
+            input_ids: INT32 or INT64 `[T, L]`; several of different lengths are taken one after
+                the other, and make one batch for the head.
 
         Returns:
             FP32 `[B, D]` and `[T, D]`.
         """
         cached = images.ndim == 2
         embed = self.image_tower.project if cached else self.image_tower
-        return embed(images), self.text_tower(input_ids)
+        texts = torch.cat([self.text_tower.features(ids) for ids in input_ids])
+        return embed(images), self.text_tower.project(texts)
 
 
 def model_settings(config: TrainConfig) -> dict[str, Any]:

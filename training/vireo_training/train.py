@@ -3,36 +3,42 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
+import os
 import platform
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
+import numpy.typing as npt
 import torch
+from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import ProjectConfiguration, broadcast_object_list, gather_object
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from vireo_client import __version__
-from vireo_client.captions import log_skips
 from vireo_client.errors import DataError, TrainingError
-from vireo_client.progress import console, progress_bar, track
-from vireo_client.text.normalize import normalize
-from vireo_client.text.pipeline import TextPath
-from vireo_client.text.segment import load_segmenter
-from vireo_client.text.tokenize import TextTokenizer
-from vireo_client.text.train import train_bpe, train_word_vocabulary
+from vireo_client.progress import console, progress_bar
 
 from .augment import make_augmentation
+from .batches import Batch, BatchMaker, made_ahead, plan_epoch
 from .bundle_writer import write_bundle
-from .config import TrainConfig
-from .data import Pictures, decode_pictures, regroup, split_by_picture, training_batches
-from .loss import contrastive_loss
-from .metrics import retrieval_metrics
+from .checkpoint import fingerprint, load_checkpoint, save_checkpoint, unfinished
+from .config import PictureAugmentation, TrainConfig
+from .features import features_key, frozen_features
 from .model import DualEncoder
-from .readers import read_data
-from .resolve import image_spec as make_image_spec
+from .optimiser import parameter_groups
+from .prepare import Prepared, prepare
+from .progress import Progress
 from .resolve import resolve
+from .schedule import Schedule
+from .step import Step
+from .stopping import StopRequests
+from .validate import validate
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,183 +50,309 @@ class TrainResult:
     interrupted: bool
 
 
-def train(config: TrainConfig, data: str | Path, out: Path) -> TrainResult:
-    """Trains a dual encoder on the captions of `data` (see `read_data`) and writes `out/bundle`.
+def train(
+    config: TrainConfig,
+    data: str | Path | Sequence[str],
+    out: Path,
+    *,
+    validation: str | None = None,
+    captions: Sequence[Path] = (),
+    resume: bool = False,
+    restart: bool = False,
+) -> TrainResult:
+    """Trains a dual encoder on captioned pictures and writes `out/bundle`.
 
     The bundle holds the weights of the epoch with the best validation figures (without validation
-    pictures, the last). Ctrl-C ends training early and still writes it; an earlier bundle in `out`
-    stays until then. `out/history.jsonl` has a line an epoch.
+    pictures, the last). `out/history.jsonl` has a line an epoch, `out/tensorboard` more;
+    `out/checkpoint.pt` holds the run itself after every epoch, every `checkpoint_minutes`, and when
+    Ctrl-C or SIGTERM end it early, which still writes the best bundle so far. An earlier bundle in
+    `out` stays until then.
+
+    Under `torchrun` or `accelerate launch` every process calls this; they train as one, with the
+    loss of one device.
+
+    Args:
+        config: a preset's settings.
+        data: what `read_mixture` takes: one source or several, with weights.
+        out: the run's folder.
+        validation: data to validate on, instead of a part of `data`.
+        captions: files of captions without pictures; they train the text tower where
+            `config.text_pairs` is above 0, and the tokenizer always.
+        resume: go on from the checkpoint in `out`.
+        restart: begin anew although `out` holds an unfinished run.
 
     Raises:
         DataError: no usable captions or pictures, or too few for one batch.
-        TrainingError: the loss is not finite, or pretrained weights cannot be had.
+        TrainingError: the loss is not finite, pretrained weights cannot be had, a checkpoint does
+            not fit or cannot be written, or `out` holds an unfinished run.
     """
-    torch.manual_seed(config.seed)
-    rng = np.random.default_rng(config.seed)
     out.mkdir(parents=True, exist_ok=True)
-
-    captions = read_data(data)
-    log_skips(captions.skipped)
-    split = split_by_picture(
-        captions.records, config.validation_fraction, config.test_fraction, config.seed
-    )
-    if len(split.train) < 2:
-        raise DataError(f"{data}: {len(split.train)} picture(s) to train on; at least 2 are needed")
-
+    if not (resume or restart) and (how_far := unfinished(out)):
+        raise TrainingError(
+            f"{out}: holds a run that is not finished ({how_far}); go on with --resume, or begin "
+            "anew with --restart"
+        )
+    accelerator = _accelerator(config, out)
+    torch.manual_seed(config.seed)
     config = resolve(config)
-    image_spec = make_image_spec(config.image)
-    # Random crops need the margin around the centre.
-    side = image_spec.resize if config.augment.crop else image_spec.size
-    decoded = decode_pictures(
-        split.train, image_spec, side=side, scratch=out, label="decode training pictures"
-    )
-    segmenter = load_segmenter(config.text.segmenter)
-    texts = [caption for record in decoded.records for caption in record.captions]
-    segmented = [
-        " ".join(segmenter.segment(normalize(text))) for text in track(texts, "segment captions")
-    ]
-    train_tokenizer = train_bpe if config.text.tokenizer == "bpe" else train_word_vocabulary
-    words = train_tokenizer(segmented, vocab_size=config.text.vocab_size)
-    tokenizer = TextTokenizer(words, config.text.buckets)
-    text_path = TextPath(segmenter, tokenizer)
-    pictures = Pictures(decoded.pixels, regroup(tokenizer.ids(segmented), decoded.records))
-    skipped = split.unreadable + decoded.skipped
-    validation: Pictures | None = None
-    if split.validation:
-        held_out = decode_pictures(
-            split.validation, image_spec, side=image_spec.size, scratch=out,
-            label="decode validation pictures",
-        )  # fmt: skip
-        texts = [caption for record in held_out.records for caption in record.captions]
-        ids = tokenizer.ids([text_path.segment(text) for text in texts])
-        validation = Pictures(held_out.pixels, regroup(ids, held_out.records))
-        skipped += held_out.skipped
-    log_skips(skipped)
-
-    model = DualEncoder(config, tokenizer.vocab_size, tokenizer.pad_id, load=True)
+    sources = [str(data)] if isinstance(data, str | Path) else list(data)
+    prepared = prepare(config, sources, validation=validation, captions=captions, scratch=out)
+    tokenizer = prepared.text_path.tokenizer
+    raw = DualEncoder(config, tokenizer.vocab_size, tokenizer.pad_id, load=True)
     # What convolutions on CPUs run best.
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = _optimiser(model, config)
-    epoch_steps = max(1, len(pictures) // config.batch_size)
-    steps = epoch_steps * config.epochs
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: _cosine(step, steps, round(config.warmup_epochs * epoch_steps))
-    )
-    augment = make_augmentation(config.augment, image_spec.size)
-    mixed = config.precision == "bf16" or (config.precision == "auto" and _fast_bf16())
+    raw.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if config.compile:
+        raw.image_tower.backbone.compile()
+        raw.text_tower.backbone.compile(dynamic=True)
+    images, held_images = _images(raw, config, prepared, out, accelerator)
+    make = _batch_maker(config, prepared, images, accelerator)
+    size = min(config.batch_size, len(prepared.train)) // make.devices * make.devices
+    if size < 2:
+        raise DataError(f"{len(prepared.train)} pictures are too few for {make.devices} devices")
+    batches = len(prepared.train) // size  # in an epoch
 
-    best: dict[str, Tensor] = {}
-    metrics: dict[str, Any] = {}
-    best_score, interrupted = -1.0, False
-    history = (out / "history.jsonl").open("w", encoding="utf-8")
-    try:
-        with history, progress_bar() as progress:
-            task = progress.add_task("train", total=steps)
-            for epoch in range(1, config.epochs + 1):
-                model.train()
-                started, losses = time.perf_counter(), []
-                for batch in training_batches(
-                    pictures, tokenizer.pad_id, batch_size=config.batch_size,
-                    captions_per_picture=config.captions_per_picture, rng=rng,
-                ):  # fmt: skip
-                    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-                        image, text = model(augment(batch.pixels, rng), batch.input_ids)
-                    loss = contrastive_loss(image, text, batch.picture, model.logit_scale)
-                    if not torch.isfinite(loss):
-                        raise TrainingError(
-                            f"epoch {epoch}: the loss is {loss.item()}; lower the learning rates"
-                        )
-                    optimiser.zero_grad(set_to_none=True)
-                    loss.backward()  # type: ignore[no-untyped-call]
-                    torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
-                    optimiser.step()
-                    schedule.step()
-                    losses.append(loss.item())
-                    progress.advance(task)
-                line: dict[str, Any] = {
-                    "epoch": epoch,
-                    "loss": round(float(np.mean(losses)), 4),
-                    "seconds": round(time.perf_counter() - started, 2),
-                }
-                score = float(epoch)
-                if validation is not None:
-                    line |= (epoch_metrics := validate(model, validation, tokenizer))
-                    score = sum(
-                        epoch_metrics[way]["mean_reciprocal_rank"]
-                        for way in ("text_to_image", "image_to_text")
+    optimiser = torch.optim.AdamW(parameter_groups(raw, config))
+    schedule = Schedule(optimiser, config, math.ceil(batches / config.accumulate))
+    model = accelerator.prepare_model(raw)
+    step = Step(config, accelerator, model, raw, optimiser)
+    parts: dict[str, Any] = {
+        "model": raw, "optimiser": optimiser, "schedule": schedule, "scaler": step.scaler
+    }  # fmt: skip
+    average, kept = None, raw
+    if config.ema:
+        decay = get_ema_multi_avg_fn(config.ema)  # type: ignore[no-untyped-call]
+        parts["average"] = average = AveragedModel(raw, multi_avg_fn=decay)
+        kept = cast(DualEncoder, average.module)
+    progress, best = Progress(), dict[str, Tensor]()
+    # Dropout differs between devices; what they draw of the data does not.
+    torch.manual_seed(config.seed + accelerator.process_index)
+    identity = {"config": config.model_dump_json(), "data": fingerprint(prepared.train.records)}
+    if resume:
+        state = load_checkpoint(out, config, identity["data"])
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        progress, best = Progress(**json.loads(state["progress"])), state["best"]
+        _set_random_state(state["random"], accelerator)
+
+    def save(*, finished: bool = False) -> None:
+        random = gather_object([_random_state()])
+        if accelerator.is_main_process:
+            save_checkpoint(
+                out,
+                {name: part.state_dict() for name, part in parts.items()}
+                | identity
+                | {"progress": json.dumps(asdict(progress)), "best": best, "random": random,
+                   "epoch": progress.epoch, "epochs": config.epochs, "finished": finished},
+            )  # fmt: skip
+
+    saved = time.monotonic()
+    with StopRequests() as stop, progress_bar() as bar:
+        task = bar.add_task("train", total=batches * config.epochs)
+        while not (asked := _agreed(accelerator, stop.asked)) and not progress.ended(config):
+            epoch = progress.epoch + 1
+            if _thaw(raw, config, epoch):
+                step.model = accelerator.prepare_model(raw)  # it now has more to bring together
+            step.model.train()
+            plan = plan_epoch(prepared.mixture.draw(epoch, seed=config.seed), size)
+            for batch, waited, started in _timed(made_ahead(make, epoch, plan, progress.step)):
+                done = progress.step + 1
+                group = min(
+                    config.accumulate, len(plan) - progress.step + progress.step % config.accumulate
+                )
+                last = done % config.accumulate == 0 or done == len(plan)
+                loss = step.backward(batch.to(accelerator.device), group, last=last)
+                if not math.isfinite(loss):
+                    raise TrainingError(
+                        f"epoch {epoch}, batch {done}: the loss is {loss}; lower the learning rates"
+                        + (" and use --resume" if progress.epoch else "")
                     )
-                    metrics = epoch_metrics if score > best_score else metrics
-                if score > best_score:
-                    best_score = score
-                    best = {k: v.detach().clone() for k, v in model.state_dict().items()}
-                history.write(json.dumps(line) + "\n")
-                history.flush()
+                if last:
+                    step.update()
+                    schedule.step()
+                    if average is not None:
+                        average.update_parameters(raw)
+                progress.count(loss, time.perf_counter() - started, waited)
+                bar.update(task, completed=progress.epoch * batches + done)
+                accelerator.log({"loss": loss, "rate factor": schedule.factor},
+                                step=progress.epoch * batches + done)  # fmt: skip
+                # Gradients that wait for more of their group are in no checkpoint.
+                due = time.monotonic() - saved > 60 * config.checkpoint_minutes
+                if last and done < len(plan) and _agreed(accelerator, stop.asked or due):
+                    save()
+                    saved = time.monotonic()
+                    if _agreed(accelerator, stop.asked):
+                        break
+            if progress.step < len(plan):
+                continue  # asked to stop
+            told: list[dict[str, Any]] = [{}]
+            if prepared.validation and held_images is not None and accelerator.is_main_process:
+                told = [validate(kept, held_images, prepared.validation.captions, tokenizer)]
+            line, better = progress.end_epoch(broadcast_object_list(told)[0])
+            schedule.epoch_ended(better)
+            if better:
+                best = {k: v.detach().to("cpu", copy=True) for k, v in kept.state_dict().items()}
+            if accelerator.is_main_process:
+                _write_history(out, progress.history)
                 _report(line, config.epochs)
-    except KeyboardInterrupt:
+                accelerator.log(_flat(line), step=progress.epoch * batches)
+            save(finished=progress.ended(config))
+            saved = time.monotonic()
+    interrupted = asked and not progress.ended(config)
+    if interrupted:
+        console.print(f"stopped; {out} holds the run: the same command goes on with --resume")
         if not best:
-            raise
-        interrupted = True
-        console.print("interrupted: writing the best epoch so far")
-
-    model.load_state_dict(best)
-    bundle = write_bundle(
-        out / "bundle", model, config, text_path, image_spec,
-        metrics=metrics,
-        provenance={
-            "vireo": __version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "data": Path(data).name,
-            "pictures": {"train": len(pictures), "validation": len(split.validation),
-                         "test": len(split.test)},
-            "split": config.model_dump(include={"validation_fraction", "test_fraction", "seed"}),
-            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        },
-    )  # fmt: skip
-    return TrainResult(bundle, metrics, interrupted)
-
-
-@torch.inference_mode()
-def validate(model: DualEncoder, pictures: Pictures, tokenizer: TextTokenizer) -> dict[str, Any]:
-    """Retrieval metrics of `model` on decoded pictures and all their captions."""
-    model.eval()
-    blocks = np.array_split(pictures.pixels, max(1, math.ceil(len(pictures) / 128)))
-    images = [model.image_tower(torch.from_numpy(np.ascontiguousarray(b))) for b in blocks]
-    flat = [ids for captions in pictures.ids for ids in captions]
-    owner = np.repeat(np.arange(len(pictures)), [len(captions) for captions in pictures.ids])
-    texts = np.empty((len(flat), images[0].shape[1]), dtype=np.float32)
-    for positions, input_ids in tokenizer.pad(flat):
-        for start in range(0, len(positions), 512):
-            rows = slice(start, start + 512)
-            texts[positions[rows]] = model.text_tower(torch.from_numpy(input_ids[rows])).numpy()
-    return retrieval_metrics(torch.cat(images).numpy(), texts, owner)
+            accelerator.end_training()
+            raise KeyboardInterrupt
+    if accelerator.is_main_process:
+        raw.to("cpu").load_state_dict(best)
+        write_bundle(
+            out / "bundle", raw, config, prepared.text_path, prepared.image_spec,
+            metrics=progress.metrics,
+            provenance={
+                "vireo": __version__,
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+                "data": ", ".join(Path(source).name for source in sources),
+                "pictures": prepared.pictures,
+                "split": prepared.fractions,
+                "best_epoch": progress.best_epoch,
+                "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            },
+        )  # fmt: skip
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+    return TrainResult(out / "bundle", progress.metrics, interrupted)
 
 
-def _fast_bf16() -> bool:
-    """Whether this CPU has matrix tiles for bf16; without them bf16 is slower than fp32."""
-    return bool(torch.cpu._is_amx_tile_supported())
+def _accelerator(config: TrainConfig, out: Path) -> Accelerator:
+    """This process's place among the devices, and the trackers.
+
+    Raises:
+        TrainingError: a tracker is asked for that is not installed.
+    """
+    missing = set(config.trackers) - {tracker.value for tracker in get_available_trackers()}
+    if missing:
+        raise TrainingError(f"trackers: {', '.join(sorted(missing))} is not installed")
+    accelerator = Accelerator(
+        # Several processes without a GPU find each other only if they are told to stay on the CPU.
+        cpu="WORLD_SIZE" in os.environ and not torch.cuda.is_available(),
+        mixed_precision="no",  # the step's own business
+        log_with=["tensorboard", *config.trackers],
+        project_config=ProjectConfiguration(str(out), logging_dir=str(out / "logs")),
+    )
+    if not accelerator.is_main_process:
+        console.quiet = True
+        logging.getLogger("vireo_client").setLevel(logging.ERROR)
+    accelerator.init_trackers("vireo")
+    return accelerator
 
 
-def _optimiser(model: DualEncoder, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW with a rate for each part, and no weight decay on norms, biases and the scale."""
-    rates = {"image_tower.backbone": config.lr_image, "text_tower": config.lr_text}
-    groups: dict[tuple[float, float], list[Tensor]] = {}
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        head = ".head." in name or name == "log_logit_scale"
-        rate = config.lr_head if head else next(r for p, r in rates.items() if name.startswith(p))
-        decay = config.weight_decay if parameter.ndim > 1 else 0.0
-        groups.setdefault((rate, decay), []).append(parameter)
-    return torch.optim.AdamW(
-        [{"params": p, "lr": rate, "weight_decay": decay} for (rate, decay), p in groups.items()]
+def _images(
+    model: DualEncoder, config: TrainConfig, prepared: Prepared, out: Path, accelerator: Accelerator
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
+    """What the image tower is given of the training and validation pictures: pixels, or, where it
+    stays frozen to the end, its features."""
+    held = prepared.validation
+    if not config.image.freeze or config.image.unfreeze_after is not None:
+        return prepared.train.pixels, held.pixels if held else None
+    plain = config.model_copy(update={"augment": PictureAugmentation()})
+    views = config.feature_views if config.augment.changes else 1
+    found = []
+    sides = [(prepared.train, config, views, "training")]
+    sides += [(held, plain, 1, "validation")] if held else []
+    for side, settings, count, what in sides:
+        key = features_key(model.image_tower, settings, side.records, count)
+        with accelerator.local_main_process_first():
+            found.append(
+                frozen_features(
+                    model.image_tower, side.pixels,
+                    make_augmentation(settings.augment, prepared.image_spec.size),
+                    views=count, seed=config.seed, path=out / f"features-{key}.npy",
+                    label=f"features of {what} pictures",
+                )
+            )  # fmt: skip
+    return found[0], found[1] if held else None
+
+
+def _batch_maker(
+    config: TrainConfig, prepared: Prepared, images: npt.NDArray[Any], accelerator: Accelerator
+) -> BatchMaker:
+    return BatchMaker(
+        images=images,
+        captions=prepared.train.captions,
+        others=prepared.others if config.text_pairs else None,
+        captions_per_picture=config.captions_per_picture,
+        chunk=config.grad_cache or config.batch_size,
+        pad_id=prepared.text_path.tokenizer.pad_id,
+        text_augment=config.text_augment,
+        augment=make_augmentation(config.augment, prepared.image_spec.size),
+        seed=config.seed,
+        devices=accelerator.num_processes,
+        device=accelerator.process_index,
     )
 
 
-def _cosine(step: int, steps: int, warmup: int) -> float:
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
+def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float, float]]:
+    """Adds the seconds spent waiting for each batch, and when the waiting began."""
+    while True:
+        started = time.perf_counter()
+        batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch, time.perf_counter() - started, started
+
+
+def _thaw(model: DualEncoder, config: TrainConfig, epoch: int) -> bool:
+    """Unfreezes the towers whose time has come; says whether there was one."""
+    pairs = ((model.image_tower, config.image), (model.text_tower, config.text))
+    due = [
+        tower
+        for tower, settings in pairs
+        if tower.frozen and settings.unfreeze_after is not None and epoch > settings.unfreeze_after
+    ]
+    for tower in due:
+        tower.unfreeze()
+    return bool(due)
+
+
+def _agreed(accelerator: Accelerator, wish: bool) -> bool:
+    """Whether any device wishes it: all must do the same."""
+    if accelerator.num_processes == 1:
+        return wish
+    mine = torch.tensor([float(wish)], device=accelerator.device)
+    return bool(accelerator.reduce(mine).item())
+
+
+def _random_state() -> dict[str, Tensor]:
+    cuda = {"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {}
+    return {"cpu": torch.get_rng_state(), **cuda}
+
+
+def _set_random_state(states: list[dict[str, Tensor]], accelerator: Accelerator) -> None:
+    if len(states) != accelerator.num_processes:
+        raise TrainingError(
+            f"the checkpoint is of a run on {len(states)} device(s), and there are "
+            f"{accelerator.num_processes} now; resume on as many"
+        )
+    state = states[accelerator.process_index]
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
+def _write_history(out: Path, history: list[dict[str, Any]]) -> None:
+    draft = out / ".history.jsonl"
+    draft.write_text("".join(json.dumps(line) + "\n" for line in history), encoding="utf-8")
+    draft.replace(out / "history.jsonl")
+
+
+def _flat(line: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    flat: dict[str, float] = {}
+    for key, value in line.items():
+        flat |= _flat(value, f"{prefix}{key}/") if isinstance(value, dict) else {
+            f"{prefix}{key}": value
+        }  # fmt: skip
+    return flat
 
 
 def _report(line: dict[str, Any], epochs: int) -> None:
@@ -231,5 +363,5 @@ def _report(line: dict[str, Any], epochs: int) -> None:
             parts.append(
                 f"{label} R@1 {figures['recall_at_1']:.3f} R@10 {figures['recall_at_10']:.3f}"
             )
-    parts.append(f"{line['seconds']:.1f} s")
+    parts.append(f"{line['seconds']:.1f} s ({line['waiting']:.0%} waiting)")
     console.print("  ".join(parts), highlight=False)

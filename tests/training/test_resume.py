@@ -1,0 +1,163 @@
+"""Runs that end early and go on, bit for bit."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from vireo_client.bundle import Bundle
+from vireo_client.errors import TrainingError
+from vireo_training import train as module
+from vireo_training.bundle_writer import load_model
+from vireo_training.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
+from vireo_training.config import load_config
+from vireo_training.train import train
+
+# Everything that holds a state: dropout, moving averages, random views, gradients over two batches.
+SETTINGS = ["epochs=3", "batch_size=8", "text.layers=1", "text.segmenter=none", "text.width=32",
+            "text.dropout=0.1", "ema=0.9", "augment.crop=0.8", "augment.flip=0.5", "accumulate=2",
+            "text_augment.bare=0.3", "image.size=48", "image.resize=52",
+            "validation_fraction=0.2", "schedule=plateau"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(scenes, tmp_path_factory):
+    out = tmp_path_factory.mktemp("uninterrupted")
+    train(load_config("scenes", SETTINGS), scenes / "test", out)
+    return out
+
+
+def _interrupt_after(monkeypatch, batches, number=signal.SIGINT):
+    """Sends a real signal once so many batches have been handed out."""
+    plain, handed = module.made_ahead, []
+
+    def counted(*arguments):
+        for batch in plain(*arguments):
+            handed.append(1)
+            if len(handed) == batches:
+                os.kill(os.getpid(), number)
+            yield batch
+
+    monkeypatch.setattr(module, "made_ahead", counted)
+
+
+def _checkpoint(folder):
+    return torch.load(folder / CHECKPOINT_FILE, weights_only=True)
+
+
+def _equal(a, b):
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(_equal, a, b))
+    return a == b
+
+
+@pytest.mark.parametrize(
+    ("batches", "number"),
+    [(2, signal.SIGINT), (6, signal.SIGTERM), (7, signal.SIGINT), (8, signal.SIGINT)],
+)
+def test_a_resumed_run_ends_as_the_uninterrupted_one(
+    uninterrupted, scenes, tmp_path, monkeypatch, batches, number
+):
+    config = load_config("scenes", SETTINGS)
+    with monkeypatch.context() as patch:
+        _interrupt_after(patch, batches, number)
+        try:
+            result = train(config, scenes / "test", tmp_path)
+            assert result.interrupted
+            assert load_model(Bundle(result.bundle))  # the best so far
+        except KeyboardInterrupt:
+            assert not (tmp_path / "bundle").exists()  # no epoch was done
+    assert not _checkpoint(tmp_path)["finished"]
+    with pytest.raises(TrainingError, match=r"is not finished .* --resume, or begin anew with --r"):
+        train(config, scenes / "test", tmp_path)
+
+    result = train(config, scenes / "test", tmp_path, resume=True)
+    assert not result.interrupted
+    assert Bundle(result.bundle).bundle_id == Bundle(uninterrupted / "bundle").bundle_id
+    mine, theirs = _checkpoint(tmp_path), _checkpoint(uninterrupted)
+    for key in ("model", "average", "optimiser", "schedule", "scaler", "random", "best"):
+        assert _equal(mine[key], theirs[key]), key
+    losses = [
+        [json.loads(line)["loss"] for line in (out / "history.jsonl").open()]
+        for out in (tmp_path, uninterrupted)
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_a_finished_run_can_be_given_more_epochs(scenes, tmp_path):
+    config = load_config("scenes", [*SETTINGS, "epochs=1"])
+    train(config, scenes / "test", tmp_path)
+    train(load_config("scenes", [*SETTINGS, "epochs=2"]), scenes / "test", tmp_path, resume=True)
+    assert len((tmp_path / "history.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_run_that_ended_badly_goes_on_or_begins_anew(scenes, tmp_path, monkeypatch):
+    config = load_config("scenes", SETTINGS)
+    with monkeypatch.context() as patch:
+        _interrupt_after(patch, 6)
+        train(config, scenes / "test", tmp_path)
+    result = train(config, scenes / "test", tmp_path, restart=True)
+    assert not result.interrupted
+
+
+def test_a_checkpoint_of_another_run_is_refused(uninterrupted, scenes):
+    with pytest.raises(TrainingError, match=r"text.width was 32 and is 64 now"):
+        train(load_config("scenes", [*SETTINGS, "text.width=64"]), scenes / "test",
+              uninterrupted, resume=True)  # fmt: skip
+    with pytest.raises(TrainingError, match="its training data was other than this"):
+        train(load_config("scenes", SETTINGS), scenes / "train", uninterrupted, resume=True)
+
+
+def test_a_checkpoint_that_is_missing_or_damaged_is_an_error(uninterrupted, scenes, tmp_path):
+    config = load_config("scenes", SETTINGS)
+    with pytest.raises(TrainingError, match="no such file; leave --resume out"):
+        train(config, scenes / "test", tmp_path, resume=True)
+    whole = (uninterrupted / CHECKPOINT_FILE).read_bytes()
+    (tmp_path / CHECKPOINT_FILE).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(TrainingError, match="cannot be read"):
+        train(config, scenes / "test", tmp_path, resume=True)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path):
+    """A limit on file size stands for the full disk: writing fails half-way in either case."""
+    config = load_config("scenes", SETTINGS)
+    state = {"config": config.model_dump_json(), "data": "d", "weights": torch.zeros(1000)}
+    save_checkpoint(tmp_path, state)
+    script = f"""
+from pathlib import Path
+import torch
+from vireo_client.errors import TrainingError
+from vireo_training.checkpoint import save_checkpoint
+try:
+    save_checkpoint(Path({str(tmp_path)!r}), {{"weights": torch.zeros(1_000_000)}})
+except TrainingError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
+    )  # fmt: skip
+    assert "cannot be written" in done.stdout, done.stderr
+    assert "the last one is whole" in done.stdout
+    assert [p.name for p in tmp_path.iterdir()] == [CHECKPOINT_FILE]
+    assert len(load_checkpoint(tmp_path, config, "d")["weights"]) == 1000
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_bundle_and_checkpoint(scenes, tmp_path):
+    good = [*SETTINGS, "epochs=1"]
+    train(load_config("scenes", good), scenes / "test", tmp_path)
+    before = Bundle(tmp_path / "bundle").bundle_id, (tmp_path / CHECKPOINT_FILE).read_bytes()
+    broken = [*SETTINGS, "epochs=9", "lr_head=1e30", "lr_text=1e30", "lr_image=1e30"]
+    with pytest.raises(TrainingError, match="lower the learning rates"):
+        train(load_config("scenes", broken), scenes / "test", tmp_path)
+    assert before == (
+        Bundle(tmp_path / "bundle").bundle_id, (tmp_path / CHECKPOINT_FILE).read_bytes(),
+    )  # fmt: skip

@@ -1,0 +1,76 @@
+"""What a frozen image tower sees in each picture, computed once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from vireo_client.captions import CaptionedImage
+from vireo_client.progress import track
+
+from .config import TrainConfig
+from .image_tower import ImageTower
+
+_BLOCK = 32
+
+
+def features_key(
+    tower: ImageTower, config: TrainConfig, records: Sequence[CaptionedImage], views: int
+) -> str:
+    """Names features by all that they depend on: weights, preprocessing, views and pictures."""
+    digest = hashlib.sha256()
+    for name, value in sorted(tower.backbone.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    settings = config.model_dump(mode="json", include={"image", "augment"})
+    pictures = [(str(r.path), (s := r.path.stat()).st_size, s.st_mtime_ns) for r in records]
+    digest.update(json.dumps([settings, views, config.seed, pictures]).encode())
+    return digest.hexdigest()[:16]
+
+
+@torch.inference_mode()
+def frozen_features(
+    tower: ImageTower,
+    pixels: npt.NDArray[np.uint8],
+    augment: Callable[[Tensor, np.random.Generator], Tensor],
+    *,
+    views: int,
+    seed: int,
+    path: Path,
+    label: str,
+) -> npt.NDArray[np.float32]:
+    """Gives the backbone's features of `views` augmented views of each picture.
+
+    Args:
+        pixels: UINT8 `[N, 3, side, side]`.
+        path: the `.npy` file that keeps them; if it exists, it is the answer.
+
+    Returns:
+        FP32 `[N, views, W]`, memory-mapped.
+    """
+    if not path.is_file():
+        device = next(tower.parameters()).device
+        tower.eval()
+        blocks = []
+        for start in track(range(0, len(pixels), _BLOCK), label):
+            block = torch.from_numpy(np.ascontiguousarray(pixels[start : start + _BLOCK]))
+            rng = np.random.default_rng((seed, 2, start))
+            seen = [tower.features(augment(block, rng).to(device)).float() for _ in range(views)]
+            blocks.append(torch.stack(seen, 1).cpu().numpy())
+        # Beside its place first: a file that is there is whole.
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with draft.open("wb") as file:
+                np.save(file, np.concatenate(blocks))
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+    features: npt.NDArray[np.float32] = np.load(path, mmap_mode="r")
+    return features

@@ -1,0 +1,88 @@
+"""Captioned pictures to training, validation and test sides, so that no picture is on two."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from vireo_client.bundle import file_sha256
+from vireo_client.captions import CaptionedImage, LeftOut, Skip, same_text
+
+
+class Split(NamedTuple):
+    """Records of one data set, divided by picture."""
+
+    train: list[CaptionedImage]
+    validation: list[CaptionedImage]
+    test: list[CaptionedImage]
+    unreadable: list[Skip]
+    """Pictures whose files cannot be read: on no side."""
+
+
+def split_by_picture(
+    records: Sequence[CaptionedImage], validation: float, test: float, seed: int
+) -> Split:
+    """Divides records so that no picture is on two sides.
+
+    A picture's side follows from a hash of its bytes and `seed`: pictures added later move none of
+    the old ones. Copies under other names are one record with the captions of all, since two
+    records of one picture would be each other's wrong answers.
+
+    Args:
+        records: captioned pictures.
+        validation, test: the fractions that go there, approximately; the rest trains.
+        seed: another seed is another division.
+    """
+    split = Split([], [], [], [])
+    pictures, unreadable = _by_content(records)
+    split.unreadable.extend(unreadable)
+    for content, record in pictures.items():
+        key = f"{seed}:{content}".encode()
+        draw = int.from_bytes(hashlib.sha256(key).digest()[:8], "big") / 2**64
+        if draw < test:
+            split.test.append(record)
+        elif draw < test + validation:
+            split.validation.append(record)
+        else:
+            split.train.append(record)
+    return split
+
+
+def hold_out(records: Sequence[CaptionedImage], validation: Sequence[CaptionedImage]) -> Split:
+    """Takes `validation` as it was given, and from `records` what is not in it, to train on.
+
+    Returns:
+        A split without a test side; pictures of `records` whose bytes are in `validation` too are
+        named under `unreadable`.
+    """
+    held, unreadable = _by_content(validation)
+    pictures, more = _by_content(records)
+    leaks = [
+        LeftOut(str(record.path), f"is in the validation set as well, as {held[content].path}")
+        for content, record in pictures.items()
+        if content in held
+    ]
+    train = [record for content, record in pictures.items() if content not in held]
+    return Split(train, list(held.values()), [], [*unreadable, *more, *leaks])
+
+
+def _by_content(
+    records: Iterable[CaptionedImage],
+) -> tuple[dict[str, CaptionedImage], list[Skip]]:
+    """Records by the hash of their picture's bytes, copies joined, and what cannot be read."""
+    found: dict[str, CaptionedImage] = {}
+    unreadable: list[Skip] = []
+    for record in records:
+        try:
+            content = file_sha256(record.path)
+        except OSError as error:
+            unreadable.append(Skip(str(record.path), str(error.strerror)))
+            continue
+        first = found.setdefault(content, record)
+        if first is not record:
+            texts = {same_text(text): text for text in (*record.captions, *first.captions)}
+            ordered = dict.fromkeys(map(same_text, (*first.captions, *record.captions)))
+            joined = tuple(texts[key] for key in ordered)
+            found[content] = CaptionedImage(first.path, joined)
+    return found, unreadable
