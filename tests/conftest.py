@@ -19,6 +19,7 @@ from vireo_export.export import export
 from vireo_export.server import Ports, TritonServer
 from vireo_training.config import load_config
 from vireo_training.scenes import write_scenes
+from vireo_training.torchvision_ops import ensure_torchvision
 from vireo_training.train import train
 
 # No test may depend on what a network or this user's cache holds.
@@ -27,6 +28,7 @@ os.environ["VIREO_OFFLINE"] = "1"
 # as long where the machine has other work.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
+ensure_torchvision()  # tests import timm on their own
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -52,7 +52,7 @@ ROBERTA = {
 def from_scratch(preset: str) -> list[str]:
     """Overrides that build a preset at its own size without pretrained weights."""
     weights = "image.weights=x"  # some presets leave it to whoever trains
-    overrides = ["image.weights=null"]
+    overrides = ["image.weights=null", "warm_start=false"]
     for tower in ("image", "text"):
         overrides += [f"{tower}.freeze=false", f"{tower}.unfreeze_after=null"]
     if load_config(preset, [weights]).text.weights is not None:

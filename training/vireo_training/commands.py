@@ -17,6 +17,7 @@ def train(
     settings: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; repeatable.")] = [],  # noqa: B006
     validation: Annotated[str | None, typer.Option(metavar="DATA[@PICTURES]", help="Validate on this, instead of a part of DATA.")] = None,
     captions: Annotated[list[Path], typer.Option(metavar="FILE", help="JSON lines of captions without pictures, for tokenizer and text tower; repeatable.")] = [],  # noqa: B006
+    features: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keep what a frozen image tower sees there, for other runs on the same pictures. Default: OUT.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in OUT.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew although OUT holds an unfinished run.")] = False,
     presets: Annotated[bool, typer.Option("--presets", help="List the presets and stop.")] = False,
@@ -50,7 +51,14 @@ def train(
     from .train import train as run
 
     result = run(
-        config, data, out, validation=validation, captions=captions, resume=resume, restart=restart
+        config,
+        data,
+        out,
+        validation=validation,
+        captions=captions,
+        features=features,
+        resume=resume,
+        restart=restart,
     )
     typer.echo(f"bundle: {result.bundle}")
     typer.echo(f"next: vireo export {result.bundle} --data {validation or data[0]}")

@@ -19,12 +19,18 @@ class _Settings(BaseModel):
 class HeadConfig(_Settings):
     """What projects a tower's features to the embedding; unit length comes after it."""
 
-    kind: Literal["residual", "mlp", "linear"] = "residual"
+    kind: Literal["residual", "mlp", "linear", "none"] = "residual"
     """"residual": linear, GELU, linear, dropout, added to the first linear's output, layer norm;
-    "mlp": linear, batch norm, ReLU, dropout, linear; "linear": one linear layer without bias."""
+    "mlp": linear, batch norm, ReLU, dropout, linear; "linear": one linear layer; "none": the
+    features themselves, which then have the embedding's width."""
     hidden: int | None = Field(None, gt=0)
     """Width of the hidden layer of "mlp"; by default the embedding's."""
     dropout: float = Field(0.0, ge=0, lt=1)
+    """Inside of "residual" and "mlp", before "linear"."""
+    bias: bool = False
+    """Of "linear"."""
+    unit_features: bool = False
+    """Give the features unit length before the head."""
 
 
 class _TowerConfig(_Settings):
@@ -115,6 +121,9 @@ class TextTowerConfig(_TowerConfig):
     dropout: float = Field(0.1, ge=0, lt=1)
     positions: Literal["learned", "sinusoidal"] = "learned"
     """"transformer": the kind of position embedding."""
+    shortcut: bool = False
+    """"transformer": add the mean of a second embedding of each token to what the blocks give,
+    which begins at nothing: little data trains a bag of words, more of it the rest."""
     pool: Literal["cls", "mean", "max", "last"] = "cls"
     """What of the token states becomes the sentence; "cls" is the first token's, "last" the final
     state of each direction of an "lstm"."""
@@ -199,6 +208,8 @@ class TrainConfig(_Settings):
     """A learnt temperature is clamped there."""
     siglip_bias: float = -10.0
     """Where the sigmoid loss's bias starts (Zhai et al., 2023, section 3.2)."""
+    warm_start: bool = False
+    """Begin with the closed form over the features of a frozen image tower (`warm_start.py`)."""
     text_pairs: float = Field(0.0, ge=0)
     """Weight of the loss that draws captions of one picture together; the captions of `--captions`,
     which have no pictures, train through it."""
@@ -245,6 +256,25 @@ class TrainConfig(_Settings):
     def _something_to_train_on(self) -> TrainConfig:
         if self.validation_fraction + self.test_fraction >= 1:
             raise ValueError("validation_fraction and test_fraction leave nothing to train on")
+        return self
+
+    @model_validator(mode="after")
+    def _warm_start_is_linear(self) -> TrainConfig:
+        words = self.text.kind == "bag-of-words" or (
+            self.text.kind == "transformer" and self.text.shortcut
+        )
+        image, text = self.image.head, self.text.head
+        if self.warm_start and not (
+            words
+            and self.image.freeze
+            and self.image.unfreeze_after is None
+            and (image.kind, image.bias, text.kind) == ("linear", True, "none")
+        ):
+            raise ValueError(
+                "warm_start needs image.freeze to the end, image.head linear with bias, text.head "
+                "none, and a bag-of-words text tower or a transformer with shortcut; else set "
+                "warm_start=false"
+            )
         return self
 
 

@@ -29,7 +29,13 @@ def features_key(
     for name, value in sorted(tower.backbone.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    settings = config.model_dump(mode="json", include={"image", "augment"})
+    settings = config.model_dump(
+        mode="json",
+        include={
+            "augment": True,
+            "image": {"name", "kwargs", "pool", "size", "resize", "interpolation", "mean", "std"},
+        },
+    )
     pictures = [(str(r.path), (s := r.path.stat()).st_size, s.st_mtime_ns) for r in records]
     digest.update(json.dumps([settings, views, config.seed, pictures]).encode())
     return digest.hexdigest()[:16]
@@ -64,6 +70,7 @@ def frozen_features(
             rng = np.random.default_rng((seed, 2, start))
             seen = [tower.features(augment(block, rng).to(device)).float() for _ in range(views)]
             blocks.append(torch.stack(seen, 1).cpu().numpy())
+        path.parent.mkdir(parents=True, exist_ok=True)
         # Beside its place first: a file that is there is whole.
         draft = path.with_name(f".{path.name}.{os.getpid()}")
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from vireo_client.errors import TrainingError
 
 from .config import HeadConfig
 
@@ -26,10 +27,36 @@ class ResidualHead(nn.Module):
         return out
 
 
+class UnitLength(nn.Module):
+    """Features over their length."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """`[N, width]` to FP32 `[N, width]`."""
+        return F.normalize(features.float(), dim=-1)
+
+
 def make_head(config: HeadConfig, width: int, embedding_dim: int) -> nn.Module:
-    """Builds the head that `config` describes: `[N, width]` to `[N, embedding_dim]`."""
+    """Builds the head that `config` describes: `[N, width]` to `[N, embedding_dim]`.
+
+    Raises:
+        TrainingError: there is to be none, and the features have another width than the embedding.
+    """
+    head = _make_head(config, width, embedding_dim)
+    return nn.Sequential(UnitLength(), head) if config.unit_features else head
+
+
+def _make_head(config: HeadConfig, width: int, embedding_dim: int) -> nn.Module:
+    if config.kind == "none":
+        if width != embedding_dim:
+            raise TrainingError(
+                f'head "none": the features have {width} values and the embedding '
+                f"{embedding_dim}; set embedding_dim={width}, or another head"
+            )
+        return nn.Identity()
     if config.kind == "linear":
-        return nn.Linear(width, embedding_dim, bias=False)
+        return nn.Sequential(
+            nn.Dropout(config.dropout), nn.Linear(width, embedding_dim, bias=config.bias)
+        )
     if config.kind == "mlp":
         hidden = config.hidden or embedding_dim
         return nn.Sequential(

@@ -39,6 +39,7 @@ from .schedule import Schedule
 from .step import Step
 from .stopping import StopRequests
 from .validate import validate
+from .warm_start import warm_start
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ def train(
     *,
     validation: str | None = None,
     captions: Sequence[Path] = (),
+    features: Path | None = None,
     resume: bool = False,
     restart: bool = False,
 ) -> TrainResult:
@@ -78,6 +80,8 @@ def train(
         validation: data to validate on, instead of a part of `data`.
         captions: files of captions without pictures; they train the text tower where
             `config.text_pairs` is above 0, and the tokenizer always.
+        features: folder that keeps what frozen image towers see, for other runs too; by default
+            `out`.
         resume: go on from the checkpoint in `out`.
         restart: begin anew although `out` holds an unfinished run.
 
@@ -104,7 +108,9 @@ def train(
     if config.compile:
         raw.image_tower.backbone.compile()
         raw.text_tower.backbone.compile(dynamic=True)
-    images, held_images = _images(raw, config, prepared, out, accelerator)
+    images, held_images = _images(raw, config, prepared, features or out, accelerator)
+    if config.warm_start and not resume:
+        warm_start(raw, images, prepared.train.captions, seed=config.seed)
     make = _batch_maker(config, prepared, images, accelerator)
     size = min(config.batch_size, len(prepared.train)) // make.devices * make.devices
     if size < 2:
@@ -248,7 +254,11 @@ def _accelerator(config: TrainConfig, out: Path) -> Accelerator:
 
 
 def _images(
-    model: DualEncoder, config: TrainConfig, prepared: Prepared, out: Path, accelerator: Accelerator
+    model: DualEncoder,
+    config: TrainConfig,
+    prepared: Prepared,
+    keep: Path,
+    accelerator: Accelerator,
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
     """What the image tower is given of the training and validation pictures: pixels, or, where it
     stays frozen to the end, its features."""
@@ -267,7 +277,7 @@ def _images(
                 frozen_features(
                     model.image_tower, side.pixels,
                     make_augmentation(settings.augment, prepared.image_spec.size),
-                    views=count, seed=config.seed, path=out / f"features-{key}.npy",
+                    views=count, seed=config.seed, path=keep / f"features-{key}.npy",
                     label=f"features of {what} pictures",
                 )
             )  # fmt: skip

@@ -37,6 +37,12 @@ class TransformerBackbone(TextBackbone):
         )
         self.norm = nn.LayerNorm(config.width)
         nn.init.normal_(self.tokens.weight, std=0.02)
+        self.words: nn.Embedding | None = None
+        if config.shortcut:
+            self.words = nn.Embedding(vocab_size, config.width)
+            nn.init.normal_(self.words.weight, std=0.02)
+            # ReZero (Bachlechner et al., 2021): the blocks come in as far as they help.
+            self.gate = nn.Parameter(torch.zeros(()))
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """INT32 or INT64 `[N, L]` to `[N, width]`; L is at most the last bucket."""
@@ -48,10 +54,17 @@ class TransformerBackbone(TextBackbone):
                 x = checkpoint(block, x, bias, use_reentrant=False)
             else:
                 x = block(x, bias)
-        return pool(self.norm(x), tokens, self.pooling)
+        features = pool(self.norm(x), tokens, self.pooling)
+        if self.words is None:
+            return features
+        # Whole words are dropped: what is left must tell the picture as well.
+        kept = self.dropout(torch.ones_like(input_ids, dtype=x.dtype))[..., None]
+        return pool(self.words(input_ids) * kept, tokens, "mean") + self.gate * features
 
     def layers(self) -> Iterable[Iterable[nn.Parameter]]:
         embeddings = [*self.tokens.parameters(), *self.parameters(recurse=False)]
+        if self.words is not None:
+            embeddings += self.words.parameters()
         *blocks, last = [list(block.parameters()) for block in self.blocks]
         return [embeddings, *blocks, [*last, *self.norm.parameters()]]
 
