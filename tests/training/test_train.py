@@ -219,7 +219,11 @@ def test_a_frozen_towers_features_are_computed_once_and_kept(scenes, tmp_path, m
     with monkeypatch.context() as patch:
         patch.setattr(ImageTower, "features", computed_again)
         again = _losses(frozen, scenes / "test", tmp_path / "b")
+        # Another run, with another head and text tower, may take them as well.
+        other = [*frozen, 'image.head={"kind": "linear"}', "text.kind=bag-of-words"]
+        _losses(other, scenes / "test", tmp_path / "c", features=tmp_path / "b")
     assert again == pytest.approx(expected, abs=2e-3)
+    assert not list((tmp_path / "c").glob("features-*"))
     more = [*frozen, "augment.flip=0.5", "feature_views=3"]
     _losses(more, scenes / "test", tmp_path / "b")
     (views,) = set(tmp_path.glob("b/features-*.npy")) - set(files)
