@@ -78,7 +78,8 @@ def run_demo(
 
     with stage("train", "Training the two towers"):
         overrides = [f"seed={seed}"] + ([f"epochs={epochs}"] if epochs else [])
-        result = train(load_config("scenes", overrides), out / "scenes" / "train", out)
+        config = load_config("scenes", overrides)
+        result = train(config, out / "scenes" / "train", out, restart=True)
         if result.interrupted:
             raise KeyboardInterrupt
     bundle = Bundle(result.bundle)

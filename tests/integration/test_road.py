@@ -136,7 +136,10 @@ def test_an_interrupted_demo_ends_without_a_traceback(tmp_path):
         (["export", "{demo}/model_repository", "--data", "{demo}/scenes/test", "--split", "all"],
          "no model.safetensors"),
         (["train", "{tmp}/x", "--out", "{tmp}/r", "--preset", "scenes"], "no such file"),
-        (["train", "{demo}/scenes/test", "--out", "{tmp}/r"], "image.weights is not set"),
+        (["train", "{demo}/scenes/test", "--out", "{tmp}/r", "--set", "text.segmenter=none"],
+         "cannot be had"),
+        (["train", "{demo}/scenes/test", "--out", "{tmp}/r", "--preset", "photos"],
+         "image.weights is not set"),
         (["serve", "{tmp}"], "no bundle.json here"),
         (["serve", "{demo}/bundle"], "no text_encoder here"),
         (["index", "{demo}/scenes/test", "--model", "{demo}/model_repository", "--index",
@@ -196,7 +199,8 @@ def test_real_photos_go_the_same_road(shared_data, tmp_path):
     lines = (shared_data / "photos_vi" / "captions.jsonl").read_text().splitlines()
     (data / "captions.jsonl").write_text("\n".join(lines[::6]) + '\n{"image": "images/gone.jpg"')
     weights = shared_data / "weights" / "mobilenetv2_100"
-    _vireo("train", data, "--out", tmp_path / "run", "--set", f"image.weights={weights}",
+    _vireo("train", data, "--out", tmp_path / "run", "--preset", "photos",
+           "--set", f"image.weights={weights}",
            "--set", "epochs=1", "--set", "augment={}", "--set", "text.segmenter=vncorenlp",
            env={**os.environ, "VIREO_DATA": str(shared_data)})  # fmt: skip
     run = tmp_path / "run"
