@@ -3,18 +3,22 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 
 import pytest
 import torch
+from small_presets import shrink
 from vireo_client.bundle import Bundle
 from vireo_client.errors import TrainingError
 from vireo_training import train as module
 from vireo_training.bundle_writer import load_model
 from vireo_training.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
 from vireo_training.config import load_config
+from vireo_training.resolve import resolve
+from vireo_training.step import Step
 from vireo_training.train import train
 
 # Everything that holds a state: dropout, moving averages, random views, gradients over two batches.
@@ -116,6 +120,62 @@ def test_a_checkpoint_of_another_run_is_refused(uninterrupted, scenes):
         train(load_config("scenes", SETTINGS), scenes / "train", uninterrupted, resume=True)
 
 
+def test_what_a_checkpoint_forbids_is_said_before_pictures_are_decoded(
+    uninterrupted, scenes, monkeypatch
+):
+    def too_late(*arguments, **options):
+        raise AssertionError("decoded first")
+
+    monkeypatch.setattr(module, "prepare", too_late)
+    with pytest.raises(TrainingError, match=r"text.width was 32 and is 64 now"):
+        train(load_config("scenes", [*SETTINGS, "text.width=64"]), scenes / "test",
+              uninterrupted, resume=True)  # fmt: skip
+
+
+def test_a_setting_that_is_gone_is_another_run_too(uninterrupted):
+    state = torch.load(uninterrupted / CHECKPOINT_FILE, weights_only=True)
+    settings = json.loads(state["config"])
+    here = resolve(load_config("scenes", [*SETTINGS, "image.kwargs.kept=1"]))
+    settings["image"]["kwargs"] = {"kept": 1, "gone": 2}
+    folder = uninterrupted / "other"
+    folder.mkdir()
+    save_checkpoint(folder, state | {"config": json.dumps(settings)})
+    with pytest.raises(TrainingError, match=r"image\.kwargs\.gone was 2 and is None now"):
+        load_checkpoint(folder, here, 1)
+
+
+def test_a_preset_does_not_go_on_with_anothers_checkpoint(scenes, tmp_path):
+    small = ["epochs=1", "batch_size=16", "precision=fp32", "validation_fraction=0"]
+    train(load_config("mini-lstm", [*shrink("mini-lstm"), *small]), scenes / "test", tmp_path)
+    other = load_config("mini-transformer", [*shrink("mini-transformer"), *small])
+    with pytest.raises(TrainingError, match=r"text.kind was 'lstm' and is 'transformer' now"):
+        train(other, scenes / "test", tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("change", ["weights", "captions", "validation"])
+def test_other_data_than_pictures_and_captions_belong_to_a_run_as_well(scenes, tmp_path, change):
+    lines = (scenes / "test" / "captions.jsonl").read_text().splitlines()
+    data = shutil.copytree(scenes / "test", tmp_path / "data")
+    parts = []
+    for name, part in (("a", lines[:20]), ("b", lines[20:36]), ("held", lines[36:])):
+        parts.append(data / f"{name}.jsonl")
+        parts[-1].write_text("\n".join(part))
+    extra = tmp_path / "extra.jsonl"
+    extra.write_text('{"captions": ["hai con chó", "đôi chó"]}')
+    sources, options = [*map(str, parts[:2])], {"validation": str(parts[2]), "captions": [extra]}
+    settings = [*SETTINGS, "epochs=1", "text_pairs=1", "text.tokenizer=words"]
+    train(load_config("scenes", settings), sources, tmp_path / "run", **options)
+    if change == "weights":
+        sources[1] += "=3"
+    elif change == "captions":
+        extra.write_text('{"captions": ["hai con mèo", "đôi mèo"]}')
+    else:
+        parts[2].write_text("\n".join(lines[40:]))
+    with pytest.raises(TrainingError, match="its training data was other than this"):
+        train(load_config("scenes", [*settings, "epochs=2"]), sources, tmp_path / "run",
+              resume=True, **options)  # fmt: skip
+
+
 def test_a_checkpoint_that_is_missing_or_damaged_is_an_error(uninterrupted, scenes, tmp_path):
     config = load_config("scenes", SETTINGS)
     with pytest.raises(TrainingError, match="no such file; leave --resume out"):
@@ -129,7 +189,7 @@ def test_a_checkpoint_that_is_missing_or_damaged_is_an_error(uninterrupted, scen
 def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path):
     """A limit on file size stands for the full disk: writing fails half-way in either case."""
     config = load_config("scenes", SETTINGS)
-    state = {"config": config.model_dump_json(), "data": "d", "weights": torch.zeros(1000)}
+    state = {"config": config.model_dump_json(), "random": [{}], "weights": torch.zeros(1000)}
     save_checkpoint(tmp_path, state)
     script = f"""
 from pathlib import Path
@@ -148,7 +208,25 @@ except TrainingError as error:
     assert "cannot be written" in done.stdout, done.stderr
     assert "the last one is whole" in done.stdout
     assert [p.name for p in tmp_path.iterdir()] == [CHECKPOINT_FILE]
-    assert len(load_checkpoint(tmp_path, config, "d")["weights"]) == 1000
+    assert len(load_checkpoint(tmp_path, config, 1)["weights"]) == 1000
+
+
+@pytest.mark.parametrize("batch_size", [8, 48])
+def test_weights_that_are_not_finite_are_never_kept(scenes, tmp_path, monkeypatch, batch_size):
+    """An update breaks them after a loss that was finite, within an epoch or at its end."""
+    plain = Step.update
+
+    def update(step):
+        plain(step)
+        with torch.no_grad():
+            step.model.text_tower.head.input.weight[0, 0] = torch.nan
+
+    monkeypatch.setattr(Step, "update", update)
+    broken = [*SETTINGS, f"batch_size={batch_size}", "accumulate=1", "checkpoint_minutes=1e-9"]
+    with pytest.raises(TrainingError, match="weights are no longer finite; lower the learning"):
+        train(load_config("scenes", broken), scenes / "test", tmp_path)
+    assert not (tmp_path / CHECKPOINT_FILE).exists()
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_bundle_and_checkpoint(scenes, tmp_path):

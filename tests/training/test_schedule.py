@@ -37,6 +37,19 @@ def test_plateau_waits_and_reduces():
     assert seen == [1.0, 1.0, 0.5, 0.5, 0.5, 0.5, 0.25]
 
 
+def test_plateau_does_not_judge_the_warm_up():
+    optimiser, schedule = _schedule(
+        "schedule=plateau", "plateau_patience=0", "warmup_epochs=3", epoch_steps=2
+    )
+    rates = []
+    for _ in range(4):
+        for _ in range(2):
+            schedule.step()
+        schedule.epoch_ended(False)
+        rates.append(optimiser.param_groups[0]["lr"])
+    assert rates == pytest.approx([3 / 6, 5 / 6, 0.5, 0.25])
+
+
 @pytest.mark.parametrize("kind", ["cosine", "plateau", "constant"])
 def test_a_restored_schedule_goes_on_where_it_was(kind):
     optimiser, schedule = _schedule(f"schedule={kind}")

@@ -197,6 +197,7 @@ def test_two_devices_train_as_one(plain_losses, scenes, tmp_path):
     losses = [line["loss"] for line in _history(tmp_path)]
     assert losses == pytest.approx(plain_losses, abs=2e-3)
     assert done.stderr.count("epoch   1/2") == 1  # one of them speaks
+    assert done.stdout.count("next: vireo export") == 1
     assert load_model(Bundle(tmp_path / "bundle"))
     assert not list(tmp_path.glob(".pixels*"))
 
@@ -267,7 +268,7 @@ def test_a_fixed_temperature_stays(scenes, tmp_path):
     assert model.logit_scale.item() == 1
 
 
-def test_captions_without_pictures_train_the_text_tower(scenes, tmp_path):
+def test_captions_without_pictures_train_the_text_tower(scenes, tmp_path, monkeypatch):
     words = [f"từ{n}" for n in range(40)]
     lines = [{"captions": [f"{w} a", f"{w} b"], "id": n} for n, w in enumerate(words)]
     file = tmp_path / "captions.jsonl"
@@ -281,6 +282,7 @@ def test_captions_without_pictures_train_the_text_tower(scenes, tmp_path):
     rows = [int(batch.input_ids[0, 1]) for batch in encoded]
     assert not torch.allclose(trained[rows], untouched[rows], atol=1e-4)
 
+    monkeypatch.setattr("vireo_training.prepare.decode_pictures", None)  # errors come before it
     with pytest.raises(DataError, match="cannot be read"):
         train(settings, scenes / "test", tmp_path / "r", captions=[tmp_path / "none.jsonl"])
     file.write_text('{"captions": []}')
@@ -310,6 +312,46 @@ def test_sources_are_mixed_by_their_weights(scenes, tmp_path):
     provenance = Bundle(result.bundle).config.provenance
     assert provenance["pictures"]["train"] == 48
     assert provenance["data"] == "a.jsonl, b.jsonl=3"
+
+
+def test_few_pictures_with_one_drawn_most_fill_batches_all_the_same(scenes, tmp_path):
+    lines = (scenes / "test" / "captions.jsonl").read_text().splitlines()
+    data = shutil.copytree(scenes / "test", tmp_path / "data")
+    (data / "a.jsonl").write_text(lines[0])
+    (data / "b.jsonl").write_text("\n".join(lines[1:6]))
+    settings = [*TINY, "batch_size=4", "validation_fraction=0", "epochs=3"]
+    assert len(_losses(settings, [f"{data}/a.jsonl=50", f"{data}/b.jsonl"], tmp_path / "run")) == 3
+
+
+def test_batch_norm_of_one_picture_is_refused_before_it_fails(scenes, tmp_path):
+    settings = [*TINY, "image.head.kind=mlp", "grad_cache=1"]
+    with pytest.raises(TrainingError, match=r"cannot take statistics of one picture: give grad_c"):
+        train(load_config("scenes", settings), scenes / "test", tmp_path)
+
+
+def test_what_happens_to_picture_files_while_training_is_of_no_consequence(
+    scenes, tmp_path, monkeypatch
+):
+    """With a frozen tower, whose features are computed after the pictures were decoded."""
+    import timm
+    from vireo_training import train as module
+
+    save_file(timm.create_model("test_vit", img_size=48).state_dict(), tmp_path / "w.safetensors")
+    frozen = [*EXACT, f"image.weights={tmp_path / 'w.safetensors'}", "image.freeze=true"]
+    expected = _losses(frozen, scenes / "test", tmp_path / "a")
+    data = shutil.copytree(scenes / "test", tmp_path / "data")
+    plain = module.prepare
+
+    def prepare_then_lose(*arguments, **options):
+        prepared = plain(*arguments, **options)
+        for number, record in enumerate(prepared.train.records):
+            record.path.unlink() if number % 2 else record.path.write_bytes(b"junk")
+        return prepared
+
+    monkeypatch.setattr(module, "prepare", prepare_then_lose)
+    assert _losses(frozen, data, tmp_path / "b") == expected
+    names = [{p.name for p in (tmp_path / run).glob("features-*")} for run in "ab"]
+    assert names[0] == names[1]  # of the pictures that were decoded, not of the files
 
 
 def test_given_validation_data_is_validated_on_and_does_not_leak(scenes, tmp_path, caplog):

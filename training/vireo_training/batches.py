@@ -90,27 +90,35 @@ class Batch(NamedTuple):
 def plan_epoch(order: npt.NDArray[np.int64], size: int) -> list[npt.NDArray[np.int64]]:
     """Divides an epoch's draw of pictures into batches of `size` in which none comes twice.
 
-    A picture that is drawn again waits for the next batch. There is no short last batch: what would
-    be in it waits for another epoch's order.
+    A picture that is drawn again waits for the next batch. Where so few pictures are drawn so often
+    that a batch would stay short, those that were not drawn fill it. There is no short last batch:
+    what would be in it waits for another epoch's order.
+
+    Args:
+        order: INT64 `[N]`, of N pictures, each drawn never, once or more often.
+        size: at most N.
+
+    Returns:
+        N // `size` batches, INT64 `[size]`: every epoch has as many.
     """
-    if len(np.unique(order)) == len(order):
+    undrawn = np.setdiff1d(np.arange(len(order)), order)
+    if not len(undrawn):
         return list(order[: len(order) // size * size].reshape(-1, size))
     batches: list[npt.NDArray[np.int64]] = []
     waiting: deque[int] = deque()
-    rest = iter(order.tolist())
-    while True:
+    rest = iter([*order.tolist(), *undrawn.tolist()])
+    while len(batches) < len(order) // size:
         batch: dict[int, None] = {}
         again: deque[int] = deque()
         while len(batch) < size:
-            number = waiting.popleft() if waiting else next(rest, None)
-            if number is None:
-                return batches
+            number = waiting.popleft() if waiting else next(rest)
             if number in batch:
                 again.append(number)
             else:
                 batch[number] = None
         waiting = again + waiting
         batches.append(np.fromiter(batch, dtype=np.int64, count=size))
+    return batches
 
 
 @dataclass(frozen=True)

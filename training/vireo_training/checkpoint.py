@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from vireo_client.captions import CaptionedImage
 from vireo_client.errors import TrainingError
 
+from .batches import Captions
 from .config import TrainConfig
+from .prepare import Prepared
 
 CHECKPOINT_FILE = "checkpoint.pt"
 _VERSION = 1
@@ -48,12 +50,12 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
         draft.unlink(missing_ok=True)
 
 
-def load_checkpoint(folder: Path, config: TrainConfig, data: str) -> dict[str, Any]:
-    """Reads `folder/checkpoint.pt`.
+def load_checkpoint(folder: Path, config: TrainConfig, devices: int) -> dict[str, Any]:
+    """Reads `folder/checkpoint.pt`; `check_data` looks at the data once they are prepared.
 
     Args:
         config: the settings of the run that goes on; they must be those of the checkpoint.
-        data: the fingerprint of its training data, likewise.
+        devices: how many it has, likewise.
 
     Raises:
         TrainingError: there is none, it is damaged, or of another run; the message says what
@@ -61,7 +63,7 @@ def load_checkpoint(folder: Path, config: TrainConfig, data: str) -> dict[str, A
     """
     path = folder / CHECKPOINT_FILE
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError:
         raise TrainingError(f"{path}: no such file; leave --resume out to begin") from None
     except Exception as error:  # pickle, zip and torch raise many kinds
@@ -73,19 +75,38 @@ def load_checkpoint(folder: Path, config: TrainConfig, data: str) -> dict[str, A
             f"{path}: of version {state.get('version')}, this vireo reads {_VERSION}; "
             "resume with the vireo that wrote it"
         )
-    there, here = json.loads(state["config"]), config.model_dump(mode="json")
-    for key, mine in _flat(here).items():
-        if key.split(".")[0] not in _MAY_CHANGE and _flat(there).get(key) != mine:
+    there, here = _flat(json.loads(state["config"])), _flat(config.model_dump(mode="json"))
+    for key in [*here, *there]:
+        if key.split(".")[0] not in _MAY_CHANGE and there.get(key) != here.get(key):
             raise TrainingError(
-                f"{path}: is of another run: {key} was {_flat(there).get(key)!r} and is {mine!r} "
-                "now; resume with the preset and settings it began with, or train in another --out"
+                f"{path}: is of another run: {key} was {there.get(key)!r} and is "
+                f"{here.get(key)!r} now; resume with the preset and settings it began with, or "
+                "train in another --out"
             )
-    if state["data"] != data:
+    if len(state["random"]) != devices:
         raise TrainingError(
-            f"{path}: its training data was other than this (pictures or captions differ); resume "
-            "with the same data, or train in another --out"
+            f"{path}: is of a run on {len(state['random'])} device(s), and there are {devices} "
+            "now; resume on as many"
         )
     return state
+
+
+def check_data(folder: Path, state: dict[str, Any], data: str) -> None:
+    """Compares the data that a checkpoint was trained on with those of the run that goes on.
+
+    Args:
+        state: the checkpoint in `folder`.
+        data: the run's fingerprint.
+
+    Raises:
+        TrainingError: they differ.
+    """
+    if state["data"] != data:
+        raise TrainingError(
+            f"{folder / CHECKPOINT_FILE}: its training data was other than this (pictures, "
+            "captions, weights of sources, validation, tokenizer or segmenter differ); resume "
+            "with the same, or train in another --out"
+        )
 
 
 def unfinished(folder: Path) -> str | None:
@@ -100,10 +121,28 @@ def unfinished(folder: Path) -> str | None:
         return None
 
 
-def fingerprint(records: Sequence[CaptionedImage]) -> str:
-    """Hashes names and captions of the training pictures."""
-    told = [(record.path.name, record.captions) for record in records]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+def fingerprint(prepared: Prepared) -> str:
+    """Hashes what a run draws from: names of pictures, their weights, and all captions as ids.
+
+    With the tokenizer, ids tell what the segmenter did and all that the tokenizer was trained on.
+    """
+    digest = hashlib.sha256(prepared.text_path.tokenizer.as_json().encode())
+    for side in (prepared.train, prepared.validation):
+        digest.update(json.dumps([r.path.name for r in side.records] if side else None).encode())
+    digest.update(np.ascontiguousarray(prepared.mixture.weights).data)
+    held = prepared.validation.captions if prepared.validation else None
+    for captions in (prepared.train.captions, held, prepared.others):
+        for numbers in _arrays(captions):
+            digest.update(str(len(numbers)).encode())
+            digest.update(np.ascontiguousarray(numbers).data)
+    return digest.hexdigest()[:16]
+
+
+def _arrays(captions: Captions | None) -> Iterator[np.ndarray[Any, Any]]:
+    if captions is not None:
+        yield captions.starts
+        for ragged in captions.variants:
+            yield from (ragged.starts, ragged.values)
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,6 +49,8 @@ def train(
         raise typer.BadParameter("name the captions to train on", param_hint="DATA")
     if out is None:
         raise typer.BadParameter("name the run folder", param_hint="--out")
+    if resume and restart:
+        raise typer.BadParameter("--resume goes on, --restart begins anew: give one of them")
     from .train import train as run
 
     result = run(
@@ -60,8 +63,11 @@ def train(
         resume=resume,
         restart=restart,
     )
-    typer.echo(f"bundle: {result.bundle}")
-    typer.echo(f"next: vireo export {result.bundle} --data {validation or data[0]}")
+    if result.speaks:
+        typer.echo(f"bundle: {result.bundle}")
+        typer.echo(
+            f"next: vireo export {result.bundle} --data {shlex.quote(validation or data[0])}"
+        )
     if result.interrupted:
         raise KeyboardInterrupt
 

@@ -173,7 +173,8 @@ class PictureAugmentation(_Settings):
 class TextAugmentation(_Settings):
     """Captions as people type them, each at its rate; what is left stays as it was written.
 
-    Old and new tone placement ("hòa", "hoà") need no rate: the text path makes them one.
+    Old and new tone placement ("hòa", "hoà") need no rate: the text path makes them one, in small
+    letters and after a capital ("Hòa"). In words of capitals ("HÒA", "HOÀ") they stay two.
     """
 
     bare: float = Field(0.0, ge=0, le=1)
@@ -232,7 +233,8 @@ class TrainConfig(_Settings):
     patience: int | None = Field(None, gt=0)
     """Epochs without improvement on validation after which training ends."""
     ema: float | None = Field(None, gt=0, lt=1)
-    """Decay of a moving average of the weights, which is then what is validated and kept."""
+    """Decay of a moving average of the weights, which is then what is validated and kept; it begins
+    lower, so that a short run does not keep its first weights."""
 
     augment: PictureAugmentation = PictureAugmentation()
     text_augment: TextAugmentation = TextAugmentation()

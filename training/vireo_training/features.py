@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from vireo_client.captions import CaptionedImage
 from vireo_client.progress import track
 
 from .config import TrainConfig
@@ -22,9 +21,12 @@ _BLOCK = 32
 
 
 def features_key(
-    tower: ImageTower, config: TrainConfig, records: Sequence[CaptionedImage], views: int
+    tower: ImageTower, config: TrainConfig, pixels: npt.NDArray[np.uint8], views: int
 ) -> str:
-    """Names features by all that they depend on: weights, preprocessing, views and pictures."""
+    """Names features by all that they depend on: weights, preprocessing, views and pictures.
+
+    The pictures are those that were decoded, whatever their files hold by now.
+    """
     digest = hashlib.sha256()
     for name, value in sorted(tower.backbone.state_dict().items()):
         digest.update(name.encode())
@@ -36,8 +38,9 @@ def features_key(
             "image": {"name", "kwargs", "pool", "size", "resize", "interpolation", "mean", "std"},
         },
     )
-    pictures = [(str(r.path), (s := r.path.stat()).st_size, s.st_mtime_ns) for r in records]
-    digest.update(json.dumps([settings, views, config.seed, pictures]).encode())
+    digest.update(json.dumps([settings, views, config.seed, pixels.shape]).encode())
+    for start in range(0, len(pixels), _BLOCK):
+        digest.update(np.ascontiguousarray(pixels[start : start + _BLOCK]).data)
     return digest.hexdigest()[:16]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -97,6 +98,14 @@ def prepare(
     if len(split.train) < 2:
         raise DataError(f"{name}: {len(split.train)} picture(s) to train on; at least 2 are needed")
 
+    # What fails, fails before hours of decoding.
+    groups: list[tuple[str, ...]] = []
+    for path in captions:
+        found = read_caption_groups(path)
+        log_skips(found.skipped)
+        groups += found.groups
+    segmenter = load_segmenter(config.text.segmenter)
+
     spec = image_spec(config.image)
     # Random crops need the margin around the centre.
     side = spec.resize if config.augment.crop else spec.size
@@ -106,13 +115,6 @@ def prepare(
         if split.validation
         else None
     )
-    groups: list[tuple[str, ...]] = []
-    for path in captions:
-        found = read_caption_groups(path)
-        log_skips(found.skipped)
-        groups += found.groups
-
-    segmenter = load_segmenter(config.text.segmenter)
     texts = [caption for record in decoded.records for caption in record.captions]
     extra = [caption for group in groups for caption in group]
     ways = variants(config.text_augment)
@@ -178,20 +180,23 @@ def _decode_once(
     if state.num_processes == 1:
         with tempfile.TemporaryFile(dir=scratch) as file:
             return decode_pictures(records, spec, side=side, file=file, label=label)
-    path = scratch / f".pixels-{what}"
+    # Machines may share the folder.
+    path = scratch / f".pixels-{what}-{platform.node()}"
     told: list[tuple[list[CaptionedImage], list[Skip]] | None] = [None]
     decoded: Decoded | None = None
-    if state.is_local_main_process:
-        with path.open("w+b") as file:
-            decoded = decode_pictures(records, spec, side=side, file=file, label=label)
-        told = [(decoded.records, decoded.skipped)]
-    broadcast_object_list(told)  # it also waits until the file is there
-    if decoded is None:
-        assert told[0] is not None
-        kept, skipped = told[0]
-        with path.open("r+b") as file:
-            decoded = Decoded(kept, map_pixels(file, len(records), side)[: len(kept)], skipped)
-    state.wait_for_everyone()
-    if state.is_local_main_process:
-        path.unlink()
+    try:
+        if state.is_local_main_process:
+            with path.open("w+b") as file:
+                decoded = decode_pictures(records, spec, side=side, file=file, label=label)
+            told = [(decoded.records, decoded.skipped)]
+        broadcast_object_list(told)  # it also waits until the file is there
+        if decoded is None:
+            assert told[0] is not None
+            kept, skipped = told[0]
+            with path.open("r+b") as file:
+                decoded = Decoded(kept, map_pixels(file, len(records), side)[: len(kept)], skipped)
+        state.wait_for_everyone()
+    finally:
+        if state.is_local_main_process:
+            path.unlink(missing_ok=True)
     return decoded

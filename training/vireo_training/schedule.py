@@ -16,7 +16,7 @@ class Schedule:
     The factor rises linearly over the warm-up; then "cosine" takes it to 0 at the last step
     (Loshchilov and Hutter, 2017, without restarts), "plateau" multiplies it by `plateau_factor`
     each time validation has not improved for more than `plateau_patience` epochs, "constant" leaves
-    it.
+    it. Without validation every epoch counts as an improvement.
 
     Args:
         optimiser: its groups' rates are those of factor 1.
@@ -53,7 +53,9 @@ class Schedule:
         self._apply()
 
     def epoch_ended(self, better: bool) -> None:
-        """After an epoch, the best so far or not."""
+        """After an epoch, the best so far or not; those that end in the warm-up do not count."""
+        if self._done < self._warmup:
+            return
         self._stale = 0 if better else self._stale + 1
         if self._config.schedule == "plateau" and self._stale > self._config.plateau_patience:
             self._reduction *= self._config.plateau_factor

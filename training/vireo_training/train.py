@@ -10,6 +10,7 @@ import platform
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,9 +18,14 @@ import numpy.typing as npt
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import ProjectConfiguration, broadcast_object_list, gather_object
+from accelerate.utils import (
+    InitProcessGroupKwargs,
+    ProjectConfiguration,
+    broadcast_object_list,
+    gather_object,
+)
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from vireo_client import __version__
 from vireo_client.errors import DataError, TrainingError
 from vireo_client.progress import console, progress_bar
@@ -27,8 +33,9 @@ from vireo_client.progress import console, progress_bar
 from .augment import make_augmentation
 from .batches import Batch, BatchMaker, made_ahead, plan_epoch
 from .bundle_writer import write_bundle
-from .checkpoint import fingerprint, load_checkpoint, save_checkpoint, unfinished
+from .checkpoint import check_data, fingerprint, load_checkpoint, save_checkpoint, unfinished
 from .config import PictureAugmentation, TrainConfig
+from .ema import moving_average
 from .features import features_key, frozen_features
 from .model import DualEncoder
 from .optimiser import parameter_groups
@@ -41,6 +48,8 @@ from .stopping import StopRequests
 from .validate import validate
 from .warm_start import warm_start
 
+_TOO_FAST = "lower the learning rates and begin anew with --restart"
+
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
@@ -49,6 +58,8 @@ class TrainResult:
     bundle: Path
     metrics: dict[str, Any]
     interrupted: bool
+    speaks: bool = True
+    """Whether this process is the one of several that talks to the user."""
 
 
 def train(
@@ -65,7 +76,7 @@ def train(
     """Trains a dual encoder on captioned pictures and writes `out/bundle`.
 
     The bundle holds the weights of the epoch with the best validation figures (without validation
-    pictures, the last). `out/history.jsonl` has a line an epoch, `out/tensorboard` more;
+    pictures, the last). `out/history.jsonl` has a line an epoch, `out/logs` more (TensorBoard);
     `out/checkpoint.pt` holds the run itself after every epoch, every `checkpoint_minutes`, and when
     Ctrl-C or SIGTERM end it early, which still writes the best bundle so far. An earlier bundle in
     `out` stays until then.
@@ -87,8 +98,8 @@ def train(
 
     Raises:
         DataError: no usable captions or pictures, or too few for one batch.
-        TrainingError: the loss is not finite, pretrained weights cannot be had, a checkpoint does
-            not fit or cannot be written, or `out` holds an unfinished run.
+        TrainingError: the loss or a weight is not finite, pretrained weights cannot be had, a
+            checkpoint does not fit or cannot be written, or `out` holds an unfinished run.
     """
     out.mkdir(parents=True, exist_ok=True)
     if not (resume or restart) and (how_far := unfinished(out)):
@@ -99,6 +110,7 @@ def train(
     accelerator = _accelerator(config, out)
     torch.manual_seed(config.seed)
     config = resolve(config)
+    state = load_checkpoint(out, config, accelerator.num_processes) if resume else None
     sources = [str(data)] if isinstance(data, str | Path) else list(data)
     prepared = prepare(config, sources, validation=validation, captions=captions, scratch=out)
     tokenizer = prepared.text_path.tokenizer
@@ -112,9 +124,7 @@ def train(
     if config.warm_start and not resume:
         warm_start(raw, images, prepared.train.captions, seed=config.seed)
     make = _batch_maker(config, prepared, images, accelerator)
-    size = min(config.batch_size, len(prepared.train)) // make.devices * make.devices
-    if size < 2:
-        raise DataError(f"{len(prepared.train)} pictures are too few for {make.devices} devices")
+    size = _batch_size(config, len(prepared.train), make.devices)
     batches = len(prepared.train) // size  # in an epoch
 
     optimiser = torch.optim.AdamW(parameter_groups(raw, config))
@@ -126,19 +136,19 @@ def train(
     }  # fmt: skip
     average, kept = None, raw
     if config.ema:
-        decay = get_ema_multi_avg_fn(config.ema)  # type: ignore[no-untyped-call]
-        parts["average"] = average = AveragedModel(raw, multi_avg_fn=decay)
+        parts["average"] = average = AveragedModel(raw, multi_avg_fn=moving_average(config.ema))
         kept = cast(DualEncoder, average.module)
     progress, best = Progress(), dict[str, Tensor]()
     # Dropout differs between devices; what they draw of the data does not.
     torch.manual_seed(config.seed + accelerator.process_index)
-    identity = {"config": config.model_dump_json(), "data": fingerprint(prepared.train.records)}
-    if resume:
-        state = load_checkpoint(out, config, identity["data"])
+    identity = {"config": config.model_dump_json(), "data": fingerprint(prepared)}
+    if state is not None:
+        check_data(out, state, identity["data"])
         for name, part in parts.items():
             part.load_state_dict(state[name])
         progress, best = Progress(**json.loads(state["progress"])), state["best"]
-        _set_random_state(state["random"], accelerator)
+        _set_random_state(state["random"][accelerator.process_index])
+        state = None  # a second copy of everything
 
     def save(*, finished: bool = False) -> None:
         random = gather_object([_random_state()])
@@ -169,8 +179,7 @@ def train(
                 loss = step.backward(batch.to(accelerator.device), group, last=last)
                 if not math.isfinite(loss):
                     raise TrainingError(
-                        f"epoch {epoch}, batch {done}: the loss is {loss}; lower the learning rates"
-                        + (" and use --resume" if progress.epoch else "")
+                        f"epoch {epoch}, batch {done}: the loss is {loss}; {_TOO_FAST}"
                     )
                 if last:
                     step.update()
@@ -184,12 +193,14 @@ def train(
                 # Gradients that wait for more of their group are in no checkpoint.
                 due = time.monotonic() - saved > 60 * config.checkpoint_minutes
                 if last and done < len(plan) and _agreed(accelerator, stop.asked or due):
+                    _check_weights(raw, f"epoch {epoch}, batch {done}")
                     save()
                     saved = time.monotonic()
                     if _agreed(accelerator, stop.asked):
                         break
             if progress.step < len(plan):
                 continue  # asked to stop
+            _check_weights(raw, f"epoch {epoch}")
             told: list[dict[str, Any]] = [{}]
             if prepared.validation and held_images is not None and accelerator.is_main_process:
                 told = [validate(kept, held_images, prepared.validation.captions, tokenizer)]
@@ -227,7 +238,7 @@ def train(
         )  # fmt: skip
     accelerator.wait_for_everyone()
     accelerator.end_training()
-    return TrainResult(out / "bundle", progress.metrics, interrupted)
+    return TrainResult(out / "bundle", progress.metrics, interrupted, accelerator.is_main_process)
 
 
 def _accelerator(config: TrainConfig, out: Path) -> Accelerator:
@@ -244,6 +255,9 @@ def _accelerator(config: TrainConfig, out: Path) -> Accelerator:
         cpu="WORLD_SIZE" in os.environ and not torch.cuda.is_available(),
         mixed_precision="no",  # the step's own business
         log_with=["tensorboard", *config.trackers],
+        # One process decodes and validates while the others wait, on large sets for hours. Whoever
+        # launched them ends all where one fails.
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=2))],
         project_config=ProjectConfiguration(str(out), logging_dir=str(out / "logs")),
     )
     if not accelerator.is_main_process:
@@ -251,6 +265,28 @@ def _accelerator(config: TrainConfig, out: Path) -> Accelerator:
         logging.getLogger("vireo_client").setLevel(logging.ERROR)
     accelerator.init_trackers("vireo")
     return accelerator
+
+
+def _batch_size(config: TrainConfig, pictures: int, devices: int) -> int:
+    """How many pictures a batch has: each device as many, whatever they and the set allow.
+
+    Raises:
+        DataError: there are too few pictures for a batch.
+        TrainingError: the settings ask for fewer than can train.
+    """
+    size = min(config.batch_size, pictures) // devices * devices
+    if size < 2:
+        raise DataError(
+            f"{pictures} picture(s) to train on, batch_size {config.batch_size}, {devices} "
+            "device(s): a batch needs two pictures and one for each device"
+        )
+    chunk = min(config.grad_cache or size, size // devices)
+    if chunk < 2 and "mlp" in (config.image.head.kind, config.text.head.kind):
+        raise TrainingError(
+            "an mlp head has batch norm, which cannot take statistics of one picture: give "
+            "grad_cache and batch_size / devices of 2 or more, or another head.kind"
+        )
+    return size
 
 
 def _images(
@@ -271,7 +307,7 @@ def _images(
     sides = [(prepared.train, config, views, "training")]
     sides += [(held, plain, 1, "validation")] if held else []
     for side, settings, count, what in sides:
-        key = features_key(model.image_tower, settings, side.records, count)
+        key = features_key(model.image_tower, settings, side.pixels, count)
         with accelerator.local_main_process_first():
             found.append(
                 frozen_features(
@@ -325,6 +361,18 @@ def _thaw(model: DualEncoder, config: TrainConfig, epoch: int) -> bool:
     return bool(due)
 
 
+def _check_weights(model: DualEncoder, when: str) -> None:
+    """Keeps weights that are not finite out of checkpoint and bundle.
+
+    An update may break them although the loss before it was finite.
+
+    Raises:
+        TrainingError: they are not finite.
+    """
+    if not all(torch.isfinite(parameter).all() for parameter in model.parameters()):
+        raise TrainingError(f"{when}: weights are no longer finite; {_TOO_FAST}")
+
+
 def _agreed(accelerator: Accelerator, wish: bool) -> bool:
     """Whether any device wishes it: all must do the same."""
     if accelerator.num_processes == 1:
@@ -338,13 +386,7 @@ def _random_state() -> dict[str, Tensor]:
     return {"cpu": torch.get_rng_state(), **cuda}
 
 
-def _set_random_state(states: list[dict[str, Tensor]], accelerator: Accelerator) -> None:
-    if len(states) != accelerator.num_processes:
-        raise TrainingError(
-            f"the checkpoint is of a run on {len(states)} device(s), and there are "
-            f"{accelerator.num_processes} now; resume on as many"
-        )
-    state = states[accelerator.process_index]
+def _set_random_state(state: dict[str, Tensor]) -> None:
     torch.set_rng_state(state["cpu"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])

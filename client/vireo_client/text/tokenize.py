@@ -116,6 +116,11 @@ class TextTokenizer:
         """Writes `tokenizer.json` into a folder."""
         self._tokenizer.save(str(folder / TOKENIZER_FILE))
 
+    def as_json(self) -> str:
+        """What `save` writes."""
+        text: str = self._tokenizer.to_str()
+        return text
+
     def _encode(self, texts: Sequence[str], *, fast: bool = True) -> list[Encoding]:
         """Encodes texts in parallel; the fast way tells ids alone, not pieces nor words."""
         tokenizer = self._tokenizer
