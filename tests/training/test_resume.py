@@ -239,3 +239,19 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_bundle_and_checkpoint(scenes,
     assert before == (
         Bundle(tmp_path / "bundle").bundle_id, (tmp_path / CHECKPOINT_FILE).read_bytes(),
     )  # fmt: skip
+
+
+def test_a_run_whose_bundle_was_not_written_is_not_lost(scenes, tmp_path, monkeypatch):
+    config = load_config("scenes", [*SETTINGS, "epochs=1"])
+
+    def full_disk(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_bundle", full_disk)
+        with pytest.raises(OSError, match="No space left"):
+            train(config, scenes / "test", tmp_path)
+    with pytest.raises(TrainingError, match=r"trained, its bundle not written.*--resume"):
+        train(config, scenes / "test", tmp_path)
+    assert load_model(Bundle(train(config, scenes / "test", tmp_path, resume=True).bundle))
+    train(config, scenes / "test", tmp_path)  # that one is done: another may begin

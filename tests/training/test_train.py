@@ -406,3 +406,11 @@ def test_compiled_towers_train_to_the_same(plain_losses, scenes, tmp_path, monke
     losses = _losses([*EXACT, "compile=true"], scenes / "test", tmp_path)
     assert losses == pytest.approx(plain_losses, abs=2e-3)
     assert load_model(Bundle(tmp_path / "bundle"))
+
+
+def test_settings_that_can_do_nothing_are_named(scenes, tmp_path, caplog):
+    settings = [*TINY, "validation_fraction=0", "patience=3", "text_pairs=1",
+                "captions_per_picture=1"]  # fmt: skip
+    train(load_config("scenes", settings), scenes / "test", tmp_path)
+    assert "the last epoch is kept, and patience can do nothing" in caplog.text
+    assert "text_pairs can do nothing" in caplog.text

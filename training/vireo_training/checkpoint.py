@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from vireo_client.bundle import BUNDLE_FILE
 from vireo_client.errors import TrainingError
 
 from .batches import Captions
@@ -111,14 +112,18 @@ def check_data(folder: Path, state: dict[str, Any], data: str) -> None:
 
 def unfinished(folder: Path) -> str | None:
     """Says how far a run in `folder` came that has neither ended nor been given up."""
-    path = folder / CHECKPOINT_FILE
+    path, bundle = folder / CHECKPOINT_FILE, folder / "bundle" / BUNDLE_FILE
     if not path.is_file():
         return None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        return None if state["finished"] else f"{state['epoch']} of {state['epochs']} epochs done"
+        if not state["finished"]:
+            return f"{state['epoch']} of {state['epochs']} epochs done"
+        if not bundle.is_file() or bundle.stat().st_mtime < path.stat().st_mtime:
+            return "trained, its bundle not written"
     except Exception:  # a checkpoint that cannot be read is nothing to lose
         return None
+    return None
 
 
 def fingerprint(prepared: Prepared) -> str:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from vireo_client.bundle import file_sha256
 from vireo_client.captions import CaptionedImage, LeftOut, Skip, same_text
+from vireo_client.progress import track
 
 
 class Split(NamedTuple):
@@ -73,7 +74,7 @@ def _by_content(
     """Records by the hash of their picture's bytes, copies joined, and what cannot be read."""
     found: dict[str, CaptionedImage] = {}
     unreadable: list[Skip] = []
-    for record in records:
+    for record in track(list(records), "look for copies"):
         try:
             content = file_sha256(record.path)
         except OSError as error:

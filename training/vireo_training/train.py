@@ -51,6 +51,9 @@ from .warm_start import warm_start
 _TOO_FAST = "lower the learning rates and begin anew with --restart"
 
 
+logger = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True, slots=True)
 class TrainResult:
     """Where the bundle lies and what its best epoch reached on the validation pictures."""
@@ -113,6 +116,7 @@ def train(
     state = load_checkpoint(out, config, accelerator.num_processes) if resume else None
     sources = [str(data)] if isinstance(data, str | Path) else list(data)
     prepared = prepare(config, sources, validation=validation, captions=captions, scratch=out)
+    _warn(config, prepared)
     tokenizer = prepared.text_path.tokenizer
     raw = DualEncoder(config, tokenizer.vocab_size, tokenizer.pad_id, load=True)
     # What convolutions on CPUs run best.
@@ -262,7 +266,8 @@ def _accelerator(config: TrainConfig, out: Path) -> Accelerator:
     )
     if not accelerator.is_main_process:
         console.quiet = True
-        logging.getLogger("vireo_client").setLevel(logging.ERROR)
+        for package in ("vireo_client", "vireo_training"):
+            logging.getLogger(package).setLevel(logging.ERROR)
     accelerator.init_trackers("vireo")
     return accelerator
 
@@ -287,6 +292,19 @@ def _batch_size(config: TrainConfig, pictures: int, devices: int) -> int:
             "grad_cache and batch_size / devices of 2 or more, or another head.kind"
         )
     return size
+
+
+def _warn(config: TrainConfig, prepared: Prepared) -> None:
+    """Says which settings can do nothing with these data."""
+    if prepared.validation is None:
+        asked = ["patience"] if config.patience is not None else []
+        asked += ["plateau"] if config.schedule == "plateau" else []
+        without = f", and {' and '.join(asked)} can do nothing" if asked else ""
+        logger.warning("no picture is held out to validate on: the last epoch is kept%s", without)
+    if config.text_pairs and prepared.others is None and config.captions_per_picture == 1:
+        logger.warning(
+            "text_pairs can do nothing: captions_per_picture is 1, and no --captions are given"
+        )
 
 
 def _images(
