@@ -145,8 +145,10 @@ def test_image_layers_hold_every_parameter_once_from_the_bottom_up(name):
 def test_heads_are_what_the_settings_say():
     torch.manual_seed(0)
     x = torch.randn(5, 12)
-    linear = make_head(HeadConfig(kind="linear"), 12, 8)
-    assert torch.equal(linear(x), x @ linear.weight.T)
+    linear = make_head(HeadConfig(kind="linear", dropout=0.5), 12, 8).eval()
+    assert torch.equal(linear(x), x @ linear[-1].weight.T)
+    unit = make_head(HeadConfig(kind="none", unit_features=True), 12, 12)
+    assert torch.allclose(unit(x), x / x.norm(dim=1, keepdim=True))
     mlp = make_head(HeadConfig(kind="mlp", hidden=20, dropout=0.3), 12, 8)
     assert [type(m) for m in mlp] == [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Dropout, nn.Linear]
     assert (mlp[0].out_features, mlp[3].p, mlp(x).shape) == (20, 0.3, (5, 8))
