@@ -17,6 +17,7 @@ from vireo_client.bundle import Bundle
 from vireo_client.captions import CaptionedImage, read_captions
 from vireo_export.export import export
 from vireo_export.server import Ports, TritonServer
+from vireo_export.sources import open_source
 from vireo_training.config import load_config
 from vireo_training.scenes import write_scenes
 from vireo_training.torchvision_ops import ensure_torchvision
@@ -107,7 +108,7 @@ def bundle(run: Path) -> Bundle:
 @pytest.fixture(scope="session")
 def repository(run: Path, bundle: Bundle, test_records: list[CaptionedImage]) -> Bundle:
     """The bundle's model repository, exported through the parity gate."""
-    export(bundle, run / "model_repository", test_records)
+    export(open_source(bundle.folder), run / "model_repository", test_records)
     return Bundle(run / "model_repository")
 
 

@@ -28,20 +28,20 @@ def export(
     Example: `vireo export runs/mine/bundle --data my-photos`
     """
     require("export", "torch", "onnx", "onnxscript", "onnxruntime")
-    from vireo_client.bundle import Bundle
     from vireo_training.evaluate import SPLITS, select_records
 
     from .export import export as run
+    from .sources import open_source
     from .triton_config import ServingOptions
 
     if split not in SPLITS:
         raise typer.BadParameter(f"--split is one of {', '.join(SPLITS)}")
-    source = Bundle(bundle)
+    source = open_source(bundle)
     target = repository or bundle.resolve().parent / "model_repository"
     parity = run(
         source,
         target,
-        select_records(source, data, split),
+        select_records(source.bundle, data, split),
         ServingOptions(max_batch_size, queue_delay_us, threads),
     )
     if as_json:

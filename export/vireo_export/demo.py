@@ -33,6 +33,7 @@ from vireo_training.train import train
 from .export import export
 from .parity import check, compare
 from .server import Ports, TritonServer
+from .sources import open_source
 
 DESCRIBED_SCENES = 8
 """How many test scenes are asked for by a full description."""
@@ -86,7 +87,7 @@ def run_demo(
 
     repository = out / "model_repository"
     with stage("export", "Export to ONNX, with the parity gate on the test scenes"):
-        onnx_parity = export(bundle, repository, records)
+        onnx_parity = export(open_source(bundle.folder), repository, records)
     exported = Bundle(repository)
 
     with stage("serve", "Starting Triton"):

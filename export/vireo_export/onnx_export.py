@@ -11,44 +11,37 @@ import onnx
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
-from vireo_client.bundle import Bundle
 from vireo_client.errors import ExportError
 from vireo_client.repository import IMAGE_MODEL, TEXT_MODEL
-from vireo_training.bundle_writer import load_model
-from vireo_training.model import DualEncoder
 
 OPSET = 18
 
 
-def export_towers(bundle: Bundle, folder: Path) -> dict[str, Path]:
-    """Writes both towers of `bundle` as ONNX files into `folder`.
+def export_towers(
+    text_tower: nn.Module,
+    image_tower: nn.Module,
+    folder: Path,
+    *,
+    size: int,
+    buckets: Sequence[int],
+    pad_id: int,
+) -> dict[str, Path]:
+    """Writes two towers in evaluation mode as ONNX files into `folder`.
 
-    `text_encoder`: `input_ids` INT32 `[batch, length]` to `embedding` FP32 `[batch, D]`.
+    `text_encoder`: `input_ids` INT32 `[batch, length]` to `embedding` FP32 `[batch, D]`; every
+    length between 2 and the last bucket can be run.
     `image_encoder`: `pixels` UINT8 `[batch, 3, size, size]` to `embedding` FP32 `[batch, D]`.
+
+    Args:
+        text_tower: ids to unit vectors.
+        image_tower: pixels to unit vectors.
+        folder: where the files go.
+        size: edge of the pictures.
+        buckets: the lengths of texts.
+        pad_id: the id that pads texts.
 
     Returns:
         The files by model name.
-
-    Raises:
-        BundleError: the bundle holds no weights.
-        ExportError: a tower cannot be expressed in ONNX.
-    """
-    spec = bundle.config.text
-    model, size = load_model(bundle), bundle.config.image.size
-    return export_model(model, size, spec.buckets, spec.pad_id, folder)
-
-
-def export_model(
-    model: DualEncoder, size: int, buckets: Sequence[int], pad_id: int, folder: Path
-) -> dict[str, Path]:
-    """Writes both towers of a model in evaluation mode, as `export_towers` does.
-
-    Args:
-        model: any dual encoder.
-        size: edge of its pictures.
-        buckets: the lengths of its texts; every length between 2 and the last can be run.
-        pad_id: the id that pads texts.
-        folder: where the files go.
 
     Raises:
         ExportError: a tower cannot be expressed in ONNX.
@@ -62,10 +55,10 @@ def export_model(
     pixels = torch.zeros((2, 3, size, size), dtype=torch.uint8)
     return {
         TEXT_MODEL: _export(
-            model.text_tower, ids, "input_ids", {0: batch, 1: length}, folder / f"{TEXT_MODEL}.onnx"
+            text_tower, ids, "input_ids", {0: batch, 1: length}, folder / f"{TEXT_MODEL}.onnx"
         ),
         IMAGE_MODEL: _export(
-            model.image_tower, pixels, "pixels", {0: batch}, folder / f"{IMAGE_MODEL}.onnx"
+            image_tower, pixels, "pixels", {0: batch}, folder / f"{IMAGE_MODEL}.onnx"
         ),
     }
 

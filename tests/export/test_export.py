@@ -15,6 +15,7 @@ from vireo_client.towers.onnx import OnnxTowers
 from vireo_export import export as export_module
 from vireo_export.export import PARITY_FILE, export
 from vireo_export.parity import Parity, TowerParity, check, compare
+from vireo_export.sources import open_source
 from vireo_export.triton_config import (
     CONFIG_FILE,
     ServingOptions,
@@ -118,7 +119,7 @@ def test_a_failed_gate_leaves_the_previous_repository(
     with pytest.raises(
         ParityError, match=r"onnx text tower: cosine to PyTorch is -?0\.\d+ at worst"
     ):
-        export(bundle, target, test_records)
+        export(open_source(bundle.folder), target, test_records)
     assert before == {p: p.read_bytes() for p in target.rglob("*") if p.is_file()}
     assert [p.name for p in tmp_path.iterdir()] == ["repository"]
 
@@ -126,13 +127,13 @@ def test_a_failed_gate_leaves_the_previous_repository(
 def test_export_does_not_write_over_other_folders(bundle, test_records, tmp_path):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(VireoError, match=r"holds no parity\.json"):
-        export(bundle, tmp_path, test_records)
+        export(open_source(bundle.folder), tmp_path, test_records)
 
 
 def test_export_does_not_write_over_a_trained_bundle(bundle, test_records, tmp_path):
     target = shutil.copytree(bundle.folder, tmp_path / "bundle")
     with pytest.raises(VireoError, match=r"holds no parity\.json"):
-        export(bundle, target, test_records)
+        export(open_source(bundle.folder), target, test_records)
     assert (target / "model.safetensors").is_file()
 
 

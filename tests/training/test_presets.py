@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from small_presets import from_scratch, shrink
 from vireo_client.errors import TrainingError
-from vireo_export.onnx_export import export_model
+from vireo_export.onnx_export import export_towers
 from vireo_training.config import load_config, preset_about, preset_names
 from vireo_training.model import DualEncoder, model_settings
 from vireo_training.optimiser import parameter_groups
@@ -79,7 +79,14 @@ def test_a_small_one_of_every_preset_exports_exactly(preset, tmp_path):
         for parameter in model.parameters():
             parameter += 0.02 * torch.randn_like(parameter)
     model.eval()
-    files = export_model(model, config.image.size, buckets, PAD, tmp_path)
+    files = export_towers(
+        model.text_tower,
+        model.image_tower,
+        tmp_path,
+        size=config.image.size,
+        buckets=buckets,
+        pad_id=PAD,
+    )
 
     def answers(name, inputs, tower):
         session = onnxruntime.InferenceSession(str(files[name]))

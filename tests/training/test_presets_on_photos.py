@@ -14,6 +14,7 @@ from vireo_client.bundle import Bundle
 from vireo_client.captions import CaptionedImage, read_captions
 from vireo_client.search import open_embedder
 from vireo_export.export import export
+from vireo_export.sources import open_source
 from vireo_training.config import load_config, preset_names
 from vireo_training.train import train
 
@@ -58,7 +59,9 @@ def test_a_preset_learns_from_photos_and_is_served(preset, photos, records, tmp_
     assert np.mean(losses[-2:]) < np.mean(losses[:2]) - 0.1
 
     bundle = Bundle(result.bundle)
-    export(bundle, tmp_path / "model_repository", records)  # through the parity gate
+    export(
+        open_source(bundle.folder), tmp_path / "model_repository", records
+    )  # through the parity gate
     with open_embedder(Bundle(tmp_path / "model_repository"), None) as embedder:
         texts = embedder.embed_texts([records[0].captions[0], "con chó " * 300])
         images = embedder.embed_images([records[0].path])
