@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 from vireo_client.errors import ExportError, MissingExtraError
 from vireo_client.files import replacing_file
 from vireo_client.progress import console, progress_bar
 
-from .manifest import NEW_PLAN_FILE, Manifest, adopt_plan, make_recipe
+from .manifest import NEW_PLAN_FILE, Manifest, adopt_plan
 from .options import BuildOptions
 from .present import present_gpu
 from .profiles import Profile
+from .recipe import make_recipe
 
+_SECONDS_BETWEEN_LOOKS = 0.2
 _ELSEWHERE = (
     "; or build elsewhere: `vireo export --target tensorrt --dry-run` writes the graphs and a "
     "build.sh with the trtexec lines"
@@ -58,7 +60,7 @@ def build_plan(
     recipe = make_recipe(onnx, plan, profiles, options, precision)
     require_tensorrt()
     gpu = present_gpu()
-    from . import network
+    from .network import serialize, version
 
     kept = timing_cache.read_bytes() if timing_cache and timing_cache.is_file() else b""
     cancelled = threading.Event()
@@ -66,22 +68,24 @@ def build_plan(
     # thread that called it runs no Python. An interrupt must not come up inside TensorRT's calls
     # back to Python either.
     with progress_bar() as progress, ThreadPoolExecutor(1, "tensorrt") as pool:
-        building = pool.submit(
-            network.serialize,
-            onnx,
-            recipe.profiles,
-            recipe.options,
-            timing_cache=kept,
-            progress=progress,
-            cancelled=cancelled,
-        )
         try:
-            built = building.result()
+            building = pool.submit(
+                serialize,
+                onnx,
+                recipe.profiles,
+                recipe.options,
+                timing_cache=kept,
+                progress=progress,
+                cancelled=cancelled,
+            )
+            # A wait without end is not woken by a signal that another thread receives.
+            while not wait([building], timeout=_SECONDS_BETWEEN_LOOKS).done:
+                pass
         except KeyboardInterrupt:
             cancelled.set()
             console.print("stopping at TensorRT's next step")
-            building.exception()  # waits
-            raise
+            raise  # and leaving the pool waits
+    built = building.result()
     assert built is not None  # only cancelling gives None
     serialized, timings = built
     if timing_cache is not None:
@@ -91,7 +95,7 @@ def build_plan(
     try:
         with replacing_file(new) as file:
             file.write(serialized)
-        return adopt_plan(new, plan, recipe, gpu=gpu, tensorrt=network.version())
+        return adopt_plan(new, plan, recipe, gpu=gpu, tensorrt=version())
     finally:
         new.unlink(missing_ok=True)
 

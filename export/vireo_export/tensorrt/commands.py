@@ -11,16 +11,9 @@ from vireo_client.errors import EngineError, ExportError
 
 from .builder import build_plan
 from .dry_run import RECIPE_FILE, TIMING_CACHE_FILE
-from .manifest import (
-    NEW_PLAN_FILE,
-    PLAN_FILE,
-    Manifest,
-    Recipe,
-    adopt_plan,
-    check_plans,
-    graph_sha256,
-)
+from .manifest import NEW_PLAN_FILE, PLAN_FILE, Manifest, adopt_plan, check_plans
 from .present import present_gpu, present_tensorrt
+from .recipe import Recipe, graph_sha256
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 

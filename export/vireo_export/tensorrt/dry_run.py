@@ -8,9 +8,10 @@ from pathlib import Path
 
 from vireo_client.files import replacing_file
 
-from .manifest import NEW_PLAN_FILE, PLAN_FILE, make_recipe
+from .manifest import NEW_PLAN_FILE, PLAN_FILE
 from .options import BuildOptions
 from .profiles import Profile
+from .recipe import make_recipe
 from .trtexec import trtexec_command
 
 BUILD_SCRIPT = "build.sh"

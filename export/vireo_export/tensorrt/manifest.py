@@ -6,73 +6,22 @@ another GPU of the same architecture with no more than a warning. The manifest s
 
 from __future__ import annotations
 
-import hashlib
-import os
 import platform
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from vireo_client.bundle import file_sha256
 from vireo_client.errors import EngineError, ExportError
 from vireo_client.files import replacing_file
 
-from .options import BuildOptions
 from .present import Gpu, present_gpu, present_tensorrt
-from .profiles import Profile
+from .recipe import Recipe
 
 PLAN_FILE = "model.plan"
 NEW_PLAN_FILE = "model.plan.new"
 """A plan that was built and does not serve yet."""
 
 _REBUILD = "build it on this machine: `vireo export SOURCE --target tensorrt`, or the build.sh of the repository"  # noqa: E501
-
-
-class Recipe(BaseModel):
-    """All that a plan is made from: with it, a machine with a GPU can build."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    schema_version: Literal[1] = 1
-    onnx: str
-    """The graph's path from the plan's folder."""
-    onnx_sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    precision: str
-    """What the graph computes in, such as `fp16`; the plan's types are the graph's."""
-    profiles: tuple[Profile, ...] = Field(min_length=1)
-    options: BuildOptions = BuildOptions()
-
-
-def make_recipe(
-    onnx: Path,
-    plan: Path,
-    profiles: Sequence[Profile],
-    options: BuildOptions | None = None,
-    precision: str = "fp16",
-) -> Recipe:
-    """Describes how `plan` is made from `onnx`.
-
-    Raises:
-        ExportError: there is no such graph.
-    """
-    if not onnx.is_file():
-        raise ExportError(f"{onnx}: no such graph; `vireo export` writes it")
-    return Recipe(
-        onnx=Path(os.path.relpath(onnx, plan.parent)).as_posix(),
-        onnx_sha256=graph_sha256(onnx),
-        precision=precision,
-        profiles=tuple(profiles),
-        options=options or BuildOptions(),
-    )
-
-
-def graph_sha256(onnx: Path) -> str:
-    """Hashes a graph and, where its weights lie beside it (`model.onnx.data`), these too."""
-    files = [onnx, *sorted(onnx.parent.glob(f"{onnx.name}?data"))]
-    if len(files) == 1:
-        return file_sha256(onnx)
-    return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
 
 
 class Manifest(Recipe):

@@ -11,7 +11,6 @@ import logging
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import tensorrt as trt
 from rich.progress import Progress, TaskID
@@ -21,12 +20,6 @@ from .options import BuildOptions
 from .profiles import Profile
 
 log = logging.getLogger(__name__)
-
-_COMPATIBILITY = {
-    "none": trt.HardwareCompatibilityLevel.NONE,
-    "same_compute_capability": trt.HardwareCompatibilityLevel.SAME_COMPUTE_CAPABILITY,
-    "ampere_plus": trt.HardwareCompatibilityLevel.AMPERE_PLUS,
-}
 
 
 class Logger(trt.ILogger):  # type: ignore[misc]  # Any, where TensorRT is not installed
@@ -148,7 +141,7 @@ def _parse(network: trt.INetworkDefinition, logger: Logger, onnx: Path) -> None:
         return
     lines = []
     for number in range(parser.num_errors):
-        error: trt.ParserError = parser.get_error(number)
+        error = parser.get_error(number)
         place = f"node {error.node()}"
         if error.node_operator():
             place = f"operator {error.node_operator()} (node {error.node_name() or error.node()})"
@@ -159,7 +152,16 @@ def _parse(network: trt.INetworkDefinition, logger: Logger, onnx: Path) -> None:
 
 def _apply(options: BuildOptions, config: trt.IBuilderConfig) -> None:
     config.builder_optimization_level = options.optimization_level
-    config.hardware_compatibility_level = _COMPATIBILITY[options.hardware_compatibility]
+    if options.hardware_compatibility == "ampere_plus":
+        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+    elif options.hardware_compatibility == "same_compute_capability":
+        try:
+            level = trt.HardwareCompatibilityLevel.SAME_COMPUTE_CAPABILITY
+        except AttributeError:
+            raise ExportError(
+                f"TensorRT {version()} knows no plans for one compute capability; 10.9 does"
+            ) from None
+        config.hardware_compatibility_level = level
     if options.workspace_bytes is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_bytes)
     if options.version_compatible:
@@ -178,10 +180,9 @@ def _add_profile(
             f"the profile is for an input {profile.input!r}, but the graph's inputs are {names}"
         )
     shapes = builder.create_optimization_profile()
+    low, middle, high = (trt.Dims(list(s)) for s in (profile.min, profile.opt, profile.max))
     try:
-        shapes.set_shape(
-            profile.input, trt.Dims(profile.min), trt.Dims(profile.opt), trt.Dims(profile.max)
-        )
+        shapes.set_shape(profile.input, low, middle, high)
     except ValueError as error:
         raise ExportError(f"TensorRT refuses {profile}: {error}") from error
     if config.add_optimization_profile(shapes) < 0:
@@ -200,7 +201,7 @@ def _attach_cache(kept: bytes, config: trt.IBuilderConfig) -> trt.ITimingCache:
     return cache
 
 
-def _bytes_of(memory: Any) -> memoryview:
+def _bytes_of(memory: trt.IHostMemory) -> memoryview:
     """Gives TensorRT's host memory as bytes, without a copy."""
     return memoryview(memory).cast("B")
 
