@@ -96,6 +96,14 @@ def compile_library(folder: Path, name: str, source: str) -> Path:
     return path
 
 
+def version_functions(*numbers: int) -> str:
+    """Writes the C functions by which TensorRT's library tells its version."""
+    return "\n".join(
+        f"int getInferLib{part}Version(void) {{ return {number}; }}"
+        for part, number in zip(("Major", "Minor", "Patch", "Build"), numbers, strict=True)
+    )
+
+
 def load_bindings(major: int, folder: Path) -> Bindings:
     """Compiles the stub libraries, imports the bindings over them, and writes them down.
 

@@ -11,7 +11,7 @@ from vireo_client.errors import ExportError, MissingExtraError
 from vireo_client.files import replacing_file
 from vireo_client.progress import console, progress_bar
 
-from .manifest import NEW_PLAN_FILE, Manifest, adopt_plan
+from .manifest import Manifest, adopt_plan, new_plan_file
 from .options import BuildOptions
 from .present import present_gpu
 from .profiles import Profile
@@ -91,11 +91,11 @@ def build_plan(
     if timing_cache is not None:
         with replacing_file(timing_cache) as file:
             file.write(timings)
-    new = plan.with_name(NEW_PLAN_FILE)
+    new = new_plan_file(plan)
     try:
         with replacing_file(new) as file:
             file.write(serialized)
-        return adopt_plan(new, plan, recipe, gpu=gpu, tensorrt=version())
+        return adopt_plan(plan, recipe, gpu=gpu, tensorrt=version())
     finally:
         new.unlink(missing_ok=True)
 

@@ -11,7 +11,7 @@ from vireo_client.errors import EngineError, ExportError
 
 from .builder import build_plan
 from .dry_run import RECIPE_FILE, TIMING_CACHE_FILE
-from .manifest import NEW_PLAN_FILE, PLAN_FILE, Manifest, adopt_plan, check_plans
+from .manifest import PLAN_FILE, Manifest, adopt_plan, check_plans, new_plan_file
 from .present import present_gpu, present_tensorrt
 from .recipe import Recipe, graph_sha256
 
@@ -48,11 +48,12 @@ def adopt(
 ) -> None:
     """Puts a plan that trtexec has just built here in place, and writes its manifest."""
     meant, _ = _read(recipe)
-    new, plan = recipe.with_name(NEW_PLAN_FILE), recipe.with_name(PLAN_FILE)
+    plan = recipe.with_name(PLAN_FILE)
+    new = new_plan_file(plan)
     if not new.is_file() or new.stat().st_size == 0:
         raise ExportError(f"{new}: trtexec left no plan; see what it said")
     gpu, tensorrt = present_gpu(), present_tensorrt()
-    _tell(plan, adopt_plan(new, plan, meant, gpu=gpu, tensorrt=tensorrt))
+    _tell(plan, adopt_plan(plan, meant, gpu=gpu, tensorrt=tensorrt))
 
 
 @app.command()

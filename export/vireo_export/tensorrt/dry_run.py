@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vireo_client.files import replacing_file
 
-from .manifest import NEW_PLAN_FILE, PLAN_FILE
+from .manifest import PLAN_FILE, new_plan_file
 from .options import BuildOptions
 from .profiles import Profile
 from .recipe import make_recipe
@@ -72,7 +72,7 @@ def dry_run(
         inside = folder.relative_to(repository)
         command = trtexec_command(
             onnx.relative_to(repository),
-            inside / NEW_PLAN_FILE,
+            new_plan_file(inside / PLAN_FILE),
             recipe.profiles,
             recipe.options,
             timing_cache=Path(TIMING_CACHE_FILE),

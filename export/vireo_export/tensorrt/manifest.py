@@ -18,8 +18,6 @@ from .present import Gpu, present_gpu, present_tensorrt
 from .recipe import Recipe
 
 PLAN_FILE = "model.plan"
-NEW_PLAN_FILE = "model.plan.new"
-"""A plan that was built and does not serve yet."""
 
 _REBUILD = "build it on this machine: `vireo export SOURCE --target tensorrt`, or the build.sh of the repository"  # noqa: E501
 
@@ -45,19 +43,24 @@ def manifest_file(plan: Path) -> Path:
     return plan.with_name(plan.name + ".json")
 
 
-def adopt_plan(new: Path, plan: Path, recipe: Recipe, *, gpu: Gpu, tensorrt: str) -> Manifest:
+def new_plan_file(plan: Path) -> Path:
+    """Gives the path of a plan that was built to replace `plan`, and is not in place yet."""
+    return plan.with_name(plan.name + ".new")
+
+
+def adopt_plan(plan: Path, recipe: Recipe, *, gpu: Gpu, tensorrt: str) -> Manifest:
     """Puts a plan that was just built in place, and its manifest beside it.
 
     The manifest is on disk before either is renamed: a full disk leaves the old pair, and a kill
     between the two renames leaves a pair that `check_manifest` refuses.
 
     Args:
-        new: the built plan, on the same file system; it is moved.
-        plan: the file to replace.
+        plan: the file to replace, by its `new_plan_file`.
         recipe: what it was built from.
         gpu: what it was built for.
         tensorrt: the version that built it.
     """
+    new = new_plan_file(plan)
     manifest = Manifest(
         **recipe.model_dump(),
         plan_sha256=file_sha256(new),
@@ -137,16 +140,21 @@ def check_manifest(plan: Path, *, gpu: Gpu | None = None, tensorrt: str | None =
     return manifest
 
 
-def check_plans(repository: Path) -> list[Manifest]:
-    """Checks all plans of a model repository, as a server must before it loads them.
+def check_plans(repository: Path, version: int | None = None) -> list[Manifest]:
+    """Checks the plans of a model repository, as a server must before it loads them.
+
+    Args:
+        repository: the model repository.
+        version: the one that shall be loaded; by default every version that is kept.
 
     Returns:
-        Their manifests; empty where the repository holds no plans.
+        Their manifests; empty where there are no plans.
 
     Raises:
         EngineError: this machine must not load one of them.
     """
-    plans = sorted(repository.glob(f"*/[0-9]*/{PLAN_FILE}"))
+    folder = "[0-9]*" if version is None else str(version)
+    plans = sorted(repository.glob(f"*/{folder}/{PLAN_FILE}"))
     if not plans:
         return []
     gpu, tensorrt = present_gpu(), present_tensorrt()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from ctypes.util import find_library
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,13 @@ def world(bindings: Bindings, monkeypatch: pytest.MonkeyPatch) -> World:
     # It holds on to the module that it was first imported with.
     monkeypatch.delitem(sys.modules, "vireo_export.tensorrt.network", raising=False)
     return made
+
+
+@pytest.fixture
+def no_tensorrt() -> None:
+    """For tests that only mean something on a machine without TensorRT."""
+    if find_library("nvinfer"):
+        pytest.skip("TensorRT's library is installed here, and would answer")
 
 
 @pytest.fixture
