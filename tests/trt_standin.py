@@ -19,6 +19,7 @@ from typing import Any
 
 from trt_bindings import Bindings
 
+_BUILT_IN = {kind.__name__: kind for kind in (int, str, bool, float, list, tuple)}
 # What a call gives that no test said anything about.
 _PLAIN: dict[str, Any] = {"bool": True, "int": 0, "str": "", "float": 0.0}
 
@@ -131,10 +132,8 @@ class World:
     def _fits(self, value: Any, annotation: str) -> bool:
         if annotation == "None":
             return value is None
-        if annotation in ("int", "str", "bool", "float"):
-            return isinstance(
-                value, {"int": int, "str": str, "bool": bool, "float": float}[annotation]
-            )
+        if annotation in _BUILT_IN:
+            return isinstance(value, _BUILT_IN[annotation])
         if annotation in ("list[int]", "collections.abc.Sequence[int]"):
             return isinstance(value, list) and all(isinstance(item, int) for item in value)
         if annotation == "typing_extensions.Buffer":
@@ -234,9 +233,14 @@ def _make(kind: Kind, world: World, above: list[type], is_buffer: bool) -> type:
         else:  # classes of Python's own may have more
             object.__setattr__(self, name, value)
 
+    def forward(name: str) -> Callable[..., Any]:
+        return lambda self, *args: world.call(self, kind, name, args, {})
+
+    # Python looks these up in the class itself.
+    sequence = {name: forward(name) for name in ("__len__", "__getitem__") if name in kind.methods}
     made = type(
         kind.name,
         (*above, bytes) if is_buffer else tuple(above) or (object,),
-        {"__init__": construct, "__getattribute__": look_up, "__setattr__": assign},
+        {"__init__": construct, "__getattribute__": look_up, "__setattr__": assign, **sequence},
     )
     return made

@@ -43,6 +43,12 @@ class Profile:
                 f"{dims(self.max)} does not hold; give shapes of one rank that ascend"
             )
 
+    def holds(self, shape: Sequence[int]) -> bool:
+        """Says whether an input of this shape may be run with this profile."""
+        return len(shape) == len(self.min) and all(
+            low <= size <= high for low, size, high in zip(self.min, shape, self.max, strict=True)
+        )
+
 
 def dims(shape: Sequence[int]) -> str:
     """Writes a shape as TensorRT's tools do, such as `8x3x224x224`."""

@@ -4,6 +4,7 @@ What TensorRT does is scripted here; that it is asked in the right way and order
 its failures ends well, is what these tests show.
 """
 
+import enum
 import logging
 import resource
 import signal
@@ -138,6 +139,15 @@ def test_one_compute_capability_can_be_asked_for(trt, onnx, plan):
     build_plan(onnx, plan, TEXT, BuildOptions(hardware_compatibility="same_compute_capability"))
     (level,) = trt.called("IBuilderConfig.hardware_compatibility_level")
     assert level["value"].name == "SAME_COMPUTE_CAPABILITY"
+
+
+def test_a_release_that_knows_no_such_compatibility_is_named(trt, onnx, plan, monkeypatch):
+    """As 10.0 to 10.8 do not."""
+    known = {"NONE": 0, "AMPERE_PLUS": 1}
+    less = enum.IntEnum("HardwareCompatibilityLevel", known)
+    monkeypatch.setattr(trt.module, "HardwareCompatibilityLevel", less)
+    with pytest.raises(ExportError, match=r"knows no plans for one compute capability; 10\.9 does"):
+        build_plan(onnx, plan, TEXT, BuildOptions(hardware_compatibility="same_compute_capability"))
 
 
 def test_every_error_of_the_parser_is_told(trt, onnx, plan):
