@@ -41,6 +41,11 @@ PARITY_FILE = "parity.json"
 BUNDLE_PARAMETER = "bundle_id"
 """Key under `parameters` in a model's configuration: which bundle the engine was made from."""
 
+QUERY_PRIORITY = 1
+"""Of requests that name none. Triton serves lower numbers first."""
+BULK_PRIORITY = 2
+"""Of indexing, which any query overtakes."""
+
 
 class Versions(NamedTuple):
     """The contents of `versions.json`."""

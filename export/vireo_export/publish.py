@@ -52,15 +52,12 @@ def publishing(repository: Path, *, keep: int = 2) -> Iterator[Path]:
         keep: how many versions there are afterwards at most, the new one included.
 
     Raises:
-        ExportError: `keep` is not 1 or more.
+        ExportError: `keep` is not 1 or more, or another export was quicker.
         VireoError: `repository` is something else.
     """
     if keep < 1:
         raise ExportError(f"keep is {keep}; the new version is one, so it must be 1 or more")
-    before = read_versions(repository)
-    version = max(highest_version(repository), *before.kept, 0) + 1
-    # What served until now comes first: it is what one goes back to.
-    older = sorted(before.kept, key=lambda v: (v == before.current, v), reverse=True)[: keep - 1]
+    version = _next_version(repository)
     with replacing(repository, marker=PARITY_FILE) as draft:
         write_versions(draft, Versions(version, (version,)))
         yield draft
@@ -69,10 +66,23 @@ def publishing(repository: Path, *, keep: int = 2) -> Iterator[Path]:
         for file in draft.iterdir():
             if file.is_file() and file.name != VERSIONS_FILE:
                 link(file, release / file.name)
+        if _next_version(repository) != version:
+            raise ExportError(
+                f"{repository}: another export published version {version} meanwhile; run this one "
+                "again"
+            )
+        before = read_versions(repository)
+        # What served until now comes first: it is what one goes back to.
+        kept = sorted(before.kept, key=lambda v: (v == before.current, v), reverse=True)
+        older = kept[: keep - 1]
         for model in ALL_MODELS:
-            for kept in older:
-                _keep(repository / model, draft / model, kept)
+            for number in older:
+                _keep(repository / model, draft / model, number)
         write_versions(draft, Versions(version, tuple(sorted([version, *older]))))
+
+
+def _next_version(repository: Path) -> int:
+    return max(highest_version(repository), *read_versions(repository).kept, 0) + 1
 
 
 def _keep(source: Path, target: Path, version: int) -> None:
@@ -105,8 +115,9 @@ def lay_out(
         records: where warm-up takes sentences and a picture from.
 
     Raises:
-        ExportError: `options` do not go with `target`.
+        ExportError: `options` or `engines` do not go with `target`.
     """
+    _check_engines(engines, target)
     version = current_version(repository)
     for file in (bundle.folder / BUNDLE_FILE, *bundle.text_files()):
         shutil.copyfile(file, repository / file.name)
@@ -131,6 +142,16 @@ def lay_out(
         link(repository / BUNDLE_FILE, repository / model / str(version) / BUNDLE_FILE)
     for file in bundle.text_files():
         link(repository / file.name, repository / PREPROCESS_TEXT / str(version) / file.name)
+
+
+def _check_engines(engines: dict[str, Path], target: Target) -> None:
+    suffix = ".plan" if target == "tensorrt" else ".onnx"
+    for model, engine in engines.items():
+        if engine.suffix != suffix:
+            raise ExportError(
+                f"{model}: target {target} runs {suffix} files, {engine.name} is none; build the "
+                "engines for this target first"
+            )
 
 
 def _move_engine(engine: Path, folder: Path) -> None:

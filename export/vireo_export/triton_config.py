@@ -16,10 +16,7 @@ TARGETS: tuple[Target, ...] = get_args(Target)
 """What runs the towers inside Triton: the Python backend holding ONNX Runtime (any machine), the
 onnxruntime backend, or the tensorrt backend. The latter two come with NVIDIA's server image."""
 Device = Literal["cpu", "gpu"]
-
-QUERY_PRIORITY = 1
-"""Of requests that name none. Triton serves lower numbers first."""
-BULK_PRIORITY = 2
+DEVICES: tuple[Device, ...] = get_args(Device)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,19 +5,17 @@ import struct
 import numpy as np
 import pytest
 from google.protobuf import text_format
+from laid_out import laid_out
 from tritonclient.grpc import model_config_pb2 as pb
 from vireo_client.bundle import Bundle
 from vireo_client.embedder import Embedder
 from vireo_client.errors import ExportError
 from vireo_client.images import load_pixels
-from vireo_client.repository import ALL_MODELS, MODELS
+from vireo_client.repository import ALL_MODELS, BULK_PRIORITY, MODELS, QUERY_PRIORITY
 from vireo_client.towers.onnx import OnnxTowers
 from vireo_export.configs import build_configs
-from vireo_export.publish import lay_out, publishing
 from vireo_export.triton_config import (
-    BULK_PRIORITY,
     CONFIG_FILE,
-    QUERY_PRIORITY,
     TARGETS,
     ServingOptions,
     read_config,
@@ -36,19 +34,6 @@ def _configs(repository: Bundle) -> dict[str, pb.ModelConfig]:
         )
         for model in ALL_MODELS
     }
-
-
-def _laid_out(bundle, folder, target, options=ServingOptions(), records=()):
-    """A repository around engines that no test runs."""
-    with publishing(folder) as draft:
-        (draft / "parity.json").write_text("{}")
-        suffix = ".plan" if target == "tensorrt" else ".onnx"
-        engines = {model: draft / f"{model}{suffix}" for model in MODELS}
-        for model, engine in engines.items():
-            engine.write_bytes(model.encode())
-        (draft / f"text_encoder{suffix}.{'json' if suffix == '.plan' else 'data'}").touch()
-        lay_out(draft, bundle, engines, options, target=target, records=records)
-    return folder
 
 
 def test_every_model_is_configured_for_the_version_in_use(bundle, repository):
@@ -120,7 +105,7 @@ def test_target_cpu_has_no_gpu(bundle):
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_target_reads_back_and_has_its_engine(bundle, test_records, tmp_path, target):
-    folder = _laid_out(bundle, tmp_path / "r", target, records=test_records)
+    folder = laid_out(bundle, tmp_path / "r", target, records=test_records)
     backend = "python" if target == "cpu" else target
     engine = "model.plan" if target == "tensorrt" else "model.onnx"
     for model in ALL_MODELS:
@@ -199,7 +184,7 @@ def test_warm_up_of_the_picture_is_a_real_one(repository, test_records):
 
 
 def test_a_gpu_is_warmed_up_at_its_largest_batch(bundle, tmp_path):
-    folder = _laid_out(bundle, tmp_path / "r", "tensorrt", ServingOptions(max_batch_size=32))
+    folder = laid_out(bundle, tmp_path / "r", "tensorrt", ServingOptions(max_batch_size=32))
     for model in ("text_encoder", "preprocess_text", "image_encoder", "preprocess_image"):
         batches = {w.batch_size for w in read_config(folder / model / CONFIG_FILE).model_warmup}
         assert batches == {1, 32}

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as grpc
 from PIL import Image
+from told_metrics import metric
 from tritonclient.utils import InferenceServerException
 from vireo_client.embedder import Embedder
 from vireo_client.towers.onnx import OnnxTowers
@@ -243,41 +244,18 @@ def test_ids_out_of_range_are_named(client):
         client.infer("text_encoder", [tensor])
 
 
-def _metric(triton, name, model):
-    with urllib.request.urlopen(f"http://127.0.0.1:{triton.ports.metrics}/metrics") as answer:
-        lines = answer.read().decode().splitlines()
-    return sum(
-        float(line.rpartition(" ")[2])
-        for line in lines
-        if line.startswith(f'{name}{{model="{model}"')
-    )
-
-
 def test_a_text_asked_for_again_is_answered_from_the_cache(triton, client):
     text = "một câu hỏi không ai hỏi trước đây"
     first = _texts(client, [text])
     before = {
-        model: _metric(triton, "nv_cache_num_hits_per_model", model)
+        model: metric(triton, "nv_cache_num_hits_per_model", model)
         for model in ("preprocess_text", "text_encoder")
     }
-    runs = _metric(triton, "nv_inference_exec_count", "text_encoder")
+    runs = metric(triton, "nv_inference_exec_count", "text_encoder")
     assert np.array_equal(first, _texts(client, [text]))
     for model, hits in before.items():
-        assert _metric(triton, "nv_cache_num_hits_per_model", model) == hits + 1
-    assert _metric(triton, "nv_inference_exec_count", "text_encoder") == runs
-
-
-def test_warm_up_ran_before_the_server_was_ready(triton, repository):
-    """Triton counts nothing of it, so its log has to tell; a sample that fails is told there."""
-    log = triton.log_path.read_text()
-    assert "warmup" not in log.lower() or "error" not in log.lower().partition("warmup")[2][:200]
-    for model in ("text_encoder", "preprocess_text", "image_encoder", "preprocess_image"):
-        config = json.loads(
-            urllib.request.urlopen(
-                f"http://127.0.0.1:{triton.ports.http}/v2/models/{model}/config"
-            ).read()
-        )
-        assert config["model_warmup"]
+        assert metric(triton, "nv_cache_num_hits_per_model", model) == hits + 1
+    assert metric(triton, "nv_inference_exec_count", "text_encoder") == runs
 
 
 def test_plain_http_reaches_the_ensemble(triton, local):

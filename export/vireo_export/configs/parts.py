@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tritonclient.grpc import model_config_pb2 as pb
 from vireo_client.bundle import BundleConfig
-from vireo_client.repository import BUNDLE_PARAMETER
+from vireo_client.repository import BULK_PRIORITY, BUNDLE_PARAMETER, QUERY_PRIORITY
 
-from ..triton_config import BULK_PRIORITY, QUERY_PRIORITY, ServingOptions
+from ..triton_config import ServingOptions
 
 
 def model(name: str, bundle: BundleConfig, options: ServingOptions) -> pb.ModelConfig:
