@@ -83,7 +83,10 @@ def _wait_for(condition):
 
 
 class _Requests:
-    """Requests under way at the same time, told apart by an id in them."""
+    """Requests under way at the same time, told apart by an id in them.
+
+    Each test has ids of its own: what was asked before is answered from the cache.
+    """
 
     def __init__(self, server):
         self.client = grpc.InferenceServerClient(server.url)
@@ -145,26 +148,26 @@ def test_a_query_overtakes_bulk_work(served, folder, held):
 
 def test_a_request_may_wait_less_than_others(served, folder, held):
     requests = _Requests(served)
-    requests.send(100)
+    requests.send(110)
     _wait_for(lambda: _told(folder))
-    requests.send(101, timeout=1000)  # microseconds
-    requests.send(102)
+    requests.send(111, timeout=1000)  # microseconds
+    requests.send(112)
     _wait_for(lambda: _pending(served) >= 2)
     threading.Event().wait(0.05)
     held.unlink()
     answers = requests.wait()
-    assert isinstance(answers[101], InferenceServerException)
-    assert answers[101].status() == "StatusCode.UNAVAILABLE"
-    assert "timeout expired" in answers[101].message()
-    assert answers[100].shape == answers[102].shape
-    assert [name for _, _, name, _ in _told(folder)] == [100, 102]
+    assert isinstance(answers[111], InferenceServerException)
+    assert answers[111].status() == "StatusCode.UNAVAILABLE"
+    assert "timeout expired" in answers[111].message()
+    assert answers[110].shape == answers[112].shape
+    assert [name for _, _, name, _ in _told(folder)] == [110, 112]
 
 
 def test_a_full_queue_refuses_at_once_and_serves_on(served, folder, held, repository):
     requests = _Requests(served)
-    requests.send(100)
+    requests.send(120)
     _wait_for(lambda: _told(folder))
-    for name in range(101, 107):
+    for name in range(121, 127):
         requests.send(name)
     _wait_for(lambda: len(requests.answers) >= 3)  # refused while the tower is held up
     held.unlink()
