@@ -18,6 +18,7 @@ def export(
     max_batch_size: Annotated[int, typer.Option(min=1, help="Largest batch Triton forms.")] = 64,
     queue_delay_us: Annotated[int, typer.Option(min=0, help="Microseconds a request may wait for a batch to fill; at 0 batches form only while the engine is busy.")] = 0,
     threads: Annotated[int, typer.Option(min=0, help="Threads of one inference; 0 takes all cores.")] = 0,
+    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8, or one for each tower: text=int8,image=fp32.")] = "fp32",
     as_json: Annotated[bool, typer.Option("--json", help="Print the parity report as JSON.")] = False,
 ) -> None:  # fmt: skip
     """Turns a bundle into ONNX engines in a Triton model repository.
@@ -30,12 +31,16 @@ def export(
     require("export", "torch", "onnx", "onnxscript", "onnxruntime")
     from vireo_training.evaluate import SPLITS, select_records
 
+    from .export import EngineOptions, calibration_records
     from .export import export as run
+    from .parity_report import TABLE_FILE
+    from .precision import Precisions
     from .sources import open_source
     from .triton_config import ServingOptions
 
     if split not in SPLITS:
         raise typer.BadParameter(f"--split is one of {', '.join(SPLITS)}")
+    engines = EngineOptions(Precisions.parse(precision))
     source = open_source(bundle)
     target = repository or bundle.resolve().parent / "model_repository"
     parity = run(
@@ -43,6 +48,8 @@ def export(
         target,
         select_records(source.bundle, data, split),
         ServingOptions(max_batch_size, queue_delay_us, threads),
+        engines,
+        calibration_records(source, data, split, engines),
     )
     if as_json:
         typer.echo(json.dumps(parity.as_dict()))
@@ -50,10 +57,10 @@ def export(
     for tower in ("text", "image"):
         figures = getattr(parity, tower)
         typer.echo(
-            f"{tower:5} tower: cosine to PyTorch >= {figures.min_cosine:.7f} over "
+            f"{tower:5} tower in {getattr(parity.precisions, tower)}: cosine to PyTorch >= {figures.min_cosine:.7f} over "
             f"{figures.compared} inputs, largest difference {figures.max_abs_difference:.1e}"
         )
-    typer.echo(f"model repository: {target}")
+    typer.echo(f"model repository: {target}   figures: {target / TABLE_FILE}")
     typer.echo(f"next: vireo serve {target}   or   vireo index PHOTOS --model {target}")
 
 

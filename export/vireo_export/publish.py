@@ -7,8 +7,8 @@ from importlib import resources
 from pathlib import Path
 
 from vireo_client.bundle import BUNDLE_FILE, Bundle
-from vireo_client.repository import ENGINE_FILE
 
+from .precision import move_engine
 from .triton_config import ServingOptions, tower_configs, write_config
 
 
@@ -23,13 +23,14 @@ def lay_out(
     Args:
         repository: an empty folder, or one that holds `engines` alone.
         bundle: what the engines were made from.
-        engines: ONNX files by model name, on the same file system; they are moved.
+        engines: ONNX files by model name, on the same file system; they are moved, and their data
+            files with them.
         options: what the operator set.
     """
     for model, config in tower_configs(bundle.config, options).items():
         version = repository / model / "1"
         version.mkdir(parents=True)
-        engines[model].rename(version / ENGINE_FILE)
+        move_engine(engines[model], version)
         backend = resources.files("vireo_models") / "onnx_tower.py"
         (version / "model.py").write_text(backend.read_text("utf-8"), encoding="utf-8")
         write_config(config, repository / model)
