@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,8 @@ def text_probes(
 ) -> dict[int | None, npt.NDArray[Any]]:
     """Gives up to `ROWS` rows of real ids for every bucket.
 
-    A bucket that captions do not fill gets captions joined until they reach it, and where that
-    leaps over it, shorter ones padded to its length.
+    A bucket that captions do not fill gets captions joined or cut until they reach it, and where
+    that leaps over it, shorter ones padded to its length.
 
     Args:
         text_path: makes ids of captions.
@@ -32,13 +32,8 @@ def text_probes(
         INT32 `[N, bucket]` by bucket.
     """
     rows: dict[int, list[npt.NDArray[np.int32]]] = {bucket: [] for bucket in spec.buckets}
-    texts = list(captions[: 8 * ROWS])
-    for count in range(1, _JOINED + 1):
-        joined = [
-            " ".join(captions[(start + i) % len(captions)] for i in range(count))
-            for start in range(0, len(texts), count)
-        ]
-        for _, ids in text_path.encode(joined):
+    for texts in _texts(captions):
+        for _, ids in text_path.encode(texts):
             wanted = rows[ids.shape[1]]
             wanted += list(ids[: ROWS - len(wanted)])
         if all(len(found) == ROWS for found in rows.values()):
@@ -51,6 +46,19 @@ def text_probes(
             rows[bucket].append(np.pad(row, pad, constant_values=spec.pad_id))
         shorter = rows[bucket]
     return {bucket: np.stack(found) for bucket, found in rows.items() if found}
+
+
+def _texts(captions: Sequence[str]) -> Iterator[list[str]]:
+    """Captions, more and more of them joined, and at last only their beginnings."""
+    few = 8 * ROWS
+    yield list(captions[:few])
+    for count in range(2, _JOINED + 1):
+        yield [
+            " ".join(captions[(start + i) % len(captions)] for i in range(count))
+            for start in range(0, min(few, len(captions)), count)
+        ]
+    for words in (6, 3, 1):
+        yield [" ".join(caption.split()[:words]) for caption in captions[:few]]
 
 
 def batch_shapes(rows: npt.NDArray[Any]) -> tuple[int, ...]:
