@@ -27,6 +27,7 @@ def export(
     response_cache: Annotated[bool, typer.Option(help="Answer texts asked for again from the server's cache.")] = True,
     target: Annotated[str, typer.Option(help="What runs the towers in Triton: cpu (on any machine), onnxruntime or tensorrt (in NVIDIA's image).")] = "cpu",
     keep: Annotated[int, typer.Option(min=1, help="Versions kept in the repository, the new one included; `vireo rollback` goes back to one.")] = 2,
+    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8, or one for each tower: text=int8,image=fp32.")] = "fp32",
     as_json: Annotated[bool, typer.Option("--json", help="Print the parity report as JSON.")] = False,
 ) -> None:  # fmt: skip
     """Turns a bundle into ONNX engines in a Triton model repository.
@@ -40,7 +41,10 @@ def export(
     from vireo_client.repository import read_versions
     from vireo_training.evaluate import SPLITS, select_records
 
+    from .export import EngineOptions, calibration_records
     from .export import export as run
+    from .parity_report import TABLE_FILE
+    from .precision import Precisions
     from .sources import open_source
     from .triton_config import DEVICES, TARGETS, ServingOptions
 
@@ -62,6 +66,7 @@ def export(
         bulk_queue_timeout_ms=bulk_queue_timeout_ms,
         response_cache=response_cache,
     )
+    how = EngineOptions(Precisions.parse(precision), target=target)
     source = open_source(bundle)
     folder = repository or bundle.resolve().parent / "model_repository"
     parity = run(
@@ -69,7 +74,8 @@ def export(
         folder,
         select_records(source.bundle, data, split),
         options,
-        target=target,
+        how,
+        calibration_records(source, data, split, how),
         keep=keep,
     )
     if as_json:
@@ -78,7 +84,7 @@ def export(
     for tower in ("text", "image"):
         figures = getattr(parity, tower)
         typer.echo(
-            f"{tower:5} tower: cosine to PyTorch >= {figures.min_cosine:.7f} over "
+            f"{tower:5} tower in {getattr(parity.precisions, tower)}: cosine to PyTorch >= {figures.min_cosine:.7f} over "
             f"{figures.compared} inputs, largest difference {figures.max_abs_difference:.1e}"
         )
     versions = read_versions(folder)
@@ -86,6 +92,7 @@ def export(
     typer.echo(
         f"model repository: {folder}, version {versions.current}"
         + (f" (kept: {', '.join(map(str, older))})" if older else "")
+        + f"; figures: {folder / TABLE_FILE}"
     )
     typer.echo(f"next: vireo serve {folder}   or   vireo index PHOTOS --model {folder}")
 
