@@ -9,7 +9,6 @@ from pathlib import Path
 
 from vireo_client.captions import CaptionedImage
 from vireo_client.errors import ExportError
-from vireo_client.files import replacing
 from vireo_client.progress import console
 from vireo_client.text.pipeline import TextPath
 from vireo_client.towers.onnx import OnnxTowers
@@ -18,16 +17,16 @@ from vireo_training.evaluate import select_records
 from .onnx_export import export_towers
 from .operators import check_operators
 from .parity import Parity, check
-from .parity_report import PARITY_FILE, write_report
+from .parity_report import write_report
 from .precision import ALL_FP32, Precisions
 from .precision.build import Engine, build_engine
 from .precision.calibration import Calibration
 from .precision.external_data import EXTERNAL_DATA_LIMIT
-from .precision.optimise import Target, optimise
+from .precision.optimise import optimise
 from .proof import MODEL_OF, Proof, Tower
-from .publish import lay_out
+from .publish import lay_out, publishing
 from .sources import Source
-from .triton_config import ServingOptions
+from .triton_config import ServingOptions, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +46,8 @@ def export(
     options: ServingOptions | None = None,
     engine_options: EngineOptions | None = None,
     calibration_records: Sequence[CaptionedImage] | None = None,
+    *,
+    keep: int = 2,
 ) -> Parity:
     """Makes both towers' engines and publishes a model repository.
 
@@ -60,6 +61,7 @@ def export(
         engine_options: precisions and target.
         calibration_records: captioned pictures on which FP16 and INT8 measure ranges; by default
             `records`.
+        keep: how many versions there are afterwards at most, the new one included.
 
     Returns:
         The figures of the gate, which also lie in `parity.json`, `parity.md` and `parity.png`.
@@ -72,7 +74,7 @@ def export(
     """
     options, how = options or ServingOptions(), engine_options or EngineOptions()
     try:
-        with replacing(repository, marker=PARITY_FILE) as draft:
+        with publishing(repository, keep=keep) as draft:
             # Beside the models' folders: engines are moved, not copied.
             with tempfile.TemporaryDirectory(dir=draft, prefix=".engines-") as work:
                 fp32 = _fp32_engines(source, Path(work), how)
@@ -89,7 +91,7 @@ def export(
                 settings = source.bundle.config.export
                 check(parity, settings)
                 paths = {MODEL_OF[tower]: engine.path for tower, engine in engines.items()}
-                lay_out(draft, source.bundle, paths, options)
+                lay_out(draft, source.bundle, paths, options, target=how.target, records=records)
             write_report(parity, draft, settings)
     except OSError as error:
         raise ExportError(

@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 from vireo_client.errors import ExportError
 
-from .precision.optimise import Target
+from .triton_config import Target
 
 _STANDARD = ("", "ai.onnx")
 # As ONNX Runtime says it: "... Op with name (n) ... Foo(1)", "Could not find an implementation for

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from vireo_client.bundle import ExportSettings
+from vireo_client.repository import PARITY_FILE as PARITY_FILE
 from vireo_training.metrics import WAYS
 from vireo_training.plots import need_matplotlib
 
 from .parity import RECALLS, TOWERS, EngineParity, Parity
 
-PARITY_FILE = "parity.json"
 TABLE_FILE = "parity.md"
 PLOT_FILE = "parity.png"
 _COLOURS = {"fp32": "C7", "fp16": "C0", "int8": "C1"}

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from .choice import ALL_FP32, PRECISIONS, Precision, Precisions
-from .external_data import engine_bytes, move_engine
+from .external_data import engine_bytes
 
-__all__ = ["ALL_FP32", "PRECISIONS", "Precision", "Precisions", "engine_bytes", "move_engine"]
+__all__ = ["ALL_FP32", "PRECISIONS", "Precision", "Precisions", "engine_bytes"]

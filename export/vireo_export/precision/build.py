@@ -9,12 +9,12 @@ from pathlib import Path
 from vireo_client.bundle import PrecisionGate
 from vireo_client.errors import ExportError
 
+from ..triton_config import Target
 from .calibration import Calibration, largest_values
 from .choice import Precision
 from .external_data import EXTERNAL_DATA_LIMIT
 from .fp16 import to_fp16
 from .int8 import Candidate, candidates
-from .optimise import Target
 from .rounding import with_rounding
 
 

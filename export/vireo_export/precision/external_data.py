@@ -54,15 +54,3 @@ def uses_external_data(engine: Path) -> bool:
 def engine_bytes(engine: Path) -> int:
     """The size of an engine on disk, its data file included."""
     return sum(f.stat().st_size for f in (engine, data_file(engine)) if f.is_file())
-
-
-def move_engine(engine: Path, folder: Path) -> Path:
-    """Moves an engine and its data file into `folder`, on the same file system, by their names.
-
-    Returns:
-        Its new path.
-    """
-    for file in (data_file(engine), engine):
-        if file.is_file():
-            file.rename(folder / file.name)
-    return folder / engine.name

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
@@ -25,9 +24,9 @@ from onnxscript.rewriter.ort_fusions.sdpa import fuse_sdpa
 from onnxscript.rewriter.ort_fusions.sdpa_via_mha import replace_sdpa_by_mha
 from onnxscript.rewriter.ort_fusions.skip_normalization import fuse_skip_layer_normalization
 
+from ..triton_config import Target
 from .external_data import EXTERNAL_DATA_LIMIT, save_engine
 
-Target = Literal["cpu", "onnxruntime", "tensorrt"]
 FUSED_DOMAIN = "com.microsoft"
 """Of the operators that ONNX Runtime has beyond the standard."""
 

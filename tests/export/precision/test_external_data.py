@@ -16,7 +16,6 @@ from vireo_export.precision.calibration import Calibration, largest_values
 from vireo_export.precision.external_data import (
     data_file,
     engine_bytes,
-    move_engine,
     save_engine,
     uses_external_data,
 )
@@ -24,6 +23,7 @@ from vireo_export.precision.fp16 import to_fp16
 from vireo_export.precision.int8 import candidates
 from vireo_export.precision.optimise import optimise
 from vireo_export.precision.rounding import with_rounding
+from vireo_export.publish import move_engine
 from vireo_export.server import Ports, TritonServer
 from vireo_export.sources import open_source
 
