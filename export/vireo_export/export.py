@@ -95,8 +95,8 @@ def export(
             write_report(parity, draft, settings)
     except OSError as error:
         raise ExportError(
-            f"{repository}: cannot be written ({error.strerror or error}); make room and export "
-            "again; what was there is as it was"
+            f"{repository}: cannot be written ({error.strerror or error}); make room there and "
+            "in the temporary folder, and export again; what was there is as it was"
         ) from error
     return parity
 

@@ -59,19 +59,35 @@ def export_towers(
     pixels = torch.zeros((2, 3, size, size), dtype=torch.uint8)
     text, image = (folder / model / ENGINE_FILE for model in (TEXT_MODEL, IMAGE_MODEL))
     return {
-        TEXT_MODEL: _export(text_tower, ids, "input_ids", {0: batch, 1: length}, text, limit),
-        IMAGE_MODEL: _export(image_tower, pixels, "pixels", {0: batch}, image, limit),
+        TEXT_MODEL: export_tower(text_tower, ids, "input_ids", {0: batch, 1: length}, text, limit),
+        IMAGE_MODEL: export_tower(image_tower, pixels, "pixels", {0: batch}, image, limit),
     }
 
 
-def _export(
+def export_tower(
     tower: nn.Module,
     example: Tensor,
     name: str,
     dynamic: dict[int, torch.export.Dim],
     path: Path,
-    limit: int,
+    limit: int = EXTERNAL_DATA_LIMIT,
 ) -> Path:
+    """Writes one tower as an ONNX file.
+
+    Args:
+        tower: in evaluation mode.
+        example: an input, two rows at least.
+        name: the input's name in the graph; the output's is `embedding`.
+        dynamic: its axes that may vary.
+        path: the file to write; errors call the tower by its folder.
+        limit: see `save_engine`.
+
+    Returns:
+        `path`.
+
+    Raises:
+        ExportError: it cannot be expressed in ONNX.
+    """
     logging.getLogger("onnxscript").setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():

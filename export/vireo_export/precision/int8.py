@@ -199,7 +199,7 @@ def _quiet() -> Iterator[None]:
     """Holds back what the quantizers print, and log on the root logger."""
     root = logging.getLogger()
     level = root.level
-    root.setLevel(logging.ERROR)
+    root.setLevel(logging.CRITICAL)
     try:
         with redirect_stdout(io.StringIO()):
             yield
