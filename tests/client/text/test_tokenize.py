@@ -47,7 +47,7 @@ def test_over_long_text_is_cut_at_a_word_with_one_warning(
         assert tokenizer.ids(["hhhhhhhh"])[0] == [0, 15, 15, 15, 15, 2]
         assert len(tokenizer.ids(["xe " * 5_000])[0]) == 6
     assert [record.message for record in caplog.records if "was cut" in record.message] == [
-        "a text of 8 tokens was cut at a word to fit 6; further ones are cut silently"
+        "a text of 8 tokens was cut to fit 6; further ones are cut silently"
     ]
 
 

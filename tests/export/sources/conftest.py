@@ -1,0 +1,35 @@
+"""Pictures of every kind that a library's preprocessing treats in its own way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def _scene(width: int, height: int, channels: int = 3, seed: int = 0) -> Image.Image:
+    """Something with edges and slopes, of any size."""
+    coarse = np.random.default_rng(seed).integers(0, 255, (9, 11, channels), dtype=np.uint8)
+    return Image.fromarray(coarse.squeeze()).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("pictures")
+    made = {
+        "photo.jpg": _scene(403, 301),
+        "wide.jpg": _scene(611, 97, seed=1),
+        "tall.png": _scene(61, 415, seed=2),
+        "small.png": _scene(17, 23, seed=3),
+        "exact.png": _scene(32, 32, seed=4),
+        "grey.jpg": _scene(133, 201, 1, seed=5),
+        "clear.png": _scene(119, 90, 4, seed=6),
+    }
+    for name, picture in made.items():
+        picture.save(folder / name)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera lay on its side
+    _scene(150, 100, seed=7).save(folder / "turned.jpg", exif=exif)
+    return sorted(folder.iterdir())

@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+from tiny_models import HUGGINGFACE, SENTENCES
+from vireo_client.bundle import Bundle
+from vireo_client.embedder import Embedder
+from vireo_client.images import load_pixels
+from vireo_client.text.pipeline import TextPath
+from vireo_client.towers.onnx import OnnxTowers
+from vireo_export.export import export
+from vireo_export.sources import open_source
+
+
+@pytest.fixture(scope="module", params=HUGGINGFACE)
+def model(request, tmp_path_factory):
+    """A folder that save_pretrained wrote."""
+    return HUGGINGFACE[request.param](tmp_path_factory.mktemp("hf") / request.param)
+
+
+@pytest.fixture(scope="module")
+def source(model):
+    return open_source(f"hf:{model}")
+
+
+@pytest.fixture(scope="module")
+def repository(source, model, test_records):
+    target = model.parent / "repository"
+    export(source, target, test_records[:4])
+    return Bundle(target)
+
+
+@pytest.fixture(scope="module")
+def library(model):
+    """The library's own model and processor."""
+    from transformers import AutoModel, AutoProcessor
+
+    return AutoModel.from_pretrained(model).eval(), AutoProcessor.from_pretrained(model)
+
+
+def _tokens(library, bundle):
+    """What transformers' documentation asks to hand to the processor for this family."""
+    encoder, processor = library
+    fixed = encoder.config.model_type == "siglip"
+    return processor(
+        text=SENTENCES,
+        padding="max_length" if fixed else True,
+        truncation=True,
+        max_length=bundle.config.text.max_length,
+        return_tensors="pt",
+    )
+
+
+def upright(path):
+    """As transformers' `load_image` turns pictures.
+
+    That function also drops what is transparent, before the processor could lay it on white;
+    whoever gives a processor the picture itself gets white, as here.
+    """
+    return ImageOps.exif_transpose(Image.open(path))
+
+
+def _unit(output):
+    return torch.nn.functional.normalize(output.pooler_output, dim=-1).numpy()
+
+
+def cosines(a, b):
+    return (a * b).sum(axis=1)
+
+
+def test_ids_are_the_librarys(library, source):
+    theirs = _tokens(library, source.bundle)
+    path = TextPath.from_bundle(source.bundle)
+    for positions, ours in path.encode(SENTENCES):
+        for position, row in zip(positions, ours, strict=True):
+            expected = theirs["input_ids"][position].numpy()
+            shared = min(len(row), len(expected))
+            assert np.array_equal(row[:shared], expected[:shared]), SENTENCES[position]
+            rest = np.concatenate([row[shared:], expected[shared:]])
+            assert (rest == path.tokenizer.pad_id).all()
+
+
+@pytest.mark.parametrize("backend", ["torchvision", "pil"])
+def test_pixels_are_the_librarys(model, source, pictures, backend):
+    """The library has two processors, which differ from each other by as much; the first is used
+    where torchvision is installed."""
+    from transformers import AutoImageProcessor
+
+    spec = source.bundle.config.image
+    processor = AutoImageProcessor.from_pretrained(model, backend=backend)
+    assert processor.backend == backend
+    mean, std = (np.array(v)[:, None, None] * 255 for v in (spec.mean, spec.std))
+    for path in pictures:
+        theirs = processor(upright(path), return_tensors="np")["pixel_values"][0] * std + mean
+        difference = np.abs(load_pixels(path, spec) - theirs)
+        assert difference.max() < 2.1, path.name
+        assert difference.mean() < 0.2, path.name
+
+
+def test_vectors_of_texts_are_the_librarys(library, source, repository):
+    with torch.no_grad():
+        theirs = _unit(library[0].get_text_features(**_tokens(library, source.bundle)))
+    with Embedder(repository, OnnxTowers(repository)) as embedder:
+        ours = embedder.embed_texts(SENTENCES)
+    assert cosines(ours, theirs).min() > 0.9999
+    assert cosines(theirs[:1], theirs[2:5]).max() < 0.99  # or the comparison would say nothing
+
+
+def test_vectors_of_pictures_are_the_librarys(library, repository, pictures):
+    encoder, processor = library
+    with torch.no_grad():
+        theirs = np.concatenate(
+            [
+                _unit(
+                    encoder.get_image_features(
+                        **processor(images=upright(path), return_tensors="pt")
+                    )
+                )
+                for path in pictures
+            ]
+        )
+    with Embedder(repository, OnnxTowers(repository)) as embedder:
+        ours = embedder.embed_images(pictures)
+    assert cosines(ours, theirs).min() > 0.9999
+    assert cosines(theirs[:1], theirs[1:]).max() < 0.99
