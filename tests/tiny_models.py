@@ -28,7 +28,7 @@ SENTENCES = [
     "bãi biển Mỹ Khê lúc hoàng hôn " * 60,
     "co\u0301 mo\u0323\u0302t con me\u0300o",  # decomposed
     "Tom &amp; Jerry &lt;3",
-    "a" * 300,
+    "khôngdấucách" * 30,
 ]
 """What a user may type, for every tokenizer."""
 _CORPUS = [text.strip() for text in SENTENCES if text.strip()] + [
@@ -117,6 +117,26 @@ def unigram_pieces(specials: list[str], size: int = 400) -> list[tuple[str, floa
     return [tuple(piece) for piece in json.loads(tokenizer.to_str())["model"]["vocab"]]
 
 
+def sentencepiece_tokenizer(folder: Path):
+    """As the first SigLIP's: SentencePiece itself, run in Python."""
+    import sentencepiece
+    from transformers import SiglipTokenizer
+
+    folder.mkdir(parents=True)
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=(text.lower() for text in _corpus()),
+        model_prefix=str(folder / "spiece"),
+        vocab_size=180,
+        unk_id=2,
+        bos_id=-1,
+        eos_id=1,
+        pad_id=0,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    return SiglipTokenizer(str(folder / "spiece.model"), model_input_names=["input_ids"])
+
+
 def xlm_roberta_tokenizer(longest: int = 77):
     from transformers import XLMRobertaTokenizer
 
@@ -192,10 +212,14 @@ def _legacy_clip(folder: Path) -> Path:
     return _clip(folder, legacy=True)
 
 
-def _siglip2(folder: Path) -> Path:
+def _siglip(folder: Path) -> Path:
+    return _siglip2(folder, sentencepiece_tokenizer(folder))
+
+
+def _siglip2(folder: Path, tokenizer=None) -> Path:
     from transformers import SiglipConfig, SiglipImageProcessor, SiglipModel, SiglipProcessor
 
-    tokenizer = gemma_tokenizer()
+    tokenizer = tokenizer or gemma_tokenizer()
     text = _TEXT | {
         "vocab_size": len(tokenizer),
         "max_position_embeddings": 64,
@@ -274,13 +298,29 @@ def _altclip(folder: Path) -> Path:
     return _save(folder, AltCLIPModel(config), pictures, tokenizer, AltCLIPProcessor)
 
 
+def _metaclip_2(folder: Path) -> Path:
+    from transformers import CLIPImageProcessor, CLIPProcessor, MetaClip2Config, MetaClip2Model
+
+    tokenizer = xlm_roberta_tokenizer()
+    text = _TEXT | {
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": 77,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    config = MetaClip2Config(text_config=text, vision_config=_VIT, projection_dim=24)
+    pictures = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    return _save(folder, MetaClip2Model(config), pictures, tokenizer, CLIPProcessor)
+
+
 HUGGINGFACE: dict[str, Callable[[Path], Path]] = {
     "clip": _clip,
     "clip-legacy": _legacy_clip,
+    "siglip": _siglip,
     "siglip2": _siglip2,
     "align": _align,
     "chinese_clip": _chinese_clip,
     "altclip": _altclip,
+    "metaclip_2": _metaclip_2,
 }
 """Writes a tiny model of a family into a folder that is not there yet."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import re
 import string
+import unicodedata
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -36,7 +37,12 @@ def _nothing(text: str) -> str:
 
 
 def _siglip(text: str) -> str:
-    """As `transformers.SiglipTokenizer.canonicalize_text`."""
+    """As `transformers.SiglipTokenizer.canonicalize_text`.
+
+    NFC comes first. SentencePiece composes letters itself, but the Rust tokenizers lose the second
+    mark of a decomposed "ộ" while they do.
+    """
+    text = unicodedata.normalize("NFC", text)
     text = text.replace("▁", " ").lower().translate(_NO_PUNCTUATION)
     return re.sub(r"\s+", " ", text).strip()
 
@@ -65,7 +71,7 @@ _REPAIR = ("ftfy.fix_text", "HTML entities")
 RULES = {
     NORMALIZATION: Cleaning(STEPS, normalize),
     NONE: Cleaning((), _nothing),
-    SIGLIP: Cleaning(("lower case", "no ASCII punctuation", "single blanks"), _siglip),
+    SIGLIP: Cleaning(("NFC", "lower case", "no ASCII punctuation", "single blanks"), _siglip),
     OPEN_CLIP["whitespace"]: Cleaning((*_REPAIR, "single blanks"), _whitespace),
     OPEN_CLIP["lower"]: Cleaning((*_REPAIR, "single blanks", "lower case"), _lower),
     OPEN_CLIP["canonicalize"]: Cleaning(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tokenizers import Tokenizer
 from vireo_client.bundle import TextSpec
 from vireo_client.errors import ExportError
-from vireo_client.text.cleaning import NONE, RULES
+from vireo_client.text.cleaning import NONE, RULES, SIGLIP
 
 from .foreign import buckets_up_to, first_line
 
@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
     from .huggingface import Family
+
+
+_FILES = (
+    "its files must lie beside the weights, and SentencePiece's need pip install 'vireo[sources]'"
+)
 
 
 @dataclass(frozen=True)
@@ -67,22 +72,44 @@ def backend(name: str, tokenizer: Any) -> tuple[Tokenizer, str]:
     rust = getattr(tokenizer, "backend_tokenizer", None)
     if isinstance(rust, Tokenizer):
         return Tokenizer.from_str(rust.to_str()), NONE
+    if type(tokenizer).__name__ == "SiglipTokenizer" and tokenizer.do_lower_case:
+        return _from_sentencepiece(tokenizer), SIGLIP
     raise ExportError(
         f"{name}: its tokenizer, {type(tokenizer).__name__}, has no tokenizer.json and cannot be "
         "given one; name a model with a tokenizer of the tokenizers library"
     )
 
 
+def _from_sentencepiece(tokenizer: Any) -> Tokenizer:
+    """The first SigLIP's tokenizer, which runs SentencePiece in Python, as a Rust one."""
+    from tokenizers.processors import TemplateProcessing
+    from transformers.convert_slow_tokenizer import SpmConverter
+
+    end = tokenizer.eos_token
+
+    class Converter(SpmConverter):
+        def post_processor(self) -> TemplateProcessing:
+            return TemplateProcessing(
+                single=["$A", end], special_tokens=[(end, tokenizer.eos_token_id)]
+            )
+
+    converted: Tokenizer = Converter(tokenizer).converted()  # type: ignore[no-untyped-call]
+    return converted
+
+
 def _load(name: str, source: str) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source)
     except Exception as error:  # transformers, the hub and the file system raise many kinds
         raise ExportError(
-            f"{name}: its tokenizer cannot be loaded ({first_line(error)}); "
-            "tokenizer.json and tokenizer_config.json must lie beside the weights"
+            f"{name}: its tokenizer cannot be loaded ({first_line(error)}); {_FILES}"
         ) from error
+    # Without files, transformers makes an empty one and says nothing.
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+        raise ExportError(f"{name}: its tokenizer has no vocabulary; {_FILES}")
+    return tokenizer
 
 
 def _pad_side(name: str, tokenizer: Any, family: Family) -> Literal["right", "left"]:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_models import HUGGINGFACE, OPEN_CLIP
+from vireo_client.bundle import Bundle
+from vireo_client.captions import CaptionedImage
+from vireo_export.export import export
+from vireo_export.sources import Source, open_source
 
 
 def _scene(width: int, height: int, channels: int = 3, seed: int = 0) -> Image.Image:
@@ -33,3 +41,31 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     exif[0x0112] = 6  # the camera lay on its side
     _scene(150, 100, seed=7).save(folder / "turned.jpg", exif=exif)
     return sorted(folder.iterdir())
+
+
+@dataclass
+class Exported:
+    """A tiny model, all the way."""
+
+    model: Path
+    source: Source
+    repository: Bundle
+
+
+@pytest.fixture(scope="session")
+def exported(
+    tmp_path_factory: pytest.TempPathFactory, test_records: list[CaptionedImage]
+) -> Callable[[str], Exported]:
+    """Writes a model, opens it as a source and exports it, once a session."""
+
+    @cache
+    def make(name: str) -> Exported:
+        library, _, family = name.partition("/")
+        writers = {"hf": HUGGINGFACE, "open_clip": OPEN_CLIP}[library]
+        folder = tmp_path_factory.mktemp(library)
+        model = writers[family](folder / family)
+        source = open_source(model)
+        export(source, folder / "repository", test_records[:4])
+        return Exported(model, source, Bundle(folder / "repository"))
+
+    return make

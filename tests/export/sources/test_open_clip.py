@@ -3,31 +3,30 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 from tiny_models import OPEN_CLIP, SENTENCES
-from vireo_client.bundle import Bundle
 from vireo_client.embedder import Embedder
 from vireo_client.images import load_pixels
 from vireo_client.text.pipeline import TextPath
 from vireo_client.towers.onnx import OnnxTowers
-from vireo_export.export import export
-from vireo_export.sources import open_source
 
 
 @pytest.fixture(scope="module", params=OPEN_CLIP)
-def model(request, tmp_path_factory):
-    """A folder as open_clip publishes models."""
-    return OPEN_CLIP[request.param](tmp_path_factory.mktemp("open_clip") / request.param)
+def example(request, exported):
+    return exported(f"open_clip/{request.param}")
 
 
 @pytest.fixture(scope="module")
-def source(model):
-    return open_source(model)
+def model(example):
+    return example.model
 
 
 @pytest.fixture(scope="module")
-def repository(source, model, test_records):
-    target = model.parent / "repository"
-    export(source, target, test_records[:4])
-    return Bundle(target)
+def source(example):
+    return example.source
+
+
+@pytest.fixture(scope="module")
+def repository(example):
+    return example.repository
 
 
 @pytest.fixture(scope="module")
