@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,11 @@ from PIL import Image
 from tiny_models import HUGGINGFACE, OPEN_CLIP
 from vireo_client.bundle import Bundle
 from vireo_client.captions import CaptionedImage
+from vireo_client.embedder import Embedder
+from vireo_client.towers.onnx import OnnxTowers
 from vireo_export.export import export
-from vireo_export.sources import Source, open_source
+from vireo_export.sources import open_source
+from vireo_training.torch_towers import TorchTowers
 
 
 def _scene(width: int, height: int, channels: int = 3, seed: int = 0) -> Image.Image:
@@ -43,29 +45,37 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-@dataclass
-class Exported:
-    """A tiny model, all the way."""
+class Example:
+    """A tiny model, opened as a source, and exported when somebody asks."""
 
-    model: Path
-    source: Source
-    repository: Bundle
+    def __init__(self, model: Path, records: list[CaptionedImage]) -> None:
+        self.model = model
+        self.source = open_source(model)
+        self._records = records
+
+    @cached_property
+    def repository(self) -> Bundle:
+        export(self.source, self.model.parent / "repository", self._records)
+        return Bundle(self.model.parent / "repository")
+
+    def in_torch(self) -> Embedder:
+        towers = TorchTowers.of(self.source.text_tower, self.source.image_tower)
+        return Embedder(self.source.bundle, towers)
+
+    def in_onnx(self) -> Embedder:
+        return Embedder(self.repository, OnnxTowers(self.repository))
 
 
 @pytest.fixture(scope="session")
-def exported(
+def example_of(
     tmp_path_factory: pytest.TempPathFactory, test_records: list[CaptionedImage]
-) -> Callable[[str], Exported]:
-    """Writes a model, opens it as a source and exports it, once a session."""
+) -> Callable[[str], Example]:
+    """Makes the example of `hf/FAMILY` or `open_clip/FAMILY`, once a session."""
 
     @cache
-    def make(name: str) -> Exported:
+    def make(name: str) -> Example:
         library, _, family = name.partition("/")
         writers = {"hf": HUGGINGFACE, "open_clip": OPEN_CLIP}[library]
-        folder = tmp_path_factory.mktemp(library)
-        model = writers[family](folder / family)
-        source = open_source(model)
-        export(source, folder / "repository", test_records[:4])
-        return Exported(model, source, Bundle(folder / "repository"))
+        return Example(writers[family](tmp_path_factory.mktemp(library) / family), test_records[:4])
 
     return make

@@ -16,9 +16,9 @@ from vireo_training.evaluate import default_split
 
 
 @pytest.fixture
-def clip(exported, tmp_path):
+def clip(example_of, tmp_path):
     """A folder with a tiny CLIP, to be damaged."""
-    return shutil.copytree(exported("hf/clip").model, tmp_path / "clip")
+    return shutil.copytree(example_of("hf/clip").model, tmp_path / "clip")
 
 
 def _edit(file: Path, **changes):
@@ -62,8 +62,8 @@ def test_a_foreign_source_holds_no_weights_of_the_other_tower(clip):
     assert min(towers) > whole / 10
 
 
-def test_the_bundle_id_is_of_the_weights_and_not_of_the_place(clip, exported):
-    first = exported("hf/clip").source.bundle.bundle_id
+def test_the_bundle_id_is_of_the_weights_and_not_of_the_place(clip, example_of):
+    first = example_of("hf/clip").source.bundle.bundle_id
     assert open_source(f"hf:{clip}").bundle.bundle_id == first
     weights = load_file(clip / "model.safetensors")
     name = next(iter(weights))
@@ -186,15 +186,15 @@ def test_a_tokenizer_that_does_not_suit_is_refused(clip):
         open_source(clip)
 
 
-def test_a_picture_padded_by_open_clip_is_refused(exported, tmp_path):
-    folder = shutil.copytree(exported("open_clip/vit").model, tmp_path / "vit")
+def test_a_picture_padded_by_open_clip_is_refused(example_of, tmp_path):
+    folder = shutil.copytree(example_of("open_clip/vit").model, tmp_path / "vit")
     _edit(folder / "open_clip_config.json", preprocess_cfg={"resize_mode": "longest"})
     with pytest.raises(VireoError, match=r"resized by 'longest'"):
         open_source(folder)
 
 
-def test_an_open_clip_folder_without_weights_is_refused(exported, tmp_path):
-    folder = shutil.copytree(exported("open_clip/vit").model, tmp_path / "vit")
+def test_an_open_clip_folder_without_weights_is_refused(example_of, tmp_path):
+    folder = shutil.copytree(example_of("open_clip/vit").model, tmp_path / "vit")
     (folder / "open_clip_model.safetensors").unlink()
     with pytest.raises(VireoError, match=r"cannot be had"):
         open_source(folder)
@@ -216,9 +216,9 @@ def test_siglip_masks_its_padding_where_its_library_does(tmp_path):
     assert torch.cosine_similarity(ours, theirs) > 0.9999
 
 
-def test_export_by_the_command_line(exported, data_set, tmp_path):
+def test_export_by_the_command_line(example_of, data_set, tmp_path):
     """`--data` without a split: the source records none, so that all pictures are compared."""
-    folder = shutil.copytree(exported("hf/clip").model, tmp_path / "tiny-clip")
+    folder = shutil.copytree(example_of("hf/clip").model, tmp_path / "tiny-clip")
     vireo = Path(sys.executable).parent / "vireo"
     captions = [{"image": f"{n}.jpg", "captions": [f"ảnh số {n}"]} for n in range(4)]
     data = data_set(*captions, pictures=tuple(f"{n}.jpg" for n in range(4)))

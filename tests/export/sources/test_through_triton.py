@@ -6,14 +6,12 @@ from tiny_models import SENTENCES
 from vireo_client.embedder import Embedder
 from vireo_client.towers.triton import TritonTowers
 from vireo_export.server import Ports, TritonServer
-from vireo_training.torch_towers import TorchTowers
 
 
 @pytest.mark.parametrize("name", ["hf/clip", "open_clip/nllb"])
-def test_vectors_through_triton_are_the_models(exported, pictures, name):
-    made = exported(name)
-    towers = TorchTowers.of(made.source.text_tower, made.source.image_tower)
-    with Embedder(made.source.bundle, towers) as reference:
+def test_vectors_through_triton_are_the_models(example_of, pictures, name):
+    made = example_of(name)
+    with made.in_torch() as reference:
         texts, images = reference.embed_texts(SENTENCES), reference.embed_images(pictures)
     with TritonServer(made.repository.folder, ports=Ports(0, 0, 0)) as server:
         with Embedder(made.repository, TritonTowers(made.repository, server.url)) as embedder:
