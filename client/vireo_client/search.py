@@ -74,11 +74,14 @@ class SearchClient:
         self.close()
 
 
-def open_embedder(bundle: Bundle, triton: str | None) -> Embedder:
-    """Embeds in this process, or through the Triton at `triton` (`host:port`)."""
+def open_embedder(bundle: Bundle, triton: str | None, *, bulk: bool = False) -> Embedder:
+    """Embeds in this process, or through the Triton at `triton` (`host:port`).
+
+    There, `bulk` lets the queries of others go first.
+    """
     if triton is None:
         return Embedder(bundle, OnnxTowers(bundle))
     # tritonclient takes a third of a second to import; a local search does not need it.
     from .towers.triton import TritonTowers
 
-    return Embedder(bundle, TritonTowers(bundle, triton))
+    return Embedder(bundle, TritonTowers(bundle, triton, bulk=bulk))

@@ -32,7 +32,10 @@ def index(
 
     records, skipped = list_pictures(source)
     bundle = Bundle(model)
-    with open_embedder(bundle, triton) as embedder, Index(out, bundle, write=True) as target:
+    with (
+        open_embedder(bundle, triton, bulk=True) as embedder,
+        Index(out, bundle, write=True) as target,
+    ):
         report = index_pictures(target, embedder, records)
         total = len(target)
     report.skipped = skipped + report.skipped

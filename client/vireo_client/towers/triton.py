@@ -9,7 +9,13 @@ from tritonclient.utils import InferenceServerException
 
 from ..bundle import Bundle
 from ..errors import ServerError
-from ..repository import BUNDLE_PARAMETER, IMAGE_MODEL, TEXT_MODEL
+from ..repository import (
+    BULK_PRIORITY,
+    BUNDLE_PARAMETER,
+    IMAGE_MODEL,
+    QUERY_PRIORITY,
+    TEXT_MODEL,
+)
 
 
 class TritonTowers:
@@ -22,7 +28,9 @@ class TritonTowers:
         bundle: what the client preprocesses for.
         url: `host:port` of Triton's gRPC endpoint.
         connect_timeout: seconds to wait for the first answer.
-        request_timeout: seconds to wait for one inference.
+        request_timeout: seconds to wait for one inference; the server drops a request that has
+            queued for so long.
+        bulk: whether any query overtakes these requests, as when pictures are indexed.
 
     Raises:
         ServerError: no answer, a model that is not ready, or engines of another bundle.
@@ -37,8 +45,10 @@ class TritonTowers:
         *,
         connect_timeout: float = 5.0,
         request_timeout: float = 60.0,
+        bulk: bool = False,
     ) -> None:
         self.url = url
+        self._priority = BULK_PRIORITY if bulk else QUERY_PRIORITY
         self._timeout = request_timeout
         self._client = grpc.InferenceServerClient(url)
         try:
@@ -85,7 +95,12 @@ class TritonTowers:
         output = grpc.InferRequestedOutput("embedding")
         try:
             answer = self._client.infer(
-                model, [tensor], outputs=[output], client_timeout=self._timeout
+                model,
+                [tensor],
+                outputs=[output],
+                priority=self._priority,
+                timeout=int(self._timeout * 1e6),
+                client_timeout=self._timeout,
             )
         except InferenceServerException as error:
             raise ServerError(f"Triton at {self.url}: {model}: {error.message()}") from error
