@@ -117,11 +117,12 @@ def export_tower(
 def _name_output(model: ir.Model) -> None:
     """Calls the graph's output `embedding`.
 
-    The exporter's own `output_names` would clash: it calls a token look-up's result so as well.
+    The exporter's own `output_names` would clash: it calls every look-up's result so as well, and
+    those of fixed positions become constants.
     """
     (output,) = model.graph.outputs
-    for node in model.graph:
-        for value in node.outputs:
-            if value.name == "embedding":
-                value.name = "token_embedding"
+    made = [value for node in model.graph for value in node.outputs]
+    for value in (*made, *model.graph.initializers.values()):
+        if value.name == "embedding":
+            value.name = "looked_up_embedding"
     output.name = "embedding"
