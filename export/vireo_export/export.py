@@ -201,8 +201,7 @@ def _engine(
             fp32[model],
             work / model,
             calibration,
-            lambda path: proof.verdict(tower, path),
-            getattr(source.bundle.config.export, precision),
+            lambda path: proof.verdict(tower, path, precision),
             target=how.target,
             limit=how.external_data_limit,
         )
