@@ -69,7 +69,7 @@ def export(
     parity = run(
         opened,
         folder,
-        select_records(opened.bundle, data, split or default_split(opened.bundle)),
+        select_records(opened.bundle, data, split or default_split(opened.bundle, "validation")),
         options,
         target=target,
         keep=keep,
