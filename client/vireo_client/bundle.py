@@ -92,6 +92,26 @@ class TextSpec(_Spec):
         return self.buckets[-1]
 
 
+class PrecisionGate(_Spec):
+    """What an engine of one precision must keep of PyTorch's answers (docs/precision.md)."""
+
+    min_cosine: float = Field(ge=-1, le=1)
+    """Of the worst vector."""
+    max_recall_loss: float = Field(ge=0, le=1)
+    """Of recall@1, @5 or @10, either way."""
+
+
+class ExportSettings(_Spec):
+    """How the bundle's engines are made and what they are held to."""
+
+    fp32: PrecisionGate = PrecisionGate(min_cosine=0.9999, max_recall_loss=0.001)
+    fp16: PrecisionGate = PrecisionGate(min_cosine=0.999, max_recall_loss=0.005)
+    int8: PrecisionGate = PrecisionGate(min_cosine=0.98, max_recall_loss=0.01)
+    calibration_pictures: int = Field(128, gt=0)
+    """How many are taken at most, with their captions, to measure ranges."""
+    min_calibration_pictures: int = Field(16, gt=0)
+
+
 class BundleConfig(_Spec):
     """The contents of `bundle.json`."""
 
@@ -102,6 +122,7 @@ class BundleConfig(_Spec):
     text: TextSpec
     model: dict[str, Any]
     """What rebuilds the PyTorch module; only training and export read it."""
+    export: ExportSettings = ExportSettings()
     metrics: dict[str, Any] = {}
     provenance: dict[str, Any] = {}
 

@@ -20,7 +20,7 @@ def test_triton_reads_both_policies_as_they_were_meant(repository, tmp_path):
     profiles = bundle_profiles(repository.config, 64)
     policies = {
         TEXT_MODEL: cuda_graphs(profiles[TEXT_MODEL]),
-        IMAGE_MODEL: tensorrt_provider(profiles[IMAGE_MODEL], "/cache/image"),
+        IMAGE_MODEL: tensorrt_provider(profiles[IMAGE_MODEL], "0" * 64, "/cache"),
     }
     for model, policy in policies.items():
         config = read_config(folder / model / "config.pbtxt")

@@ -23,9 +23,10 @@ _HEAD = """\
 # Builds the TensorRT plans of this model repository, with a manifest beside each.
 #
 # Run it on the machine that will serve them, with the TensorRT that Triton has there (NVIDIA's
-# Triton and TensorRT images have it): a plan runs with no other GPU or version. It needs trtexec,
-# nvidia-smi and, for the manifests, a Python in which `pip install vireo` was done. Without
-# trtexec, TensorRT's Python package does as well: python3 -m vireo_export.tensorrt build .
+# TensorRT and Triton images of one release have the same): a plan runs with no other GPU or
+# version. It needs trtexec, nvidia-smi and, for the manifests, a Python in which `pip install
+# vireo` was done. Without trtexec, TensorRT's Python package does as well:
+#     python3 -m vireo_export.tensorrt build .
 set -eu
 cd "$(dirname "$0")"
 TRTEXEC=${TRTEXEC:-trtexec}

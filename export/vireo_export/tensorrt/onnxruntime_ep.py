@@ -20,6 +20,7 @@ from .profiles import Profile, dims, spanning
 
 def tensorrt_provider(
     profiles: Sequence[Profile],
+    onnx_sha256: str,
     cache_folder: str,
     options: BuildOptions | None = None,
     *,
@@ -32,12 +33,14 @@ def tensorrt_provider(
     the `tensorrt` backend is for. Without shapes given, ONNX Runtime would build again, for minutes
     and in the middle of serving, whenever a request widens the range seen so far.
 
-    Plans are built when Triton loads the model, and kept in `cache_folder`.
+    Plans are built when Triton loads the model, and kept in `cache_folder`. ONNX Runtime names them
+    by the structure of the graph and not by its weights (microsoft/onnxruntime issue 6455), so that
+    a model trained anew would be answered by the old one's plan: the graph's hash goes in front.
 
     Args:
         profiles: the model's, see `bundle_profiles`; all of one input.
-        cache_folder: absolute path, as the server sees it, where plans and timings are kept. One
-            folder serves one model version: give each its own.
+        onnx_sha256: hash of the graph with its weights, see `graph_sha256`.
+        cache_folder: absolute path, as the server sees it, where plans and timings are kept.
         options: what the operator chose. Plans stay where they are built, so hardware and version
             compatibility are not asked for.
         graph: what the graph computes in. A graph in FP16 becomes a strongly typed network and is
@@ -59,6 +62,7 @@ def tensorrt_provider(
         "trt_layer_norm_fp32_fallback": "1",
         "trt_engine_cache_enable": "1",
         "trt_engine_cache_path": cache_folder,
+        "trt_engine_cache_prefix": onnx_sha256[:16],
         "trt_timing_cache_enable": "1",
         "trt_timing_cache_path": cache_folder,
         "trt_builder_optimization_level": str(options.optimization_level),

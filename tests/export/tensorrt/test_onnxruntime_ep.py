@@ -6,6 +6,8 @@ from vireo_export.tensorrt.profiles import Profile
 
 BUCKETS = [Profile("input_ids", (1, n), (8, n), (64, n)) for n in (16, 32, 64)]
 
+HASH = "0123456789abcdef" * 4
+
 # What triton-inference-server/onnxruntime_backend takes (src/onnxruntime.cc); anything else makes
 # it refuse the model.
 KNOWN = {
@@ -30,11 +32,12 @@ def _parameters(policy):
 
 
 def test_one_profile_spans_all_buckets_and_caches_are_kept():
-    assert _parameters(tensorrt_provider(BUCKETS, "/cache/text/1")) == {
+    assert _parameters(tensorrt_provider(BUCKETS, HASH, "/cache/text/1")) == {
         "precision_mode": "FP32",  # no flag: the graph's own types, FP16 among them
         "trt_layer_norm_fp32_fallback": "1",
         "trt_engine_cache_enable": "1",
         "trt_engine_cache_path": "/cache/text/1",
+        "trt_engine_cache_prefix": "0123456789abcdef",
         "trt_timing_cache_enable": "1",
         "trt_timing_cache_path": "/cache/text/1",
         "trt_builder_optimization_level": "3",
@@ -45,19 +48,28 @@ def test_one_profile_spans_all_buckets_and_caches_are_kept():
 
 
 def test_a_graph_in_fp32_may_be_run_in_fp16_except_for_layer_norm():
-    found = _parameters(tensorrt_provider(BUCKETS, "/cache", graph="fp32"))
+    found = _parameters(tensorrt_provider(BUCKETS, HASH, "/cache", graph="fp32"))
     assert found["precision_mode"] == "FP16"
     assert found["trt_layer_norm_fp32_fallback"] == "1"
 
 
 def test_every_key_is_one_that_the_backend_knows():
     options = BuildOptions(workspace_bytes=1 << 30, optimization_level=5)
-    found = _parameters(tensorrt_provider(BUCKETS, "/cache", options))
+    found = _parameters(tensorrt_provider(BUCKETS, HASH, "/cache", options))
     assert set(found) <= KNOWN
     assert found["max_workspace_size_bytes"] == "1073741824"
     assert found["trt_builder_optimization_level"] == "5"
 
 
+def test_a_model_trained_anew_never_gets_the_plan_of_the_old_one():
+    """ONNX Runtime's own names for plans do not tell them apart."""
+    first, second = (tensorrt_provider(BUCKETS, h * 64, "/cache") for h in "ab")
+    assert (
+        _parameters(first)["trt_engine_cache_prefix"]
+        != _parameters(second)["trt_engine_cache_prefix"]
+    )
+
+
 def test_a_cache_that_moves_with_the_server_is_refused():
     with pytest.raises(ExportError, match="give an absolute path"):
-        tensorrt_provider(BUCKETS, "cache")
+        tensorrt_provider(BUCKETS, HASH, "cache")
