@@ -95,7 +95,7 @@ def export(
     )
     opened = open_source(source)
     folder = repository or repository_for(source)
-    split = split or default_split(opened.bundle)
+    split = split or default_split(opened.bundle, "validation")
     parity = run(
         opened,
         folder,

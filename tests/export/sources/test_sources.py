@@ -36,14 +36,14 @@ def _processor(folder: Path, **changes):
 def test_a_bundle_is_a_source(bundle):
     source = open_source(bundle.folder)
     assert source.bundle.folder == bundle.folder
-    assert default_split(source.bundle) == "validation"
+    assert default_split(source.bundle, "test") == "test"
 
 
 def test_the_scratch_folder_lives_as_long_as_the_bundle(clip):
     source = open_source(clip)
     bundle, folder = source.bundle, source.bundle.folder
     assert {file.name for file in folder.iterdir()} == {"bundle.json", "tokenizer.json"}
-    assert default_split(bundle) == "all"
+    assert default_split(bundle, "test") == "all"
     del source
     gc.collect()
     assert Bundle(folder).bundle_id == bundle.bundle_id
@@ -226,4 +226,9 @@ def test_export_by_the_command_line(example_of, data_set, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["image"]["compared"] == 4
-    assert Bundle(tmp_path / "tiny-clip_repository").config.model["family"] == "clip"
+    repository = tmp_path / "tiny-clip_repository"
+    assert Bundle(repository).config.model["family"] == "clip"
+    command = [vireo, "evaluate", repository, "--data", data, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["pictures"] == 4
