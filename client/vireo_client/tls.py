@@ -45,6 +45,11 @@ class ClientTls:
         return arguments
 
 
+def tls_from(ca: Path | None, cert: Path | None, key: Path | None) -> ClientTls | None:
+    """What a command's options say; None where none is given."""
+    return ClientTls(ca, cert, key) if ca or cert or key else None
+
+
 def split_url(url: str, tls: ClientTls | None) -> tuple[str, ClientTls | None]:
     """Takes `grpcs://` or `grpc://` off an address; the first asks for TLS, as `tls` does."""
     if url.startswith(SCHEME):
