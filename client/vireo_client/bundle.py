@@ -100,7 +100,7 @@ class Bundle:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self.config = _read_config(self.folder)
+        self.config = read_bundle_config(self.folder)
         for name in (TOKENIZER_FILE, *self.config.text.segmenter_files):
             if not (self.folder / name).is_file():
                 raise BundleError(f"{self.folder}: {name} is missing; copy the whole bundle again")
@@ -135,7 +135,12 @@ class Bundle:
         return [self.folder / name for name in names]
 
 
-def _read_config(folder: Path) -> BundleConfig:
+def read_bundle_config(folder: Path) -> BundleConfig:
+    """Reads `bundle.json` alone, whatever else the folder holds.
+
+    Raises:
+        BundleError: there is none, or it is damaged or of an unknown schema version.
+    """
     path = folder / BUNDLE_FILE
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))

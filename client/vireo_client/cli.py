@@ -19,8 +19,8 @@ COMMANDS = "vireo.commands"
 whose commands stand below that name."""
 
 # The order in which a newcomer meets them.
-_ORDER = ("demo", "data", "train", "evaluate", "compare", "export", "serve", "index", "search",
-          "text")  # fmt: skip
+_ORDER = ("demo", "data", "train", "evaluate", "compare", "export", "rollback", "serve", "index",
+          "search", "text")  # fmt: skip
 
 
 def _version(asked: bool) -> None:

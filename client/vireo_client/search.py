@@ -45,7 +45,7 @@ class SearchClient:
         bundle = Bundle(model if model is not None else recorded_model(index))
         self._index = Index(index, bundle)
         try:
-            self._embedder = open_embedder(bundle, triton, tls)
+            self._embedder = open_embedder(bundle, triton, tls=tls)
         except BaseException:
             self._index.close()
             raise
@@ -82,11 +82,16 @@ class SearchClient:
         self.close()
 
 
-def open_embedder(bundle: Bundle, triton: str | None, tls: ClientTls | None = None) -> Embedder:
-    """Embeds in this process, or through the Triton at `triton` (`host:port`)."""
+def open_embedder(
+    bundle: Bundle, triton: str | None, *, tls: ClientTls | None = None, bulk: bool = False
+) -> Embedder:
+    """Embeds in this process, or through the Triton at `triton` (`host:port`).
+
+    There, `bulk` lets the queries of others go first.
+    """
     if triton is None:
         return Embedder(bundle, OnnxTowers(bundle))
     # tritonclient takes a third of a second to import; a local search does not need it.
     from .towers.triton import TritonTowers
 
-    return Embedder(bundle, TritonTowers(bundle, triton, tls=tls))
+    return Embedder(bundle, TritonTowers(bundle, triton, tls=tls, bulk=bulk))

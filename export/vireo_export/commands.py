@@ -17,7 +17,16 @@ def export(
     split: Annotated[str, typer.Option(help="Pictures of --data to compare on: test, validation, train or all.")] = "validation",
     max_batch_size: Annotated[int, typer.Option(min=1, help="Largest batch Triton forms.")] = 64,
     queue_delay_us: Annotated[int, typer.Option(min=0, help="Microseconds a request may wait for a batch to fill; at 0 batches form only while the engine is busy.")] = 0,
-    threads: Annotated[int, typer.Option(min=0, help="Threads of one inference; 0 takes all cores.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="Threads of one inference on a CPU; 0 shares the server's cores out among the instances.")] = 0,
+    instances: Annotated[int, typer.Option(min=1, help="Copies of each tower, per device.")] = 1,
+    device: Annotated[str, typer.Option(help="Where the towers run: cpu or gpu. Target cpu knows only cpu, tensorrt only gpu.")] = "cpu",
+    gpu: Annotated[list[int] | None, typer.Option(min=0, help="A GPU that gets instances, repeatable; by default all.")] = None,
+    queue_size: Annotated[int, typer.Option(min=0, help="Requests that may wait for a model, more are refused; 0 for no limit.")] = 1024,
+    queue_timeout_ms: Annotated[int, typer.Option(min=0, help="A query that has waited this long is refused; a request may ask for less. 0 for no limit.")] = 10_000,
+    bulk_queue_timeout_ms: Annotated[int, typer.Option(min=0, help="The same for indexing, which queries overtake.")] = 60_000,
+    response_cache: Annotated[bool, typer.Option(help="Answer texts asked for again from the server's cache.")] = True,
+    target: Annotated[str, typer.Option(help="What runs the towers in Triton: cpu (on any machine), onnxruntime or tensorrt (in NVIDIA's image).")] = "cpu",
+    keep: Annotated[int, typer.Option(min=1, help="Versions kept in the repository, the new one included; `vireo rollback` goes back to one.")] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="Print the parity report as JSON.")] = False,
 ) -> None:  # fmt: skip
     """Turns a bundle into ONNX engines in a Triton model repository.
@@ -28,21 +37,40 @@ def export(
     Example: `vireo export runs/mine/bundle --data my-photos`
     """
     require("export", "torch", "onnx", "onnxscript", "onnxruntime")
+    from vireo_client.repository import read_versions
     from vireo_training.evaluate import SPLITS, select_records
 
     from .export import export as run
     from .sources import open_source
-    from .triton_config import ServingOptions
+    from .triton_config import DEVICES, TARGETS, ServingOptions
 
     if split not in SPLITS:
         raise typer.BadParameter(f"--split is one of {', '.join(SPLITS)}")
+    if target not in TARGETS:
+        raise typer.BadParameter(f"--target is one of {', '.join(TARGETS)}")
+    if device not in DEVICES:
+        raise typer.BadParameter(f"--device is one of {', '.join(DEVICES)}")
+    options = ServingOptions(
+        max_batch_size=max_batch_size,
+        max_queue_delay_us=queue_delay_us,
+        threads=threads,
+        instances=instances,
+        device=device,
+        gpus=tuple(gpu or ()),
+        max_queue_size=queue_size,
+        queue_timeout_ms=queue_timeout_ms,
+        bulk_queue_timeout_ms=bulk_queue_timeout_ms,
+        response_cache=response_cache,
+    )
     source = open_source(bundle)
-    target = repository or bundle.resolve().parent / "model_repository"
+    folder = repository or bundle.resolve().parent / "model_repository"
     parity = run(
         source,
-        target,
+        folder,
         select_records(source.bundle, data, split),
-        ServingOptions(max_batch_size, queue_delay_us, threads),
+        options,
+        target=target,
+        keep=keep,
     )
     if as_json:
         typer.echo(json.dumps(parity.as_dict()))
@@ -53,8 +81,13 @@ def export(
             f"{tower:5} tower: cosine to PyTorch >= {figures.min_cosine:.7f} over "
             f"{figures.compared} inputs, largest difference {figures.max_abs_difference:.1e}"
         )
-    typer.echo(f"model repository: {target}")
-    typer.echo(f"next: vireo serve {target}   or   vireo index PHOTOS --model {target}")
+    versions = read_versions(folder)
+    older = [version for version in versions.kept if version != versions.current]
+    typer.echo(
+        f"model repository: {folder}, version {versions.current}"
+        + (f" (kept: {', '.join(map(str, older))})" if older else "")
+    )
+    typer.echo(f"next: vireo serve {folder}   or   vireo index PHOTOS --model {folder}")
 
 
 def serve(

@@ -1,79 +1,65 @@
-"""Model configurations, built as Triton's own protobuf messages and written as text."""
+"""Model configurations as files, and what an operator may set in them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
-from vireo_client.bundle import BundleConfig
 from vireo_client.errors import ExportError
-from vireo_client.repository import BUNDLE_PARAMETER, IMAGE_MODEL, TEXT_MODEL
+from vireo_client.repository import CONFIG_FILE as CONFIG_FILE
 
-CONFIG_FILE = "config.pbtxt"
+Target = Literal["cpu", "onnxruntime", "tensorrt"]
+TARGETS: tuple[Target, ...] = get_args(Target)
+"""What runs the towers inside Triton: the Python backend holding ONNX Runtime (any machine), the
+onnxruntime backend, or the tensorrt backend. The latter two come with NVIDIA's server image."""
+Device = Literal["cpu", "gpu"]
+DEVICES: tuple[Device, ...] = get_args(Device)
 
 
 @dataclass(frozen=True, slots=True)
 class ServingOptions:
-    """What an operator may set for both towers."""
+    """What an operator may set.
+
+    Raises:
+        ExportError: a value is out of range.
+    """
 
     max_batch_size: int = 64
     max_queue_delay_us: int = 0
     """How long the dynamic batcher may hold a request to fill a batch, in microseconds. At 0 no
     request waits for others: batches form from what queues up while the instance is busy."""
     threads: int = 0
-    """Threads of one inference on target `cpu`; 0 lets ONNX Runtime take all cores."""
+    """Threads of one inference on a CPU, and of decoding pictures. 0: on target `cpu` as many as
+    the server's machine has cores, shared out among the instances; otherwise the backend's own."""
+    instances: int = 1
+    """Copies of each tower, per device. On a CPU one that takes all cores is best until batches
+    are small and cores many."""
+    device: Device = "cpu"
+    """Where the towers run. Target `tensorrt` is always on GPUs, target `cpu` never."""
+    gpus: tuple[int, ...] = ()
+    """The GPUs that get instances; empty for all."""
+    max_queue_size: int = 1024
+    """Requests that may wait for a model; more are refused at once. 0 for no limit."""
+    queue_timeout_ms: int = 10_000
+    """A query that has waited this long is refused. A request may ask for less. 0 for no limit."""
+    bulk_queue_timeout_ms: int = 60_000
+    """The same for requests of bulk priority, which any query overtakes."""
+    response_cache: bool = True
+    """Whether texts asked for again are answered from the server's cache, if it was given one."""
 
-
-def tower_configs(bundle: BundleConfig, options: ServingOptions) -> dict[str, pb.ModelConfig]:
-    """Builds the configurations of both towers for target `cpu`.
-
-    Every text bucket and the one picture shape are warmed up, at batch 1 and at the maximum, before
-    Triton reports the model ready.
-    """
-    text = _tower(TEXT_MODEL, "input_ids", pb.TYPE_INT32, [-1], bundle, options)
-    for bucket in bundle.text.buckets:
-        _warm_up(text, f"bucket-{bucket}", [bucket], options)
-    shape = [3, bundle.image.size, bundle.image.size]
-    image = _tower(IMAGE_MODEL, "pixels", pb.TYPE_UINT8, shape, bundle, options)
-    _warm_up(image, "picture", shape, options)
-    return {TEXT_MODEL: text, IMAGE_MODEL: image}
-
-
-def _tower(
-    name: str,
-    input_name: str,
-    dtype: pb.DataType,
-    dims: list[int],
-    bundle: BundleConfig,
-    options: ServingOptions,
-) -> pb.ModelConfig:
-    config = pb.ModelConfig(
-        name=name,
-        backend="python",
-        max_batch_size=options.max_batch_size,
-        input=[pb.ModelInput(name=input_name, data_type=dtype, dims=dims)],
-        output=[
-            pb.ModelOutput(name="embedding", data_type=pb.TYPE_FP32, dims=[bundle.embedding_dim])
-        ],
-        instance_group=[pb.ModelInstanceGroup(count=1, kind=pb.ModelInstanceGroup.KIND_CPU)],
-        dynamic_batching=pb.ModelDynamicBatching(
-            max_queue_delay_microseconds=options.max_queue_delay_us
-        ),
-    )
-    config.parameters[BUNDLE_PARAMETER].string_value = bundle.bundle_id
-    config.parameters["threads"].string_value = str(options.threads)
-    return config
-
-
-def _warm_up(config: pb.ModelConfig, name: str, dims: list[int], options: ServingOptions) -> None:
-    for batch in sorted({1, options.max_batch_size}):
-        sample = config.model_warmup.add(name=f"{name}-batch-{batch}", batch_size=batch)
-        tensor = sample.inputs[config.input[0].name]
-        tensor.data_type = config.input[0].data_type
-        tensor.dims.extend(dims)
-        tensor.zero_data = True
+    def __post_init__(self) -> None:
+        for name in ("max_batch_size", "instances"):
+            if getattr(self, name) < 1:
+                raise ExportError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        for name in ("max_queue_delay_us", "threads", "max_queue_size", "queue_timeout_ms",
+                     "bulk_queue_timeout_ms"):  # fmt: skip
+            if getattr(self, name) < 0:
+                raise ExportError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+        if any(gpu < 0 for gpu in self.gpus):
+            raise ExportError(f"gpus are {self.gpus}; they are numbered from 0")
 
 
 def write_config(config: pb.ModelConfig, folder: Path) -> None:

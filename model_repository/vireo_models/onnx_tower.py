@@ -22,8 +22,13 @@ class TritonPythonModel:
         self.input = config["input"][0]["name"]
         self.output = config["output"][0]["name"]
         parameters = {k: v["string_value"] for k, v in config["parameters"].items()}
+        self.vocab_size = int(parameters.get("vocab_size", 0))
+        self.max_length = int(parameters.get("max_length", 0))
+        instances = config["instance_group"][0]["count"]
+        # Counted here, not at export: the server's machine may be another.
+        share = max(1, len(os.sched_getaffinity(0)) // instances)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = int(parameters["threads"])
+        options.intra_op_num_threads = int(parameters["threads"]) or share
         options.log_severity_level = 3
         # Two towers share the machine: a thread that spins while it waits takes a core from both.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -34,6 +39,15 @@ class TritonPythonModel:
 
     def execute(self, requests: list) -> list:
         batches = [pb_utils.get_input_tensor_by_name(r, self.input).as_numpy() for r in requests]
+        # What is wrong by itself is refused by itself; ONNX Runtime would take negative ids.
+        answers = [self._refuse(batch) for batch in batches]
+        good = [number for number, refused in enumerate(answers) if refused is None]
+        if good:
+            for number, answer in zip(good, self._answers([batches[n] for n in good])):  # noqa: B905
+                answers[number] = answer
+        return answers
+
+    def _answers(self, batches: list) -> list:
         # The dynamic batcher joins only requests of one shape (apart from the batch).
         try:
             joined = (
@@ -46,6 +60,21 @@ class TritonPythonModel:
             return [self._run_alone(batch) for batch in batches]
         ends = np.cumsum([len(batch) for batch in batches])
         return [self._answer(part) for part in np.split(joined, ends[:-1])]
+
+    def _refuse(self, values: np.ndarray) -> pb_utils.InferenceResponse | None:
+        """Says what is wrong with ids; pixels are right in any value."""
+        if not self.vocab_size:
+            return None
+        message = ""
+        if values.shape[1] > self.max_length:
+            message = f"{values.shape[1]} ids in a row, at most {self.max_length} are taken"
+        elif values.min() < 0 or values.max() >= self.vocab_size:
+            wrong = values[(values < 0) | (values >= self.vocab_size)][0]
+            message = f"{self.input} hold {wrong}; ids are from 0 to {self.vocab_size - 1}"
+        if not message:
+            return None
+        error = pb_utils.TritonError(message, pb_utils.TritonError.INVALID_ARG)
+        return pb_utils.InferenceResponse(error=error)
 
     def _run(self, values: np.ndarray) -> np.ndarray:
         return self.session.run([self.output], {self.input: values})[0]

@@ -3,26 +3,16 @@ import shutil
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
-from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2 as pb
 from vireo_client.bundle import Bundle
 from vireo_client.embedder import Embedder
-from vireo_client.errors import ExportError, ParityError, VireoError
-from vireo_client.repository import MODELS, model_file
+from vireo_client.errors import ParityError, VireoError
+from vireo_client.repository import model_file
 from vireo_client.towers.onnx import OnnxTowers
 from vireo_export import export as export_module
 from vireo_export.export import PARITY_FILE, export
 from vireo_export.parity import Parity, TowerParity, check, compare
 from vireo_export.sources import open_source
-from vireo_export.triton_config import (
-    CONFIG_FILE,
-    ServingOptions,
-    read_config,
-    tower_configs,
-    write_config,
-)
 from vireo_training.evaluate import embed_corpus
 from vireo_training.torch_towers import TorchTowers
 
@@ -69,38 +59,6 @@ def test_the_repository_is_a_bundle_without_weights(bundle, repository):
     assert parity["image"]["min_cosine"] > 0.9999
     assert parity["metric_change"] == 0
     assert parity["text"]["compared"] == 192
-
-
-def test_configurations_parse_with_tritons_schema(bundle, repository):
-    for model in MODELS:
-        text = (repository.folder / model / CONFIG_FILE).read_text()
-        config = text_format.Parse(text, pb.ModelConfig())
-        assert config.name == model
-        assert config.max_batch_size == 64
-        assert config.HasField("dynamic_batching")
-        assert config.parameters["bundle_id"].string_value == bundle.bundle_id
-    warmed = {tuple(w.inputs["input_ids"].dims) for w in read_config(
-        repository.folder / "text_encoder" / CONFIG_FILE).model_warmup}  # fmt: skip
-    assert warmed == {(16,), (32,), (64,)}
-
-
-def test_serving_options_reach_the_configuration(bundle):
-    options = ServingOptions(max_batch_size=1, max_queue_delay_us=7, threads=3)
-    for config in tower_configs(bundle.config, options).values():
-        assert config.max_batch_size == 1
-        assert config.dynamic_batching.max_queue_delay_microseconds == 7
-        assert config.parameters["threads"].string_value == "3"
-        assert {w.batch_size for w in config.model_warmup} == {1}
-
-
-def test_a_configuration_outside_the_schema_is_refused(tmp_path, bundle):
-    path = tmp_path / CONFIG_FILE
-    path.write_text('name: "x"\nmax_batch: 3\n')
-    with pytest.raises(ExportError, match="not a Triton model configuration"):
-        read_config(path)
-    config = tower_configs(bundle.config, ServingOptions())["text_encoder"]
-    write_config(config, tmp_path)
-    assert read_config(path) == config
 
 
 def test_a_failed_gate_leaves_the_previous_repository(
@@ -171,11 +129,3 @@ def test_an_engine_that_does_not_load_is_an_error(repository, tmp_path):
     model_file(folder, "text_encoder").write_bytes(b"not onnx")
     with pytest.raises(VireoError, match="does not load in ONNX Runtime"):
         OnnxTowers(Bundle(folder))
-
-
-def test_the_newest_version_is_loaded(repository, tmp_path):
-    folder = shutil.copytree(repository.folder, tmp_path / "r")
-    for version in ("2", "10"):
-        shutil.copytree(folder / "text_encoder" / "1", folder / "text_encoder" / version)
-    assert model_file(folder, "text_encoder").parent.name == "10"
-    assert onnxruntime.InferenceSession(model_file(folder, "text_encoder"))

@@ -37,7 +37,10 @@ def index(
     records, skipped = list_pictures(source)
     bundle = Bundle(model)
     tls = tls_from(tls_ca, tls_cert, tls_key)
-    with open_embedder(bundle, triton, tls) as embedder, Index(out, bundle, write=True) as target:
+    with (
+        open_embedder(bundle, triton, tls=tls, bulk=True) as embedder,
+        Index(out, bundle, write=True) as target,
+    ):
         report = index_pictures(target, embedder, records)
         total = len(target)
     report.skipped = skipped + report.skipped

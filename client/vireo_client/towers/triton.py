@@ -11,7 +11,13 @@ from tritonclient.utils import InferenceServerException
 
 from ..bundle import Bundle
 from ..errors import ServerError
-from ..repository import BUNDLE_PARAMETER, IMAGE_MODEL, TEXT_MODEL
+from ..repository import (
+    BULK_PRIORITY,
+    BUNDLE_PARAMETER,
+    IMAGE_MODEL,
+    QUERY_PRIORITY,
+    TEXT_MODEL,
+)
 from ..tls import ClientTls, split_url
 
 
@@ -28,7 +34,9 @@ class TritonTowers:
         url: `host:port` of Triton's gRPC endpoint; `grpcs://host:port` where it speaks TLS.
         tls: certificates; given, it asks for TLS as well.
         connect_timeout: seconds to wait for the first answer.
-        request_timeout: seconds to wait for one inference.
+        request_timeout: seconds to wait for one inference; the server drops a request that has
+            queued for so long.
+        bulk: whether any query overtakes these requests, as when pictures are indexed.
 
     Raises:
         ServerError: no answer, a model that is not ready, or engines of another bundle.
@@ -44,10 +52,12 @@ class TritonTowers:
         tls: ClientTls | None = None,
         connect_timeout: float = 5.0,
         request_timeout: float = 60.0,
+        bulk: bool = False,
     ) -> None:
         self.url, tls = split_url(url, tls)
         self._bundle = bundle
         self._connect_timeout = connect_timeout
+        self._priority = BULK_PRIORITY if bulk else QUERY_PRIORITY
         self._timeout = request_timeout
         self._encrypted = tls is not None
         self._client = grpc.InferenceServerClient(
@@ -135,7 +145,13 @@ class TritonTowers:
             version = self._versions[model]
             try:
                 answer = self._client.infer(
-                    model, [tensor], version, outputs=[output], client_timeout=self._timeout
+                    model,
+                    [tensor],
+                    version,
+                    outputs=[output],
+                    priority=self._priority,
+                    timeout=int(self._timeout * 1e6),
+                    client_timeout=self._timeout,
                 )
             except InferenceServerException as error:
                 if not self._moved_on(model, version):

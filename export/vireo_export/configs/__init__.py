@@ -1,0 +1,44 @@
+"""The configurations of all models of a repository, built as Triton's own protobuf messages."""
+
+from __future__ import annotations
+
+from tritonclient.grpc import model_config_pb2 as pb
+from vireo_client.bundle import BundleConfig
+from vireo_client.repository import ALL_MODELS
+
+from ..triton_config import ServingOptions, Target
+from .ensembles import embed_image, embed_text
+from .preprocessing import mask_rows, preprocess_image, preprocess_text
+from .towers import image_encoder, text_encoder
+
+__all__ = ["build_configs"]
+
+
+def build_configs(
+    bundle: BundleConfig, options: ServingOptions, *, target: Target = "cpu", version: int = 1
+) -> dict[str, pb.ModelConfig]:
+    """Builds the configuration of every model, without warm-up; see `warm_up.py`.
+
+    Args:
+        bundle: what the models are made from.
+        options: what the operator set.
+        target: what runs the towers.
+        version: the one version that Triton is to load.
+
+    Returns:
+        The configurations by model name, those first that others are made of.
+    """
+    configs = [
+        text_encoder(bundle, options, target),
+        image_encoder(bundle, options, target),
+        preprocess_text(bundle, options),
+        preprocess_image(bundle, options),
+        mask_rows(bundle, options),
+        embed_text(bundle, options, version),
+        embed_image(bundle, options, version),
+    ]
+    for config in configs:
+        config.version_policy.specific.versions.append(version)
+    by_name = {config.name: config for config in configs}
+    assert tuple(by_name) == ALL_MODELS
+    return by_name

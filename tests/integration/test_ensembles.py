@@ -1,0 +1,271 @@
+"""A string or a file in, a vector out: the ensembles, against a real Triton."""
+
+import io
+import itertools
+import json
+import re
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import tritonclient.grpc as grpc
+from PIL import Image
+from told_metrics import metric
+from tritonclient.utils import InferenceServerException
+from vireo_client.embedder import Embedder
+from vireo_client.towers.onnx import OnnxTowers
+
+SENTENCES = [
+    "con cá",
+    "Hai con cá màu đỏ ở bên trái, ba ngôi sao màu vàng ở bên phải, bãi cỏ xanh phía sau",
+    "ngôi nhà " * 300,
+    "🐟🐟 two red fish, hai con cá!",
+    "khong dau gi ca",
+    "NFD: " + "hòa".encode().decode() + " hoà",
+]
+MEGA = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def local(repository):
+    """The client's own road: what the ensembles must answer."""
+    with Embedder(repository, OnnxTowers(repository)) as embedder:
+        yield embedder
+
+
+@pytest.fixture(scope="module")
+def client(triton):
+    with grpc.InferenceServerClient(triton.url) as value:
+        yield value
+
+
+@pytest.fixture(scope="module")
+def files(test_records):
+    return [record.path.read_bytes() for record in test_records[:8]]
+
+
+def _ask(client, model, rows, outputs=("embedding",), **options):
+    """Sends rows of bytes to an ensemble; gives its one output, or a list of them."""
+    tensor = grpc.InferInput(model.removeprefix("embed_"), [len(rows), 1], "BYTES")
+    tensor.set_data_from_numpy(np.array([[row] for row in rows], dtype=object))
+    wanted = [grpc.InferRequestedOutput(output) for output in outputs]
+    answer = client.infer(model, [tensor], outputs=wanted, **options)
+    arrays = [answer.as_numpy(output) for output in outputs]
+    return arrays[0] if len(arrays) == 1 else arrays
+
+
+def _texts(client, texts, **options):
+    return _ask(client, "embed_text", [text.encode() for text in texts], **options)
+
+
+def _refused(client, model, rows):
+    """What Triton says about rows that it must refuse as the caller's fault."""
+    with pytest.raises(InferenceServerException) as caught:
+        _ask(client, model, rows)
+    assert caught.value.status() == "StatusCode.INVALID_ARGUMENT"
+    return caught.value.message()
+
+
+def _encoded(picture, kind, **options):
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def _photo(size=(300, 200), seed=0):
+    noise = np.random.default_rng(seed).integers(0, 255, (6, 8, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
+
+
+def test_one_string_gives_the_clients_vector(client, local):
+    buckets = set()
+    for sentence in SENTENCES:
+        ((_, ids),) = local.text_path.encode([sentence])
+        buckets.add(ids.shape[1])
+        vectors = _texts(client, [sentence])
+        assert vectors.shape == (1, local.dim)
+        assert np.abs(vectors - local.embed_texts([sentence])).max() < 1e-5
+    assert buckets == set(local.bundle.config.text.buckets)
+
+
+def test_strings_of_several_buckets_in_one_request_give_the_same_vectors(client, local):
+    vectors = _texts(client, SENTENCES)
+    assert np.abs(vectors - local.embed_texts(SENTENCES)).max() < 1e-5
+
+
+def test_files_give_the_clients_vectors(client, local, files):
+    vectors = _ask(client, "embed_image", files)
+    assert np.abs(vectors - local.embed_images(files)).max() < 1e-5
+    alone = _ask(client, "embed_image", files[:1])
+    assert np.abs(alone - vectors[:1]).max() < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"])
+def test_every_format_gives_the_clients_vector(client, local, kind):
+    file = _encoded(_photo(), kind)
+    assert np.abs(_ask(client, "embed_image", [file]) - local.embed_images([file])).max() < 1e-5
+
+
+def test_odd_but_readable_pictures_give_the_vector_of_what_is_seen(client, local):
+    photo = _photo()
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    grey = photo.convert("L")
+    sixteen = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    frames = [_photo(seed=1)]
+    palette = photo.quantize(255)
+    pairs = [
+        (_encoded(photo.transpose(Image.Transpose.ROTATE_90), "PNG", exif=turned), photo),
+        (_encoded(sixteen, "PNG"), grey),
+        (_encoded(sixteen, "TIFF"), grey),
+        (_encoded(photo.convert("CMYK"), "TIFF"), photo.convert("CMYK")),
+        (_encoded(photo, "WEBP", save_all=True, append_images=frames, lossless=True), photo),
+        (_encoded(palette, "GIF", save_all=True, append_images=frames), palette),
+        (_encoded(photo.convert("RGBA"), "PNG"), photo),
+    ]  # fmt: skip
+    vectors = _ask(client, "embed_image", [file for file, _ in pairs])
+    expected = local.embed_images([_encoded(seen.convert("RGB"), "PNG") for _, seen in pairs])
+    assert np.abs(vectors - expected).max() < 1e-5
+
+
+BAD_TEXTS = {
+    "empty": (b"", "text 1: holds no text"),
+    "blank": (" \u200b\n".encode(), "text 1: holds no text"),
+    "not UTF-8": (b"xin ch\xe0o", r"text 1: is not UTF-8 \(.* at byte 6\)"),
+    "100 KB": (b"con ca " * 15_000, "text 1: has 105000 bytes, at most 16384 are taken"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_TEXTS)
+def test_a_bad_text_is_refused_and_the_next_request_answered(client, local, name):
+    bad, message = BAD_TEXTS[name]
+    assert re.search(message, _refused(client, "embed_text", [b"con ca", bad]))
+    again = _texts(client, SENTENCES[:2])
+    assert np.abs(again - local.embed_texts(SENTENCES[:2])).max() < 1e-5
+
+
+def _bomb():
+    """A small PNG of 20,000 x 20,000."""
+    return _encoded(Image.new("1", (20_000, 20_000)), "PNG")
+
+
+BAD_IMAGES = {
+    "zero bytes": (lambda: b"", r"image 1: not a readable picture \(no bytes at all\)"),
+    "text": (lambda: b"hello", r"image 1: not a readable picture \(no format"),
+    "truncated": (
+        lambda: _encoded(_photo(), "JPEG")[:-200],
+        r"image 1: not a readable picture \(image file is truncated",
+    ),
+    "header alone": (lambda: _encoded(_photo(), "PNG")[:40], r"image 1: not a readable picture"),
+    "huge": (_bomb, r"image 1: too large a picture.*make it smaller"),
+    "EPS": (lambda: _encoded(_photo(), "EPS"), r"image 1: not a readable picture \(EPS"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_IMAGES)
+def test_a_bad_picture_is_refused_and_the_next_request_answered(client, local, files, name):
+    make, message = BAD_IMAGES[name]
+    assert re.search(message, _refused(client, "embed_image", [files[0], make(), files[1]]))
+    again = _ask(client, "embed_image", files[:2])
+    assert np.abs(again - local.embed_images(files[:2])).max() < 1e-5
+
+
+def test_all_broken_pictures_of_a_request_are_named(client, files):
+    message = _refused(client, "embed_image", [b"", files[0], b"zzz"])
+    assert "image 0: not a readable" in message
+    assert "image 2: not a readable" in message
+    assert "image 1" not in message
+
+
+def test_a_partial_answer_has_no_direction_where_the_picture_is_broken(client, local, files):
+    rows = [files[0], b"", files[1], b"zzz"]
+    vectors, errors = _ask(
+        client, "embed_image", rows, ("embedding", "error"), parameters={"partial": True}
+    )
+    assert np.abs(vectors[[0, 2]] - local.embed_images(files[:2])).max() < 1e-5
+    assert not vectors[[1, 3]].any()
+    assert errors[0, 0] == errors[2, 0] == b""
+    assert errors[1, 0] == b"image 1: not a readable picture (no bytes at all)"
+    assert errors[3, 0].startswith(b"image 3: not a readable picture")
+    # Who does not ask for `error` gets no plausible vector either.
+    (alone,) = _ask(client, "embed_image", [b"zzz"], parameters={"partial": True})
+    assert not alone.any()
+
+
+def test_a_good_request_has_empty_errors(client, files):
+    _, errors = _ask(client, "embed_image", files, ("embedding", "error"))
+    assert errors.shape == (len(files), 1)
+    assert set(errors.ravel()) == {b""}
+
+
+@pytest.mark.parametrize(
+    ("model", "broken"), [("embed_text", [b"\xff", b""]), ("embed_image", [b"zzz", b""])]
+)
+def test_a_broken_request_fails_alone_among_many_at_once(client, local, files, model, broken):
+    """The dynamic batcher joins them; neither the broken ones nor their neighbours may mix."""
+    if model == "embed_text":
+        good = [sentence.encode() for sentence in SENTENCES]
+        expected = local.embed_texts(SENTENCES)
+    else:
+        good, expected = files, local.embed_images(files)
+    requests = [row for pair in zip(good * 4, itertools.cycle(broken)) for row in pair]
+
+    def ask(row):
+        try:
+            return _ask(client, model, [row])[0]
+        except InferenceServerException as error:
+            return error
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(ask, requests))
+    for number, answer in enumerate(answers):
+        if number % 2:
+            assert answer.status() == "StatusCode.INVALID_ARGUMENT"
+        else:
+            assert np.abs(answer - expected[number // 2 % len(good)]).max() < 1e-5
+
+
+def test_a_batch_over_the_limit_is_refused(client):
+    assert "batch-size must be <= 64" in _refused(client, "embed_text", [b"con ca"] * 65)
+
+
+def test_ids_out_of_range_are_named(client):
+    for wrong in (-1, 10**6):
+        ids = np.full((1, 16), 5, dtype=np.int32)
+        ids[0, 3] = wrong
+        tensor = grpc.InferInput("input_ids", [1, 16], "INT32")
+        tensor.set_data_from_numpy(ids)
+        with pytest.raises(InferenceServerException, match=f"input_ids hold {wrong}; ids are from"):
+            client.infer("text_encoder", [tensor])
+    tensor = grpc.InferInput("input_ids", [1, 999], "INT32")
+    tensor.set_data_from_numpy(np.full((1, 999), 5, dtype=np.int32))
+    with pytest.raises(InferenceServerException, match="999 ids in a row, at most 64"):
+        client.infer("text_encoder", [tensor])
+
+
+def test_a_text_asked_for_again_is_answered_from_the_cache(triton, client):
+    text = "một câu hỏi không ai hỏi trước đây"
+    first = _texts(client, [text])
+    before = {
+        model: metric(triton, "nv_cache_num_hits_per_model", model)
+        for model in ("preprocess_text", "text_encoder")
+    }
+    runs = metric(triton, "nv_inference_exec_count", "text_encoder")
+    assert np.array_equal(first, _texts(client, [text]))
+    for model, hits in before.items():
+        assert metric(triton, "nv_cache_num_hits_per_model", model) == hits + 1
+    assert metric(triton, "nv_inference_exec_count", "text_encoder") == runs
+
+
+def test_plain_http_reaches_the_ensemble(triton, local):
+    """As curl, or any service without a Triton client, does it."""
+    body = {"inputs": [{"name": "text", "shape": [1, 1], "datatype": "BYTES", "data": ["con cá"]}]}
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{triton.ports.http}/v2/models/embed_text/infer",
+        json.dumps(body).encode(),
+    )
+    with urllib.request.urlopen(request) as answer:
+        (output,) = json.load(answer)["outputs"]
+    assert output["name"] == "embedding"
+    assert np.abs(np.array(output["data"]) - local.embed_texts(["con cá"])[0]).max() < 1e-5

@@ -1,0 +1,211 @@
+"""Warm-up, priorities and queues, in a real Triton whose text tower takes its time."""
+
+import json
+import shutil
+import threading
+
+import numpy as np
+import pytest
+import tritonclient.grpc as grpc
+from told_metrics import metric
+from tritonclient.utils import InferenceServerException
+from vireo_client.repository import BULK_PRIORITY, QUERY_PRIORITY, model_file
+from vireo_client.towers.triton import TritonTowers
+from vireo_export.ports import Ports
+from vireo_export.server import TritonServer
+from vireo_export.triton_config import CONFIG_FILE, read_config, write_config
+
+# Put at the end of the tower's real `model.py`: it tells what it runs, and can be held up.
+_TOLD = """
+
+import pathlib
+import time
+
+_execute = TritonPythonModel.execute
+_FOLDER = pathlib.Path({folder!r})
+
+
+def _told(self, requests):
+    name = pb_utils.get_input_tensor_by_name(requests[0], self.input).as_numpy()
+    with (_FOLDER / "told").open("a") as file:
+        row = [len(requests), name.shape[1], int(name[0, 1]), str(name.dtype)]
+        file.write(json.dumps(row) + "\\n")
+    while (_FOLDER / "hold").exists():
+        time.sleep(0.01)
+    answers = _execute(self, requests)
+    if any(answer.has_error() for answer in answers):
+        (_FOLDER / "failed").touch()
+    return answers
+
+
+TritonPythonModel.execute = _told
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("queues")
+
+
+@pytest.fixture(scope="module")
+def served(repository, folder):
+    """The repository with a tower that tells, batches of 8 and a queue of 3."""
+    root = shutil.copytree(repository.folder, folder / "repository")
+    version = model_file(root, "text_encoder").parent
+    with (version / "model.py").open("a") as code:
+        code.write(_TOLD.format(folder=str(folder)))
+    config = read_config(root / "text_encoder" / CONFIG_FILE)
+    config.dynamic_batching.default_queue_policy.max_queue_size = 3
+    write_config(config, root / "text_encoder")
+    with TritonServer(root, ports=Ports(0, 0, 0)) as server:
+        yield server
+
+
+@pytest.fixture
+def held(folder):
+    """Holds the tower up until it is let go."""
+    hold = folder / "hold"
+    hold.touch()
+    (folder / "told").write_text("")
+    yield hold
+    hold.unlink(missing_ok=True)
+
+
+def _told(folder):
+    return [json.loads(line) for line in (folder / "told").read_text().splitlines()]
+
+
+def _wait_for(condition):
+    for _ in range(2000):
+        if condition():
+            return
+        threading.Event().wait(0.01)
+    pytest.fail("it never came so far")
+
+
+class _Requests:
+    """Requests under way at the same time, told apart by an id in them.
+
+    Each test has ids of its own: what was asked before is answered from the cache.
+    """
+
+    def __init__(self, server):
+        self.client = grpc.InferenceServerClient(server.url)
+        self.answers = {}
+        self.sent = 0
+
+    def send(self, name, **options):
+        # Each of a length of its own: the batcher does not join them.
+        ids = np.full((1, 10 + self.sent), 5, dtype=np.int32)
+        ids[0, 1] = name
+        tensor = grpc.InferInput("input_ids", list(ids.shape), "INT32")
+        tensor.set_data_from_numpy(ids)
+        self.sent += 1
+
+        def done(result, error):
+            self.answers[name] = error or result.as_numpy("embedding")
+
+        self.client.async_infer("text_encoder", [tensor], done, **options)
+
+    def wait(self):
+        _wait_for(lambda: len(self.answers) == self.sent)
+        self.client.close()
+        return self.answers
+
+
+def _pending(server):
+    """Requests that wait for the tower."""
+    return metric(server, "nv_inference_pending_request_count", "text_encoder")
+
+
+def test_warm_up_runs_every_bucket_at_both_batches(served, folder, repository):
+    """The first test here: nobody has asked for anything yet."""
+    told = _told(folder)
+    buckets = repository.config.text.buckets
+    assert {(requests, length) for requests, length, _, _ in told} == {
+        (batch, bucket) for batch in (1, 8) for bucket in buckets
+    }
+    assert {dtype for *_, dtype in told} == {"int32"}
+    assert min(second for _, _, second, _ in told) > repository.config.text.pad_id
+    assert not (folder / "failed").exists()
+
+
+def test_a_query_overtakes_bulk_work(served, folder, held):
+    requests = _Requests(served)
+    requests.send(100, priority=BULK_PRIORITY)
+    _wait_for(lambda: _told(folder))  # the tower is busy with it
+    for name in (101, 102):
+        requests.send(name, priority=BULK_PRIORITY)
+    _wait_for(lambda: _pending(served) >= 2)
+    requests.send(103, priority=QUERY_PRIORITY)
+    requests.send(104)
+    _wait_for(lambda: _pending(served) >= 4)
+    held.unlink()
+    answers = requests.wait()
+    assert not [error for error in answers.values() if isinstance(error, Exception)]
+    order = [name for _, _, name, _ in _told(folder)]
+    assert [order[0], {*order[1:3]}, {*order[3:]}] == [100, {103, 104}, {101, 102}]
+
+
+def test_a_request_may_wait_less_than_others(served, folder, held):
+    requests = _Requests(served)
+    requests.send(110)
+    _wait_for(lambda: _told(folder))
+    requests.send(111, timeout=1000)  # microseconds
+    requests.send(112)
+    _wait_for(lambda: _pending(served) >= 2)
+    threading.Event().wait(0.05)
+    held.unlink()
+    answers = requests.wait()
+    assert isinstance(answers[111], InferenceServerException)
+    assert answers[111].status() == "StatusCode.UNAVAILABLE"
+    assert "timeout expired" in answers[111].message()
+    assert answers[110].shape == answers[112].shape
+    assert [name for _, _, name, _ in _told(folder)] == [110, 112]
+
+
+def test_a_full_queue_refuses_at_once_and_serves_on(served, folder, held, repository):
+    requests = _Requests(served)
+    requests.send(120)
+    _wait_for(lambda: _told(folder))
+    for name in range(121, 127):
+        requests.send(name)
+    _wait_for(lambda: len(requests.answers) >= 3)  # refused while the tower is held up
+    held.unlink()
+    answers = requests.wait()
+    refused = [error for error in answers.values() if isinstance(error, Exception)]
+    assert len(refused) == 3
+    for error in refused:
+        assert error.status() == "StatusCode.UNAVAILABLE"
+        assert "maximum queue size" in error.message()
+    towers = TritonTowers(repository, served.url)
+    assert towers.encode_text(np.full((2, 16), 5, dtype=np.int32)).shape[0] == 2
+    towers.close()
+
+
+def test_indexing_is_bulk_work(served, folder, held, repository):
+    """The client's own bulk requests wait for a query that came after them."""
+    ids = np.full((1, 16), 5, dtype=np.int32)
+    bulk = TritonTowers(repository, served.url, bulk=True)
+    query = TritonTowers(repository, served.url)
+
+    def ask(towers, name, length):
+        row = np.full((1, length), 5, dtype=np.int32)
+        row[0, 1] = name
+        thread = threading.Thread(target=towers.encode_text, args=(row,))
+        thread.start()
+        return thread
+
+    threads = [ask(bulk, 200, 16)]
+    _wait_for(lambda: _told(folder))
+    threads.append(ask(bulk, 201, 17))
+    _wait_for(lambda: _pending(served) >= 1)
+    threads.append(ask(query, 202, 18))
+    _wait_for(lambda: _pending(served) >= 2)
+    held.unlink()
+    for thread in threads:
+        thread.join()
+    assert [name for _, _, name, _ in _told(folder)] == [200, 202, 201]
+    assert bulk.encode_text(ids).shape[0] == 1
+    bulk.close()
+    query.close()
