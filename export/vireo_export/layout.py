@@ -46,6 +46,12 @@ class Layout:
             config = self.publication.config(model)
             config.name = slot
             copy_tree(self.publication.folder / model, self.root / slot)
+            # Python would write its cache beside model.py, and the model would look modified:
+            # Triton would load it again with the first ensemble that is made of it. The backend's
+            # Python heeds no environment variable; a file in the folder's place it does.
+            version = self.root / slot / str(self.publication.versions[model])
+            if (version / "model.py").is_file() and not (version / "__pycache__").exists():
+                (version / "__pycache__").touch()
             self._write(config)
         for ensemble, trial in self.trials.items():
             self._write(self._ensemble(ensemble, trial))

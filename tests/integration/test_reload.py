@@ -12,15 +12,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 import tritonclient.grpc as grpc
 from processes import start
+from republished import Questions, republish
 from told_versions import ask, publish
 from tritonclient.utils import InferenceServerException
-from vireo_client.bundle import BUNDLE_FILE, Bundle
+from vireo_client.bundle import Bundle
+from vireo_client.embedder import Embedder
 from vireo_client.errors import BundleError, ServerError
-from vireo_client.files import replacing
+from vireo_client.images import load_pixels
 from vireo_client.repository import MODELS
 from vireo_client.towers.onnx import OnnxTowers
 from vireo_client.towers.triton import TritonTowers
@@ -92,96 +93,64 @@ def test_no_request_is_lost_and_no_answer_is_mixed(told, bundle):
     }
 
 
-def _republish(repository, version, bundle_id, turned):
-    """The repository once more under another number; `turned` towers answer the opposite."""
-    with replacing(repository.folder, marker=BUNDLE_FILE) as draft:
-        shutil.copytree(repository.folder, draft, dirs_exist_ok=True)
-        described = (draft / BUNDLE_FILE).read_text(encoding="utf-8")
-        (draft / BUNDLE_FILE).write_text(described.replace(repository.bundle_id, bundle_id))
-        for path in sorted(draft.glob("*/config.pbtxt")):
-            config = read_config(path)
-            present = max(int(f.name) for f in path.parent.iterdir() if f.name.isdigit())
-            (path.parent / str(present)).rename(path.parent / str(version))
-            config.version_policy.specific.versions[:] = [version]
-            config.parameters["bundle_id"].string_value = bundle_id
-            for step in config.ensemble_scheduling.step:
-                step.model_version = version
-            write_config(config, path.parent)
-        for model in MODELS if turned else ():
-            _turn(draft / model / str(version) / "model.onnx")
-    repository.__init__(repository.folder)
-
-
-def _turn(path):
-    model = onnx.load(path)
-    name = model.graph.output[0].name
-    node = next(node for node in model.graph.node if name in node.output)
-    straight = f"straight-{len(model.graph.node)}"
-    node.output[list(node.output).index(name)] = straight
-    model.graph.node.append(onnx.helper.make_node("Neg", [straight], [name]))
-    path.unlink()
-    onnx.save(model, path)
-
-
 @pytest.fixture
 def own(repository, tmp_path):
     """A copy of the exported repository, to publish to."""
     return Bundle(shutil.copytree(repository.folder, tmp_path / "models"))
 
 
-def test_every_answer_is_the_old_or_the_new_vector(own):
-    """Real towers, called by their own names; the new ones answer the opposite."""
-    rng = np.random.default_rng(0)
-    size = own.config.image.size
-    ids = rng.integers(4, own.config.text.vocab_size, (1, 16), dtype=np.int32)
-    pixels = rng.integers(0, 255, (1, 3, size, size), dtype=np.uint8)
-    towers = OnnxTowers(own)
-    expected = {"text": towers.encode_text(ids)[0], "image": towers.encode_image(pixels)[0]}
+def test_every_answer_is_the_old_or_the_new_vector(own, test_records):
+    """All that a service can call; every second publication answers the opposite."""
+    record = test_records[0]
+    picture = record.path.read_bytes()
+    text = record.captions[0]
+    with Embedder(own, OnnxTowers(own)) as embedder:
+        vectors = {"text": embedder.embed_texts([text])[0],
+                   "image": embedder.embed_images([picture])[0]}  # fmt: skip
+        ((_, ids),) = embedder.text_path.encode([text])
+    questions = Questions(text, picture, ids, load_pixels(picture, own.config.image)[None])
 
     def request(client, number):
-        what = ("text", "image")[number % 2]
-        name, values, kind = {
-            "text": ("input_ids", ids, "INT32"),
-            "image": ("pixels", pixels, "UINT8"),
-        }[what]
-        tensor = grpc.InferInput(name, list(values.shape), kind)
-        tensor.set_data_from_numpy(values)
-        vector = client.infer(f"{what}_encoder", [tensor]).as_numpy("embedding")[0]
-        signs = [s for s in (1, -1) if np.allclose(vector, s * expected[what], atol=1e-5)]
-        return what, tuple(signs)
+        name = questions.names[number % len(questions.names)]
+        vector = questions.ask(client, name)
+        expected = vectors["text" if "text" in name else "image"]
+        return name, tuple(s for s in (1, -1) if np.allclose(vector, s * expected, atol=1e-5))
 
-    with TritonServer(own.folder, ports=FREE) as server:
+    repository = own.folder.parent / "published"
+    republish(own.folder, repository, 1, "bundle-0001", turned=False)
+    with TritonServer(repository, ports=FREE) as server:
         with clients(server, request) as (got, failures):
-            for number in range(1, 5):
-                _republish(own, 10 + number, f"bundle-{number:04}", turned=True)
+            for version in (2, 3, 4):
+                bundle_id = f"bundle-{version:04}"
+                republish(own.folder, repository, version, bundle_id, turned=version % 2 == 0)
                 server.reload()
-                time.sleep(0.2)
         client = grpc.InferenceServerClient(server.url)
-        for model in MODELS:
-            served = client.get_model_config(model).config
+        for name in questions.names:
+            served = client.get_model_config(name).config
             assert served.parameters["bundle_id"].string_value == "bundle-0004"
-            assert client.get_model_metadata(model).versions == ["14"]
+            assert client.get_model_metadata(name).versions == ["4"]
+            assert request(client, questions.names.index(name)) == (name, (-1,))
     assert failures == []
-    assert set(got) == {(what, (sign,)) for what in ("text", "image") for sign in (1, -1)}
+    assert set(got) == {(name, (sign,)) for name in questions.names for sign in (1, -1)}
 
 
 def test_a_client_goes_on_with_the_same_bundle_and_stops_at_another(own):
     ids = np.full((2, 16), 5, dtype=np.int32)
     with TritonServer(own.folder, ports=FREE) as server:
-        mine = Bundle(own.folder)
-        towers = TritonTowers(mine, server.url)
+        towers = TritonTowers(Bundle(own.folder), server.url)
         expected = towers.encode_text(ids)
-        _republish(own, 2, own.bundle_id, turned=False)
+        republish(own.folder, own.folder, 2, own.bundle_id, turned=False)
         server.reload()
         assert np.allclose(towers.encode_text(ids), expected, atol=1e-6)
-        _republish(own, 3, "another-bundle", turned=True)
+        republish(own.folder, own.folder, 3, "another-bundle", turned=True)
         server.reload()
         for _ in range(2):
             with pytest.raises(
                 ServerError, match=r"is now of bundle another-bundle, but .* open the new one"
             ):
                 towers.encode_text(ids)
-        assert np.allclose(TritonTowers(own, server.url).encode_text(ids), -expected, atol=1e-5)
+        another = TritonTowers(Bundle(own.folder), server.url)
+        assert np.allclose(another.encode_text(ids), -expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
