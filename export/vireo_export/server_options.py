@@ -37,7 +37,7 @@ def read_key(file: Path | None) -> str:
             key, source = file.read_text(encoding="utf-8").strip(), str(file)
         except (OSError, UnicodeDecodeError) as error:
             raise ServerError(f"--admin-key-file {file}: cannot be read ({error})") from None
-    elif KEY_VARIABLE in os.environ:
+    elif os.environ.get(KEY_VARIABLE):  # containers set what is absent to nothing
         key, source = os.environ[KEY_VARIABLE].strip(), KEY_VARIABLE
     else:
         return random_key()

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -28,6 +29,7 @@ from vireo_client.towers.triton import TritonTowers
 from vireo_export import publication as publication_module
 from vireo_export.ports import Ports
 from vireo_export.server import TritonServer
+from vireo_export.serving import ServingFolder
 from vireo_export.triton_config import read_config, write_config
 
 FREE = Ports(0, 0, 0)
@@ -291,6 +293,27 @@ def test_a_repository_on_another_file_system_is_copied(told, bundle, monkeypatch
     publish(told.repository, bundle, 2)
     told.reload()
     assert ask(grpc.InferenceServerClient(told.url), "embed_text") == (2, 2)
+
+
+def test_beside_a_read_only_repository_the_copy_lies_in_the_temporary_folder(
+    tmp_path, bundle, monkeypatch
+):
+    repository = tmp_path / "told"
+    publish(repository, bundle, 1)
+    make = tempfile.mkdtemp
+
+    def refuse(*words, dir=None, **options):  # noqa: A002  # tempfile's own name
+        if dir is not None:
+            raise PermissionError(13, "Permission denied")
+        return make(*words, **options)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    serving = ServingFolder(repository)
+    assert Path(tempfile.gettempdir()) in serving.root.parents
+    layout, _ = serving.take()
+    assert layout.publication.bundle_id == "told-version-0001"
+    serving.close()
+    assert not serving.root.exists()
 
 
 @pytest.fixture

@@ -176,6 +176,8 @@ def test_where_the_key_comes_from(tmp_path, monkeypatch):
     first, second = read_key(None), read_key(None)
     assert len(first) >= 32
     assert first != second
+    monkeypatch.setenv("VIREO_ADMIN_KEY", "")
+    assert len(read_key(None)) >= 32
     monkeypatch.setenv("VIREO_ADMIN_KEY", "from-the-environment-0")
     assert read_key(None) == "from-the-environment-0"
     file = tmp_path / "key"
