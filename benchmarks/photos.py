@@ -30,7 +30,7 @@ from vireo_client.images import load_pixels
 from vireo_client.progress import track
 from vireo_client.text.pipeline import TextPath
 from vireo_training.bag_of_words import fit_bag_of_words
-from vireo_training.bootstrap import bootstrap_intervals
+from vireo_training.bootstrap import bootstrap_intervals, paired_interval
 from vireo_training.config import TrainConfig, load_config
 from vireo_training.diacritics import strip_diacritics
 from vireo_training.evaluate import captions_of, embed_pictures, select_records
@@ -124,6 +124,11 @@ def main() -> None:
         "seconds": {name: np.round(values, 1).tolist() for name, values in seconds.items()},
         "test": rows,
     }
+    report["ahead"] = {
+        name: ahead(measured["vireo-small"], parts)
+        for name, parts in measured.items()
+        if not name.startswith("vireo-small")
+    }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "photos.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     text = markdown(report)
@@ -201,6 +206,18 @@ def figures(parts: Sequence[Measured]) -> dict[str, Any]:
     return out
 
 
+def ahead(ours: Sequence[Measured], other: Sequence[Measured]) -> dict[str, Any]:
+    """How much higher our reciprocal ranks are than another's, query by query."""
+    out = {}
+    for way in WAYS:
+        pairs = [(a.ranks(way).first, b.ranks(way).first) for a, b in zip(ours, other, strict=True)]
+        gain = np.concatenate([1 / a - 1 / b for a, b in pairs])
+        cluster = np.unique(np.concatenate([part.cluster(way) for part in ours]),
+                            return_inverse=True)[1]  # fmt: skip
+        out[way] = {"mean": float(gain.mean()), "interval": paired_interval(gain, cluster)}
+    return out
+
+
 def average(parts: Sequence[dict[str, float]]) -> dict[str, float]:
     return {key: float(np.mean([part[key] for part in parts])) for key in parts[0]}
 
@@ -229,6 +246,17 @@ def markdown(report: dict[str, Any]) -> str:
             rows.append(cells)
         head = ["", *(figure.replace("_at_", "@").replace("_", " ") for figure in FIGURES)]
         lines.append(markdown_table(head, rows))
+    lines += ["", "## vireo-small beside each, query by query", "",
+              "Its reciprocal rank less the other's, mean and 95 % interval over test pictures; "
+              "above 0, ours is ahead.", ""]  # fmt: skip
+    rows = []
+    for name, ways in report["ahead"].items():
+        cells = [name]
+        for way in WAYS:
+            low, high = ways[way]["interval"]
+            cells.append(f"{ways[way]['mean']:+.3f} ({low:+.3f} to {high:+.3f})")
+        rows.append(cells)
+    lines.append(markdown_table(["", "sentence to picture", "picture to sentence"], rows))
     minutes = {name: np.mean(s) / 60 for name, s in report["seconds"].items()}
     lines += ["", "Minutes to train, features included where they were not kept already: "
               + ", ".join(f"{name} {m:.1f}" for name, m in minutes.items()) + ".", ""]  # fmt: skip

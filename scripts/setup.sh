@@ -38,6 +38,16 @@ fi
 echo "setup: vireo and what it needs"
 pip install -q -c constraints.txt -e '.[dev]'
 
+echo "setup: TensorRT's Python bindings, to check our calls against"
+# Without the libraries, which tests replace by stubs, and in folders of their own: both versions
+# are one package. Nothing else needs them, so a platform without such wheels goes on.
+for name in tensorrt-cu12-bindings tensorrt-cu13-bindings; do
+    version=$(sed -n "s/^$name==//p" constraints.txt)
+    folder="$VENV/share/tensorrt-bindings/$version"
+    [ -d "$folder" ] || pip install -q --no-deps --target "$folder" "$name==$version" ||
+        echo "setup: no $name $version here; the tests of TensorRT builds will be skipped" >&2
+done
+
 if [ "$(uname -s)-$(uname -m)" = Linux-x86_64 ]; then
     echo "setup: Triton carrier"
     "$VENV/bin/vireo" serve --install-carrier

@@ -30,12 +30,25 @@ class _Spec(BaseModel):
 class ImageSpec(_Spec):
     """How a picture becomes `pixels`, UINT8 `[N, 3, size, size]`.
 
-    The picture's short side is resized to `resize` and its centre of `size` x `size` is kept;
-    `mean` and `std` (of values between 0 and 1) are applied inside the image tower.
+    The picture is resized, and a square of `size` x `size` in its centre is kept; `mean` and `std`
+    (of values between 0 and 1) are applied inside the image tower.
     """
 
     size: int = Field(gt=0)
     resize: int = Field(gt=0)
+    fit: Literal["window", "shortest", "squash"] = "window"
+    """What is resized, and to what:
+
+    - `window`: the square in the picture's very centre, straight to `size`. What training uses: the
+      fastest, as what will be cut away is never resized, and large photos shrink in whole steps
+      first.
+    - `shortest`: the whole picture, its short side to `resize` and its long side to the whole
+      number of pixels below. What CLIP's libraries do.
+    - `squash`: the whole picture, to `resize` x `resize`, whatever its shape. What SigLIP does.
+    """
+    offset: Literal["floor", "round"] = "floor"
+    """How the place of the kept square is made a whole number, where an odd number of pixels is cut
+    away: transformers rounds down, torchvision to the nearest even number."""
     interpolation: Literal["bilinear", "bicubic", "lanczos"] = "bicubic"
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -59,7 +72,13 @@ class TextSpec(_Spec):
     segmenter_files: tuple[str, ...] = ()
     pad_id: int = Field(ge=0)
     vocab_size: int = Field(gt=0)
+    """Every id is below it."""
     buckets: tuple[int, ...] = Field(min_length=1)
+    """The lengths to which ids are padded; a model that reads its padding has one."""
+    cut: Literal["word", "token"] = "word"
+    """Where a text that is longer than the last bucket ends: before a word that does not fit, or
+    at the very token. Special tokens at the end are kept either way."""
+    pad_side: Literal["right", "left"] = "right"
 
     @model_validator(mode="after")
     def _buckets_ascend(self) -> TextSpec:
@@ -73,6 +92,26 @@ class TextSpec(_Spec):
         return self.buckets[-1]
 
 
+class PrecisionGate(_Spec):
+    """What an engine of one precision must keep of PyTorch's answers (docs/precision.md)."""
+
+    min_cosine: float = Field(ge=-1, le=1)
+    """Of the worst vector."""
+    max_recall_loss: float = Field(ge=0, le=1)
+    """Of recall@1, @5 or @10, either way."""
+
+
+class ExportSettings(_Spec):
+    """How the bundle's engines are made and what they are held to."""
+
+    fp32: PrecisionGate = PrecisionGate(min_cosine=0.9999, max_recall_loss=0.001)
+    fp16: PrecisionGate = PrecisionGate(min_cosine=0.999, max_recall_loss=0.005)
+    int8: PrecisionGate = PrecisionGate(min_cosine=0.98, max_recall_loss=0.01)
+    calibration_pictures: int = Field(128, gt=0)
+    """How many are taken at most, with their captions, to measure ranges."""
+    min_calibration_pictures: int = Field(16, gt=0)
+
+
 class BundleConfig(_Spec):
     """The contents of `bundle.json`."""
 
@@ -83,6 +122,7 @@ class BundleConfig(_Spec):
     text: TextSpec
     model: dict[str, Any]
     """What rebuilds the PyTorch module; only training and export read it."""
+    export: ExportSettings = ExportSettings()
     metrics: dict[str, Any] = {}
     provenance: dict[str, Any] = {}
 

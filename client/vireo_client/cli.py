@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Callable
 from importlib.metadata import entry_points
 
 import typer
@@ -64,9 +65,14 @@ def build_app() -> typer.Typer:
 
 
 def main() -> None:
-    """Runs the command line; errors of the project become one line and exit code 1."""
+    """Runs the command line."""
+    run(lambda: build_app()())
+
+
+def run(app: Callable[[], object]) -> None:
+    """Runs a program; errors of the project become one line and exit code 1."""
     try:
-        build_app()()
+        app()
     except BrokenPipeError:
         # The reader went away (`vireo search ... | head`): silence the flush at exit too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

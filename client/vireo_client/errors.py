@@ -47,10 +47,15 @@ class ParityError(ExportError):
     """An engine does not answer as the PyTorch module does; nothing was published."""
 
 
+class EngineError(VireoError):
+    """A TensorRT plan is not what was built, or was built for another GPU or TensorRT version."""
+
+
 class MissingExtraError(VireoError):
     """A command needs a package that an extra of the distribution brings."""
 
-    def __init__(self, package: str, extra: str) -> None:
+    def __init__(self, package: str, extra: str, instead: str = "") -> None:
         super().__init__(
-            f"{package} is not installed; this command needs it: pip install 'vireo[{extra}]'"
+            f"{package} is not installed; this command needs it: "
+            f"pip install 'vireo[{extra}]'{instead}"
         )

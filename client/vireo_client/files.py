@@ -1,4 +1,4 @@
-"""Replacing folders so that a reader sees the old one or the new one, never half of each."""
+"""Replacing files and folders so that a reader sees the old or the new one, never half of each."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from .errors import VireoError
 
@@ -61,3 +62,25 @@ def _exchange(draft: Path, target: Path) -> None:
     target.rename(aside)
     draft.rename(target)
     aside.rename(draft)
+
+
+@contextmanager
+def replacing_file(path: Path) -> Iterator[IO[bytes]]:
+    """Gives a file to write; when the block ends well, it becomes `path` at once.
+
+    If the block raises, or the disk is full, `path` stays as it was and nothing is left beside it.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full.
+    """
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    draft = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())  # a rename may reach the disk before the contents do
+        draft.chmod(0o644)  # mkstemp's 0600 would lock a server's user out
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

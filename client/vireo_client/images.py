@@ -108,23 +108,43 @@ def _eight_bit(picture: Image.Image) -> Image.Image:
 
 
 def to_pixels(picture: Image.Image, spec: ImageSpec) -> npt.NDArray[np.uint8]:
-    """Resizes the short side to `spec.resize` and keeps the centre of `spec.size` x `spec.size`.
+    """Resizes a picture and keeps its centre, as `spec` says.
 
     Only the part that is kept is resized: it is as fast for a panorama as for a square.
 
     Returns:
         UINT8 `[3, size, size]`, RGB, not normalised: the image tower does that.
     """
-    width, height = picture.size
-    side = min(width, height) * spec.size / spec.resize
-    left, top = (width - side) / 2, (height - side) / 2
     picture = picture.resize(
         (spec.size, spec.size),
         _RESAMPLING[spec.interpolation],
-        box=(left, top, left + side, top + side),
-        reducing_gap=3.0,  # lets Pillow shrink a large photo in cheap whole steps first
+        box=_kept(picture.size, spec),
+        # Lets Pillow shrink a large photo in cheap whole steps first; other libraries do not.
+        reducing_gap=3.0 if spec.fit == "window" else None,
     )
     return np.ascontiguousarray(np.asarray(picture, dtype=np.uint8).transpose(2, 0, 1))
+
+
+def _kept(shape: tuple[int, int], spec: ImageSpec) -> tuple[float, float, float, float]:
+    """The part of a picture of `shape` (width, height) that becomes the pixels: its box."""
+    width, height = shape
+    if spec.fit == "window":
+        side = min(width, height) * spec.size / spec.resize
+        left, top = (width - side) / 2, (height - side) / 2
+        return left, top, left + side, top + side
+    if spec.fit == "squash":
+        resized = (spec.resize, spec.resize)
+    else:
+        short = min(width, height)
+        resized = (spec.resize * width // short, spec.resize * height // short)
+    # Resizing the whole picture and cutting it then gives the same pixels.
+    edges = []
+    for full, side in zip(shape, resized, strict=True):
+        cut = side - spec.size
+        start = cut // 2 if spec.offset == "floor" else round(cut / 2)
+        edges.append((start * full / side, min((start + spec.size) * full / side, full)))
+    (left, right), (top, bottom) = edges
+    return left, top, right, bottom
 
 
 def load_pixels(

@@ -12,6 +12,7 @@ from .repository import (
     ALL_MODELS,
     CONFIG_FILE,
     PARITY_FILE,
+    VERSIONS_FILE,
     Versions,
     read_versions,
     release_folder,
@@ -54,14 +55,18 @@ def rollback(repository: Path, to: int | None = None) -> int:
     if not release.is_dir():
         raise BundleError(f"{release}: is missing; choose another version (kept: {kept})")
     with replacing(repository, marker=PARITY_FILE) as draft:
-        for folder in repository.iterdir():
-            if folder.is_dir():
-                shutil.copytree(folder, draft / folder.name, copy_function=link)
+        given_up = release_folder(repository, versions.current)
+        for entry in repository.iterdir():
+            if entry.is_dir():
+                shutil.copytree(entry, draft / entry.name, copy_function=link)
+            elif entry.name != VERSIONS_FILE and not (given_up / entry.name).exists():
+                link(entry, draft / entry.name)  # of no version: a cache of timings, say
         for model in ALL_MODELS:
             config = draft / model / CONFIG_FILE
             config.unlink()  # the file of the old repository is the same one: not to be written
             shutil.copyfile(draft / model / str(to) / CONFIG_FILE, config)
         for file in release.iterdir():
+            (draft / file.name).unlink(missing_ok=True)
             link(file, draft / file.name)
         write_versions(draft, Versions(to, versions.kept))
     return to

@@ -11,40 +11,48 @@ from vireo_client.extras import require
 
 
 def export(
-    bundle: Annotated[Path, typer.Argument(help="The bundle that `vireo train` wrote.")],
+    source: Annotated[str, typer.Argument(help="The bundle that `vireo train` wrote; hf:OWNER/NAME or a folder, a CLIP, ALIGN, SigLIP, SigLIP 2, Chinese-CLIP, AltCLIP or MetaCLIP 2 of transformers; open_clip:MODEL@WEIGHTS, hf-hub:OWNER/NAME or a folder of open_clip.")],
     data: Annotated[str, typer.Option(metavar="DATA[@PICTURES]", help="Captioned pictures on which engines and PyTorch are compared.")],
-    repository: Annotated[Path | None, typer.Option("--repository", "-o", help="Model repository to write; by default beside the bundle.")] = None,
-    split: Annotated[str, typer.Option(help="Pictures of --data to compare on: test, validation, train or all.")] = "validation",
+    repository: Annotated[Path | None, typer.Option("--repository", "-o", help="Model repository to write; by default model_repository beside a bundle, and ./NAME_repository for other sources.")] = None,
+    split: Annotated[str | None, typer.Option(help="Pictures of --data to compare on: test, validation, train or all. By default validation, or all where the source records no split.")] = None,
     max_batch_size: Annotated[int, typer.Option(min=1, help="Largest batch Triton forms.")] = 64,
     queue_delay_us: Annotated[int, typer.Option(min=0, help="Microseconds a request may wait for a batch to fill; at 0 batches form only while the engine is busy.")] = 0,
     threads: Annotated[int, typer.Option(min=0, help="Threads of one inference on a CPU; 0 shares the server's cores out among the instances.")] = 0,
     instances: Annotated[int, typer.Option(min=1, help="Copies of each tower, per device.")] = 1,
     device: Annotated[str, typer.Option(help="Where the towers run: cpu or gpu. Target cpu knows only cpu, tensorrt only gpu.")] = "cpu",
     gpu: Annotated[list[int] | None, typer.Option(min=0, help="A GPU that gets instances, repeatable; by default all.")] = None,
+    cuda_graphs: Annotated[bool, typer.Option(help="Target tensorrt: replay captured CUDA graphs.")] = True,
+    ort_tensorrt_cache: Annotated[str | None, typer.Option(metavar="FOLDER", help="Target onnxruntime on gpu: run the towers by TensorRT and keep its plans there (an absolute path on the server).")] = None,
     queue_size: Annotated[int, typer.Option(min=0, help="Requests that may wait for a model, more are refused; 0 for no limit.")] = 1024,
     queue_timeout_ms: Annotated[int, typer.Option(min=0, help="A query that has waited this long is refused; a request may ask for less. 0 for no limit.")] = 10_000,
     bulk_queue_timeout_ms: Annotated[int, typer.Option(min=0, help="The same for indexing, which queries overtake.")] = 60_000,
     response_cache: Annotated[bool, typer.Option(help="Answer texts asked for again from the server's cache.")] = True,
     target: Annotated[str, typer.Option(help="What runs the towers in Triton: cpu (on any machine), onnxruntime or tensorrt (in NVIDIA's image).")] = "cpu",
     keep: Annotated[int, typer.Option(min=1, help="Versions kept in the repository, the new one included; `vireo rollback` goes back to one.")] = 2,
+    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8, or one for each tower: text=int8,image=fp32.")] = "fp32",
     as_json: Annotated[bool, typer.Option("--json", help="Print the parity report as JSON.")] = False,
 ) -> None:  # fmt: skip
-    """Turns a bundle into ONNX engines in a Triton model repository.
+    """Turns a model into ONNX engines in a Triton model repository.
 
     Every engine is compared with the PyTorch module first; if one differs, nothing is written and
     an older repository stays as it is.
 
     Example: `vireo export runs/mine/bundle --data my-photos`
+
+    Example: `vireo export hf:google/siglip2-base-patch16-256 --data my-photos`
     """
     require("export", "torch", "onnx", "onnxscript", "onnxruntime")
     from vireo_client.repository import read_versions
-    from vireo_training.evaluate import SPLITS, select_records
+    from vireo_training.evaluate import SPLITS, default_split, select_records
 
+    from .export import EngineOptions, calibration_records
     from .export import export as run
-    from .sources import open_source
+    from .parity_report import TABLE_FILE
+    from .precision import Precisions
+    from .sources import open_source, repository_for
     from .triton_config import DEVICES, TARGETS, ServingOptions
 
-    if split not in SPLITS:
+    if split is not None and split not in SPLITS:
         raise typer.BadParameter(f"--split is one of {', '.join(SPLITS)}")
     if target not in TARGETS:
         raise typer.BadParameter(f"--target is one of {', '.join(TARGETS)}")
@@ -57,19 +65,24 @@ def export(
         instances=instances,
         device=device,
         gpus=tuple(gpu or ()),
+        cuda_graphs=cuda_graphs,
+        ort_tensorrt_cache=ort_tensorrt_cache,
         max_queue_size=queue_size,
         queue_timeout_ms=queue_timeout_ms,
         bulk_queue_timeout_ms=bulk_queue_timeout_ms,
         response_cache=response_cache,
     )
-    source = open_source(bundle)
-    folder = repository or bundle.resolve().parent / "model_repository"
+    how = EngineOptions(Precisions.parse(precision), target=target)
+    opened = open_source(source)
+    folder = repository or repository_for(source)
+    split = split or default_split(opened.bundle)
     parity = run(
-        source,
+        opened,
         folder,
-        select_records(source.bundle, data, split),
+        select_records(opened.bundle, data, split),
         options,
-        target=target,
+        how,
+        calibration_records(opened, data, split, how),
         keep=keep,
     )
     if as_json:
@@ -78,7 +91,7 @@ def export(
     for tower in ("text", "image"):
         figures = getattr(parity, tower)
         typer.echo(
-            f"{tower:5} tower: cosine to PyTorch >= {figures.min_cosine:.7f} over "
+            f"{tower:5} tower in {getattr(parity.precisions, tower)}: cosine to PyTorch >= {figures.min_cosine:.7f} over "
             f"{figures.compared} inputs, largest difference {figures.max_abs_difference:.1e}"
         )
     versions = read_versions(folder)
@@ -86,6 +99,7 @@ def export(
     typer.echo(
         f"model repository: {folder}, version {versions.current}"
         + (f" (kept: {', '.join(map(str, older))})" if older else "")
+        + f"; figures: {folder / TABLE_FILE}"
     )
     typer.echo(f"next: vireo serve {folder}   or   vireo index PHOTOS --model {folder}")
 

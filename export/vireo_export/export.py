@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
-import json
+import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from vireo_client.bundle import Bundle
 from vireo_client.captions import CaptionedImage
-from vireo_client.embedder import Embedder
+from vireo_client.errors import ExportError
 from vireo_client.progress import console
-from vireo_client.repository import PARITY_FILE
+from vireo_client.text.pipeline import TextPath
 from vireo_client.towers.onnx import OnnxTowers
-from vireo_training.evaluate import embed_corpus
-from vireo_training.torch_towers import TorchTowers
+from vireo_training.evaluate import select_records
 
 from .onnx_export import export_towers
-from .parity import Parity, check, compare
+from .operators import check_operators
+from .parity import Parity, check
+from .parity_report import write_report
+from .precision import ALL_FP32, Precisions
+from .precision.build import Engine, build_engine
+from .precision.calibration import Calibration
+from .precision.external_data import EXTERNAL_DATA_LIMIT
+from .precision.optimise import optimise
+from .proof import MODEL_OF, Proof, Tower
 from .publish import lay_out, publishing
 from .sources import Source
 from .triton_config import ServingOptions, Target
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How engines are made."""
+
+    precisions: Precisions = ALL_FP32
+    target: Target = "cpu"
+    external_data_limit: int = EXTERNAL_DATA_LIMIT
+    """See `save_engine`."""
 
 
 def export(
@@ -27,11 +44,12 @@ def export(
     repository: Path,
     records: Sequence[CaptionedImage],
     options: ServingOptions | None = None,
+    engine_options: EngineOptions | None = None,
+    calibration_records: Sequence[CaptionedImage] | None = None,
     *,
-    target: Target = "cpu",
     keep: int = 2,
 ) -> Parity:
-    """Exports both towers to ONNX and publishes a model repository.
+    """Makes both towers' engines and publishes a model repository.
 
     The repository replaces an older one in one step, and only if the engines pass the gate.
 
@@ -40,38 +58,115 @@ def export(
         repository: the folder to publish to.
         records: captioned pictures on which engines and PyTorch are compared.
         options: what the operator set.
-        target: what runs the towers inside Triton.
+        engine_options: precisions and target.
+        calibration_records: captioned pictures on which FP16 and INT8 measure ranges; by default
+            `records`.
         keep: how many versions there are afterwards at most, the new one included.
 
     Returns:
-        The figures of the gate, which also lie in `parity.json`.
+        The figures of the gate, which also lie in `parity.json`, `parity.md` and `parity.png`.
 
     Raises:
-        ExportError: a tower cannot be expressed in ONNX, or `repository` is something else.
+        ExportError: a tower cannot be expressed in ONNX, has an operator that the target lacks, or
+            cannot be calibrated; or there is no room for the repository.
         ParityError: an engine does not answer as PyTorch does.
+        VireoError: `repository` is something else.
     """
-    config = source.bundle.config
-    with publishing(repository, keep=keep) as draft:
-        with console.status("exporting towers to ONNX"):
-            engines = export_towers(
-                source.text_tower,
-                source.image_tower,
-                draft,
-                size=config.image.size,
-                buckets=config.text.buckets,
-                pad_id=config.text.pad_id,
-            )
-        lay_out(
-            draft, source.bundle, engines, options or ServingOptions(),
-            target=target, records=records,
-        )  # fmt: skip
-        with Embedder(
-            source.bundle, TorchTowers.of(source.text_tower, source.image_tower)
-        ) as reference:
-            expected = embed_corpus(reference, records)
-        exported = Bundle(draft)
-        with Embedder(exported, OnnxTowers(exported)) as engine:
-            parity = compare(expected, engine, expected.records)
-        check(parity)
-        (draft / PARITY_FILE).write_text(json.dumps(parity.as_dict(), indent=2) + "\n")
+    options, how = options or ServingOptions(), engine_options or EngineOptions()
+    try:
+        with publishing(repository, keep=keep) as draft:
+            # Beside the models' folders: engines are moved, not copied.
+            with tempfile.TemporaryDirectory(dir=draft, prefix=".engines-") as work:
+                fp32 = _fp32_engines(source, Path(work), how)
+                proof = Proof(
+                    source, records, fp32, threads=options.threads, open_towers=OnnxTowers.of
+                )
+                calibration = _calibration(source, calibration_records or records, how)
+                engines = {
+                    tower: _engine(tower, fp32, Path(work), proof, calibration, source, how)
+                    for tower in MODEL_OF
+                }
+                with console.status("comparing engines with PyTorch"):
+                    parity = proof.parity(engines)
+                settings = source.bundle.config.export
+                check(parity, settings)
+                paths = {MODEL_OF[tower]: engine.path for tower, engine in engines.items()}
+                lay_out(draft, source.bundle, paths, options, target=how.target, records=records)
+            write_report(parity, draft, settings)
+    except OSError as error:
+        raise ExportError(
+            f"{repository}: cannot be written ({error.strerror or error}); make room there and "
+            "in the temporary folder, and export again; what was there is as it was"
+        ) from error
     return parity
+
+
+def calibration_records(
+    source: Source, data: str, split: str, how: EngineOptions
+) -> list[CaptionedImage] | None:
+    """Picks pictures to calibrate on: of the training split, so that the gate sees others.
+
+    Returns:
+        None, for the compared ones, where the source records no split or nothing is calibrated.
+    """
+    divided = source.bundle.config.provenance.get("split") is not None
+    if how.precisions == ALL_FP32 or not divided or split == "all":
+        return None
+    return select_records(source.bundle, data, "train")
+
+
+def _fp32_engines(source: Source, work: Path, how: EngineOptions) -> dict[str, Path]:
+    config = source.bundle.config
+    with console.status("exporting towers to ONNX"):
+        exported = export_towers(
+            source.text_tower,
+            source.image_tower,
+            work / "exported",
+            size=config.image.size,
+            buckets=config.text.buckets,
+            pad_id=config.text.pad_id,
+            limit=how.external_data_limit,
+        )
+    engines = {}
+    with console.status("optimising graphs"):
+        for model, path in exported.items():
+            check_operators(path, model, how.target)
+            engines[model] = work / "fp32" / model / path.name
+            optimise(path, engines[model], how.target, limit=how.external_data_limit)
+    return engines
+
+
+def _calibration(
+    source: Source, records: Sequence[CaptionedImage], how: EngineOptions
+) -> Calibration | None:
+    if how.precisions == ALL_FP32:
+        return None
+    with console.status("reading the calibration set"):
+        text_path = TextPath.from_bundle(source.bundle)
+        return Calibration.read(records, source.bundle.config, text_path)
+
+
+def _engine(
+    tower: Tower,
+    fp32: dict[str, Path],
+    work: Path,
+    proof: Proof,
+    calibration: Calibration | None,
+    source: Source,
+    how: EngineOptions,
+) -> Engine:
+    model, precision = MODEL_OF[tower], getattr(how.precisions, tower)
+    with console.status(f"making the {tower} tower's engine in {precision}"):
+        engine = build_engine(
+            precision,
+            model,
+            fp32[model],
+            work / model,
+            calibration,
+            lambda path: proof.verdict(tower, path),
+            getattr(source.bundle.config.export, precision),
+            target=how.target,
+            limit=how.external_data_limit,
+        )
+        check_operators(engine.path, model, how.target)
+    return engine

@@ -133,7 +133,7 @@ def lay_out(
         # Its own copy: going back to a version brings its configuration back too.
         shutil.copyfile(repository / model / CONFIG_FILE, folder / CONFIG_FILE)
         if model in MODELS:
-            _move_engine(engines[model], folder)
+            move_engine(engines[model], folder)
             if target == "cpu":
                 _copy_model("onnx_tower.py", folder)
         elif model in _PYTHON_MODELS:
@@ -154,7 +154,12 @@ def _check_engines(engines: dict[str, Path], target: Target) -> None:
             )
 
 
-def _move_engine(engine: Path, folder: Path) -> None:
+def move_engine(engine: Path, folder: Path) -> Path:
+    """Moves an engine and what lies beside it (data, a manifest) to where Triton looks for it.
+
+    Returns:
+        Its new path.
+    """
     for beside in engine.parent.glob(f"{engine.name}.*"):
         # An ONNX file names its external data; a plan's manifest is found by the plan's name.
         named = (
@@ -163,7 +168,7 @@ def _move_engine(engine: Path, folder: Path) -> None:
             else beside.name.replace(engine.stem, "model", 1)
         )
         beside.rename(folder / named)
-    engine.rename(folder / f"model{engine.suffix}")
+    return engine.rename(folder / f"model{engine.suffix}")
 
 
 def _copy_model(name: str, folder: Path) -> None:

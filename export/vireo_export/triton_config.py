@@ -41,6 +41,11 @@ class ServingOptions:
     """Where the towers run. Target `tensorrt` is always on GPUs, target `cpu` never."""
     gpus: tuple[int, ...] = ()
     """The GPUs that get instances; empty for all."""
+    cuda_graphs: bool = True
+    """Whether target `tensorrt` replays captured CUDA graphs, one a bucket and batch size."""
+    ort_tensorrt_cache: str | None = None
+    """Given, target `onnxruntime` on GPUs runs the towers by TensorRT, and keeps what it builds in
+    this folder: an absolute path, as the server sees it."""
     max_queue_size: int = 1024
     """Requests that may wait for a model; more are refused at once. 0 for no limit."""
     queue_timeout_ms: int = 10_000

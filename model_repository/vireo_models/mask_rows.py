@@ -6,6 +6,7 @@ Python stub and imports nothing of the project.
 
 from __future__ import annotations
 
+import numpy as np
 import triton_python_backend_utils as pb_utils
 
 
@@ -22,6 +23,6 @@ class TritonPythonModel:
             vectors = pb_utils.get_input_tensor_by_name(request, "vectors").as_numpy()
             readable = pb_utils.get_input_tensor_by_name(request, "readable").as_numpy()
             if not readable.all():
-                vectors = vectors * readable
+                vectors = np.where(readable, vectors, np.float32(0))
             answers.append(pb_utils.InferenceResponse([pb_utils.Tensor("embedding", vectors)]))
         return answers

@@ -1,7 +1,7 @@
 """Triton Python-backend model: one tower in ONNX Runtime, for machines without that backend.
 
 Export copies this file as `model.py` into each tower's version folder. It runs inside Triton's
-Python stub, so it imports nothing of the project.
+Python stub and needs `vireo_client` there, and nothing else of ours.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import numpy as np
 import onnxruntime
 import triton_python_backend_utils as pb_utils
+from vireo_client.cores import usable_cores
 
 
 class TritonPythonModel:
@@ -26,7 +27,7 @@ class TritonPythonModel:
         self.max_length = int(parameters.get("max_length", 0))
         instances = config["instance_group"][0]["count"]
         # Counted here, not at export: the server's machine may be another.
-        share = max(1, len(os.sched_getaffinity(0)) // instances)
+        share = max(1, usable_cores() // instances)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = int(parameters["threads"]) or share
         options.log_severity_level = 3

@@ -7,13 +7,13 @@ inside Triton's Python stub and needs `vireo_client` there, and nothing else of 
 from __future__ import annotations
 
 import json
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from vireo_client.bundle import read_bundle_config
+from vireo_client.cores import usable_cores
 from vireo_client.errors import ImageError
 from vireo_client.images import load_pixels
 
@@ -33,7 +33,7 @@ class TritonPythonModel:
         folder = Path(args["model_repository"]) / args["model_version"]
         self.spec = read_bundle_config(folder).image
         parameters = json.loads(args["model_config"])["parameters"]
-        threads = int(parameters["threads"]["string_value"]) or len(os.sched_getaffinity(0))
+        threads = int(parameters["threads"]["string_value"]) or usable_cores()
         # Pillow releases the interpreter lock while it decodes and resizes.
         self.pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 

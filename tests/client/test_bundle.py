@@ -4,6 +4,7 @@ import shutil
 import pytest
 from vireo_client.bundle import BUNDLE_FILE, Bundle, ImageSpec, TextSpec
 from vireo_client.errors import BundleError
+from vireo_client.text.pipeline import TextPath
 
 
 @pytest.fixture
@@ -66,3 +67,23 @@ def test_specs_refuse_what_cannot_work():
         ImageSpec(size=10, resize=10, mean=(0, 0, 0), std=(1, 0, 1))
     with pytest.raises(ValueError, match="ascend"):
         TextSpec(normalization="n", segmenter="none", pad_id=1, vocab_size=9, buckets=(32, 16))
+
+
+def test_a_bundle_from_before_other_sources_means_what_it_meant(copy):
+    """None of these settings was recorded then."""
+    settings = json.loads((copy / BUNDLE_FILE).read_text())
+    for part, names in {"image": ("fit", "offset"), "text": ("cut", "pad_side")}.items():
+        for name in names:
+            del settings[part][name]
+    (copy / BUNDLE_FILE).write_text(json.dumps(settings))
+    older = Bundle(copy).config
+    assert (older.image.fit, older.text.cut, older.text.pad_side) == ("window", "word", "right")
+    TextPath.from_bundle(Bundle(copy)).encode(["hai con cá"])
+
+
+def test_an_unknown_normalisation_is_refused(copy):
+    settings = json.loads((copy / BUNDLE_FILE).read_text())
+    settings["text"]["normalization"] = "vi-nfc-tones-9"
+    (copy / BUNDLE_FILE).write_text(json.dumps(settings))
+    with pytest.raises(BundleError, match=r"'vi-nfc-tones-9', this vireo has vi-nfc-tones-2, none"):
+        TextPath.from_bundle(Bundle(copy))

@@ -1,6 +1,9 @@
+import os
+import sys
+
 import pytest
 from vireo_client.errors import VireoError
-from vireo_client.files import replacing
+from vireo_client.files import replacing, replacing_file
 
 MARKER = "marker.json"
 
@@ -45,3 +48,50 @@ def test_somebody_elses_folder_is_never_replaced(tmp_path):
     with pytest.raises(VireoError, match=r"holds no marker\.json"):
         _write(tmp_path, "one")
     assert _names(tmp_path) == ["thesis.tex"]
+
+
+def test_a_file_is_the_old_one_until_the_new_one_is_whole(tmp_path):
+    path = tmp_path / "file"
+    for text in (b"one", b"two"):
+        with replacing_file(path) as file:
+            file.write(text)
+            file.flush()
+            assert not path.exists() if text == b"one" else path.read_bytes() == b"one"
+        assert path.read_bytes() == text
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert _names(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_file_that_cannot_be_written_leaves_the_old_one_and_no_rest(tmp_path, error):
+    path = tmp_path / "file"
+    path.write_bytes(b"one")
+
+    def fail():
+        with replacing_file(path) as file:
+            file.write(b"half")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert path.read_bytes() == b"one"
+    assert _names(tmp_path) == ["file"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no /dev/full on this system")
+def test_a_full_disk_is_noticed_before_a_file_is_replaced(tmp_path):
+    """What is buffered reaches the disk only at the end; /dev/full has no room for it."""
+    path = tmp_path / "file"
+    path.write_bytes(b"one")
+    full = os.open("/dev/full", os.O_WRONLY)
+
+    def write():
+        with replacing_file(path) as file:
+            os.dup2(full, file.fileno())
+            file.write(b"two")
+
+    with pytest.raises(OSError, match="No space left"):
+        write()
+    os.close(full)
+    assert path.read_bytes() == b"one"
+    assert _names(tmp_path) == ["file"]

@@ -41,6 +41,56 @@ def test_any_shape_of_picture_gives_the_asked_size(size):
     assert to_pixels(Image.new("RGB", size), SPEC).shape == (3, 32, 32)
 
 
+def _noise(width, height):
+    return Image.fromarray(
+        np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    )
+
+
+def _direct(picture, size, crop):
+    """Resizes the whole picture, then cuts it: what the other libraries do."""
+    return np.asarray(picture.resize(size, Image.Resampling.BICUBIC).crop(crop)).transpose(2, 0, 1)
+
+
+def test_the_window_is_as_it_was():
+    """What existing bundles were trained on, to the byte."""
+    picture = _noise(301, 207)
+    side = 207 * 32 / 40
+    box = ((301 - side) / 2, (207 - side) / 2, (301 + side) / 2, (207 + side) / 2)
+    expected = picture.resize((32, 32), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+    assert np.array_equal(to_pixels(picture, SPEC), np.asarray(expected).transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize(("offset", "left"), [("floor", 3), ("round", 4)])
+def test_the_short_side_becomes_whole_pixels_first(offset, left):
+    spec = SPEC.model_copy(update={"fit": "shortest", "resize": 32, "offset": offset})
+    picture = _noise(90, 73)  # 39 x 32 once resized: 7 columns too many
+    expected = _direct(picture, (39, 32), (left, 0, left + 32, 32))
+    assert np.abs(to_pixels(picture, spec).astype(int) - expected).max() <= 1
+    turned = _direct(
+        picture.transpose(Image.Transpose.TRANSPOSE), (32, 39), (0, left, 32, left + 32)
+    )
+    pixels = to_pixels(picture.transpose(Image.Transpose.TRANSPOSE), spec)
+    assert np.abs(pixels.astype(int) - turned).max() <= 1
+
+
+def test_a_picture_can_be_squashed():
+    picture = _noise(90, 73)
+    spec = SPEC.model_copy(update={"fit": "squash", "resize": 32})
+    assert np.array_equal(to_pixels(picture, spec), _direct(picture, (32, 32), (0, 0, 32, 32)))
+    cut = SPEC.model_copy(update={"fit": "squash"})
+    expected = _direct(picture, (40, 40), (4, 4, 36, 36))
+    assert np.abs(to_pixels(picture, cut).astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("fit", ["shortest", "squash"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 1), (32, 32)])
+def test_no_shape_of_picture_is_too_long_for_a_fit(fit, size):
+    """Only the part that is kept is ever resized: the whole would take gigabytes here."""
+    spec = SPEC.model_copy(update={"fit": fit})
+    assert to_pixels(Image.new("RGB", size, "red"), spec)[0].min() == 255
+
+
 def test_exif_orientation_is_applied():
     picture = Image.new("RGB", (64, 64), "black")
     picture.paste("white", (0, 0, 64, 32))  # white above

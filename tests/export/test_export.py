@@ -7,10 +7,10 @@ import pytest
 from vireo_client.bundle import Bundle
 from vireo_client.embedder import Embedder
 from vireo_client.errors import ParityError, VireoError
-from vireo_client.repository import model_file
+from vireo_client.repository import PARITY_FILE, model_file
 from vireo_client.towers.onnx import OnnxTowers
 from vireo_export import export as export_module
-from vireo_export.export import PARITY_FILE, export
+from vireo_export.export import export
 from vireo_export.parity import Parity, TowerParity, check, compare
 from vireo_export.sources import open_source
 from vireo_training.evaluate import embed_corpus

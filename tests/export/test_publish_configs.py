@@ -138,6 +138,41 @@ def test_the_onnxruntime_target_runs_on_gpus_or_on_set_threads(bundle):
         assert cpu[tower].parameters["intra_op_thread_count"].string_value == "6"
 
 
+def test_the_tensorrt_target_uses_a_profile_a_bucket_and_cuda_graphs(bundle):
+    buckets = bundle.config.text.buckets
+    on = build_configs(bundle.config, ServingOptions(max_batch_size=4), target="tensorrt")
+    assert list(on["text_encoder"].instance_group[0].profile) == [
+        str(number) for number in range(len(buckets))
+    ]
+    graphs = {
+        (graph.batch_size, *graph.input["input_ids"].dim)
+        for graph in on["text_encoder"].optimization.cuda.graph_spec
+    }
+    assert graphs == {(batch, bucket) for batch in (1, 2, 4) for bucket in buckets}
+    off = build_configs(bundle.config, ServingOptions(cuda_graphs=False), target="tensorrt")
+    assert not any(config.HasField("optimization") for config in off.values())
+
+
+def test_onnxruntime_can_run_by_tensorrt_with_a_cache_of_each_version(bundle):
+    options = ServingOptions(device="gpu", ort_tensorrt_cache="/plans")
+    configs = build_configs(bundle.config, options, target="onnxruntime", version=3)
+    for tower in MODELS:
+        (gpu,) = configs[tower].optimization.execution_accelerators.gpu_execution_accelerator
+        assert gpu.name == "tensorrt"
+        folder = f"/plans/{bundle.bundle_id}/{tower}/3"
+        assert gpu.parameters["trt_engine_cache_path"] == folder
+        assert tuple(configs[tower].input[0].dims) in {(-1,), (3, 96, 96)}
+
+
+@pytest.mark.parametrize(
+    ("target", "device"), [("cpu", "cpu"), ("onnxruntime", "cpu"), ("tensorrt", "gpu")]
+)
+def test_a_cache_of_plans_goes_with_onnxruntime_on_gpus_alone(bundle, target, device):
+    options = ServingOptions(device=device, ort_tensorrt_cache="/plans")
+    with pytest.raises(ExportError, match="ort_tensorrt_cache is for target onnxruntime"):
+        build_configs(bundle.config, options, target=target)
+
+
 def test_a_configuration_outside_the_schema_is_refused(tmp_path, bundle):
     path = tmp_path / CONFIG_FILE
     path.write_text('name: "x"\nmax_batch: 3\n')

@@ -1,5 +1,6 @@
 """Versions on disk: published at once, kept, and rolled back."""
 
+import ast
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from importlib import resources
 
 import pytest
 from laid_out import laid_out
@@ -111,6 +113,30 @@ def test_going_back_brings_everything_back(bundle, tmp_path):
     }
     assert rollback(folder, 2) == 2
     assert _content(folder) == second
+
+
+def test_going_back_keeps_what_belongs_to_no_version(bundle, tmp_path):
+    folder = _publish(bundle, tmp_path / "r", "a")
+    _publish(bundle, folder, "b")
+    (folder / "timing.cache").write_text("x")
+    rollback(folder)
+    _is_in_use(folder, 1, "a")
+    assert (folder / "timing.cache").read_text() == "x"
+
+
+@pytest.mark.parametrize(
+    "module", ["onnx_tower", "preprocess_text", "preprocess_image", "mask_rows"]
+)
+def test_what_runs_in_the_server_needs_the_light_client_alone(module):
+    code = (resources.files("vireo_models") / f"{module}.py").read_text("utf-8")
+    imported = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(node.module.split(".")[0])
+    ours = {"vireo_client", "numpy", "onnxruntime", "triton_python_backend_utils"}
+    assert imported <= ours | set(sys.stdlib_module_names)
 
 
 def test_a_new_version_never_takes_an_old_number(bundle, tmp_path):

@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import re
+import shutil
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,7 +15,13 @@ from PIL import Image
 from told_metrics import metric
 from tritonclient.utils import InferenceServerException
 from vireo_client.embedder import Embedder
+from vireo_client.rollback import rollback
 from vireo_client.towers.onnx import OnnxTowers
+from vireo_export.export import export
+from vireo_export.ports import Ports
+from vireo_export.server import TritonServer
+from vireo_export.sources import open_source
+from vireo_export.triton_config import ServingOptions
 
 SENTENCES = [
     "con cá",
@@ -269,3 +276,15 @@ def test_plain_http_reaches_the_ensemble(triton, local):
         (output,) = json.load(answer)["outputs"]
     assert output["name"] == "embedding"
     assert np.abs(np.array(output["data"]) - local.embed_texts(["con cá"])[0]).max() < 1e-5
+
+
+def test_what_was_rolled_back_to_is_served(repository, bundle, test_records, local, tmp_path):
+    """A real second export with other settings, and back."""
+    folder = shutil.copytree(repository.folder, tmp_path / "r")
+    export(open_source(bundle.folder), folder, test_records[:8], ServingOptions(max_batch_size=2))
+    assert rollback(folder) == 1
+    with TritonServer(folder, ports=Ports(0, 0, 0)) as server:
+        with grpc.InferenceServerClient(server.url) as client:
+            assert client.get_model_config("embed_text").config.max_batch_size == 64
+            vectors = _texts(client, SENTENCES)
+    assert np.abs(vectors - local.embed_texts(SENTENCES)).max() < 1e-5

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from vireo_client.errors import DataError
-from vireo_training.bootstrap import bootstrap_intervals
+from vireo_training.bootstrap import bootstrap_intervals, paired_interval
 from vireo_training.metrics import summarise
 from vireo_training.ranking import Ranks
 
@@ -75,3 +75,17 @@ def test_blocks_of_resamples_change_nothing(monkeypatch):
 def test_settings_out_of_range_are_an_error(setting):
     with pytest.raises(DataError, match="between 0 and 1"):
         bootstrap_intervals(Ranks.of_one_each(np.array([1, 2])), np.arange(2), **setting)
+
+
+def test_a_paired_interval_is_that_of_pictures_drawn_one_by_one():
+    rng = np.random.default_rng(3)
+    cluster = rng.integers(0, 12, 60)
+    gain = rng.normal(0.2, 1, 12)[cluster] + rng.normal(0, 0.1, 60)
+    low, high = paired_interval(gain, cluster, resamples=4000)
+    names = np.unique(cluster)
+    means = []
+    for _ in range(4000):
+        drawn = rng.choice(names, len(names))
+        means.append(np.concatenate([gain[cluster == name] for name in drawn]).mean())
+    assert (low, high) == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.05)
+    assert paired_interval(np.full(60, 0.25), cluster) == pytest.approx((0.25, 0.25))

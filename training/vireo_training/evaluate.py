@@ -37,6 +37,11 @@ class CorpusEmbeddings:
     skipped: list[Skip]
 
 
+def default_split(bundle: Bundle) -> str:
+    """What to compare engines on: validation pictures, or all where training recorded no split."""
+    return "validation" if bundle.config.provenance.get("split") else "all"
+
+
 def select_records(bundle: Bundle, data: str | Path, split: str) -> list[CaptionedImage]:
     """Reads a data set and keeps the pictures of `split`, divided as training divided them.
 

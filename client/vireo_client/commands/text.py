@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from vireo_client.text.pipeline import TextPath
     from vireo_client.text.segment import Segmenter
-    from vireo_client.text.tokenize import TextTokenizer
 
 
 def text(
@@ -47,11 +47,11 @@ def text(
     """
     if (query is None) == (file is None):
         raise typer.BadParameter("give a text, or --file FILE, and not both")
-    words, pieces = _text_path(segmenter, model, tokenizer, bundle)
+    words, path = _text_path(segmenter, model, tokenizer, bundle)
     texts = _lines(file) if file is not None else iter([query or ""])
     try:
         for line in texts:
-            stages = _stages(line, words, pieces)
+            stages = _stages(line, words, path)
             if as_json:
                 sys.stdout.write(_as_json(stages) + "\n")
             else:
@@ -65,15 +65,17 @@ def text(
 
 def _text_path(
     segmenter: str, model: Path | None, tokenizer: Path | None, bundle: Path | None
-) -> tuple[Segmenter, TextTokenizer | None]:
+) -> tuple[Segmenter, TextPath | None]:
+    """The segmenter, and the whole path where there is a tokeniser."""
+    from vireo_client.text.pipeline import TextPath
+
     if bundle is not None:
         if tokenizer is not None or model is not None or segmenter != "auto":
             raise typer.BadParameter("--bundle brings its own segmenter and tokenizer")
         from vireo_client.bundle import Bundle
-        from vireo_client.text.pipeline import TextPath
 
         path = TextPath.from_bundle(Bundle(bundle))
-        return path.segmenter, path.tokenizer
+        return path.segmenter, path
     from vireo_client.text.segment import load_segmenter
 
     words = load_segmenter(segmenter, model)
@@ -81,7 +83,7 @@ def _text_path(
         return words, None
     from vireo_client.text.tokenize import TextTokenizer, load_tokenizer
 
-    return words, TextTokenizer(load_tokenizer(tokenizer))
+    return words, TextPath(words, TextTokenizer(load_tokenizer(tokenizer)))
 
 
 def _lines(file: Path) -> Iterator[str]:
@@ -113,15 +115,14 @@ def _lines(file: Path) -> Iterator[str]:
         raise VireoError(f"{file}: cannot be read ({error.strerror})") from error
 
 
-def _stages(line: str, segmenter: Segmenter, tokenizer: TextTokenizer | None) -> dict[str, Any]:
+def _stages(line: str, segmenter: Segmenter, path: TextPath | None) -> dict[str, Any]:
     """The stages of one text by name; tokens, ids and bucket only with a tokeniser."""
     from dataclasses import asdict
 
     from vireo_client.text.normalize import normalize
-    from vireo_client.text.pipeline import TextPath
 
-    if tokenizer is not None:
-        return asdict(TextPath(segmenter, tokenizer).stages(line))
+    if path is not None:
+        return asdict(path.stages(line))
     normalized = normalize(line)
     return {"text": line, "normalized": normalized, "sentences": segmenter.segment(normalized)}
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vireo_client.errors import BundleError, DataError
-from vireo_client.text.normalize import NORMALIZATION, STEPS, normalize
+from vireo_client.text.cleaning import RULES
+from vireo_client.text.normalize import NORMALIZATION
 from vireo_client.text.segment import Segmenter, load_segmenter
 from vireo_client.text.tokenize import TextBatch, TextTokenizer, load_tokenizer
 
@@ -37,11 +38,16 @@ class TextPath:
     Args:
         segmenter: Joins syllables to words.
         tokenizer: Words to ids.
+        normalization: The name of the rule that comes first, one of `cleaning.RULES`.
     """
 
-    def __init__(self, segmenter: Segmenter, tokenizer: TextTokenizer) -> None:
+    def __init__(
+        self, segmenter: Segmenter, tokenizer: TextTokenizer, normalization: str = NORMALIZATION
+    ) -> None:
         self.segmenter = segmenter
         self.tokenizer = tokenizer
+        self.normalization = normalization
+        self._clean = RULES[normalization].clean
 
     @classmethod
     def from_bundle(cls, bundle: Bundle) -> TextPath:
@@ -53,14 +59,21 @@ class TextPath:
             SegmenterError: The bundle's segmenter cannot be had.
         """
         spec = bundle.config.text
-        if spec.normalization != NORMALIZATION:
+        if spec.normalization not in RULES:
             raise BundleError(
                 f"{bundle.folder}: made with text normalisation {spec.normalization!r}, this vireo "
-                f"has {NORMALIZATION!r}; install the vireo that made it or train again"
+                f"has {', '.join(RULES)}; install the vireo that made it or train again"
             )
         folder = bundle.folder if spec.segmenter_files else None
-        tokenizer = TextTokenizer(load_tokenizer(bundle.tokenizer_file), spec.buckets)
-        return cls(load_segmenter(spec.segmenter, folder), tokenizer)
+        tokenizer = TextTokenizer(
+            load_tokenizer(bundle.tokenizer_file),
+            spec.buckets,
+            pad_id=spec.pad_id,
+            vocab_size=spec.vocab_size,
+            cut=spec.cut,
+            pad_side=spec.pad_side,
+        )
+        return cls(load_segmenter(spec.segmenter, folder), tokenizer, spec.normalization)
 
     def spec(self) -> TextSpec:
         """What a bundle records of this text path."""
@@ -68,13 +81,15 @@ class TextPath:
         from vireo_client.bundle import TextSpec
 
         return TextSpec(
-            normalization=NORMALIZATION,
-            normalization_steps=STEPS,
+            normalization=self.normalization,
+            normalization_steps=RULES[self.normalization].steps,
             segmenter=self.segmenter.name,
             segmenter_files=tuple(self.segmenter.files()),
             pad_id=self.tokenizer.pad_id,
             vocab_size=self.tokenizer.vocab_size,
             buckets=self.tokenizer.buckets,
+            cut=self.tokenizer.cut,
+            pad_side=self.tokenizer.pad_side,
         )
 
     def segment(self, text: str) -> str:
@@ -83,7 +98,7 @@ class TextPath:
         Raises:
             DataError: If `text` is not a string.
         """
-        return " ".join(self.segmenter.segment(normalize(_checked(text))))
+        return " ".join(self.segmenter.segment(self._clean(_checked(text))))
 
     def stages(self, text: str) -> Stages:
         """Shows what becomes of one text.
@@ -91,7 +106,7 @@ class TextPath:
         Raises:
             DataError: If `text` is not a string.
         """
-        normalized = normalize(_checked(text))
+        normalized = self._clean(_checked(text))
         sentences = self.segmenter.segment(normalized)
         tokens, ids = self.tokenizer.tokens_and_ids(" ".join(sentences))
         return Stages(

@@ -48,6 +48,20 @@ class NoSegmenter:
         return {}
 
 
+class RawText:
+    """Leaves a text as it is, to the last blank: for models that others trained on whole texts."""
+
+    name = "raw"
+
+    def segment(self, text: str) -> list[str]:
+        """Gives the text back."""
+        return [text]
+
+    def files(self) -> dict[str, Path]:
+        """None."""
+        return {}
+
+
 class PyViSegmenter:
     """pyvi's conditional random field, which carries its own model. It does not split sentences.
 
@@ -80,8 +94,8 @@ def load_segmenter(name: str, folder: Path | None = None) -> Segmenter:
     """Loads a segmenter by its name.
 
     Args:
-        name: `vncorenlp`, `py_vncorenlp`, `pyvi`, `none`; or `auto`, the first of `vncorenlp`,
-            `pyvi` and `none` that can be had, with a warning if that is not the first.
+        name: `vncorenlp`, `py_vncorenlp`, `pyvi`, `none`, `raw`; or `auto`, the first of
+            `vncorenlp`, `pyvi` and `none` that can be had, with a warning if that is not the first.
         folder: Where its files are, for those that have any; a bundle's folder is one. Without it
             they are looked for, see `model_files.py`.
 
@@ -124,6 +138,7 @@ _LOADERS: dict[str, Callable[[Path | None], Segmenter]] = {
     "py_vncorenlp": _py_vncorenlp,
     "pyvi": lambda folder: PyViSegmenter(),
     "none": lambda folder: NoSegmenter(),
+    "raw": lambda folder: RawText(),
 }
 NAMES = ("auto", *_LOADERS)
 """What `load_segmenter` takes."""

@@ -1,7 +1,7 @@
 """Segmented text to padded ids, by a Hugging Face `tokenizers` tokeniser (Rust).
 
 `load_tokenizer` finds one in a folder; `TextTokenizer` is how the text path uses it: the ids of
-many texts at once, cut at a word where a text is too long, padded to a few lengths.
+many texts at once, cut where a text is too long, padded to a few lengths.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +35,7 @@ class TextBatch(NamedTuple):
     positions: npt.NDArray[np.intp]
     """[n]: the index of each row's text in the call."""
     input_ids: npt.NDArray[np.int32]
-    """INT32 [n, bucket], padded on the right."""
+    """INT32 [n, bucket], padded."""
 
 
 class TextTokenizer:
@@ -45,18 +45,35 @@ class TextTokenizer:
         tokenizer: What turns words into ids, special tokens included. It is taken over: its own
             padding and truncation are switched off here.
         buckets: Lengths to pad to, ascending; the last is the longest text the model takes.
+        pad_id: The id that pads; by default that of a token named as padding.
+        vocab_size: The ids the model has, where the tokeniser may give more: those are replaced
+            by the unknown one.
+        cut: Where too long a text ends: before a "word" that does not fit, or at the "token".
+        pad_side: Where the padding stands, "right" or "left" of the text.
 
     Raises:
         TokenizerError: If it has no padding token, or the buckets are not usable.
     """
 
-    def __init__(self, tokenizer: Tokenizer, buckets: Sequence[int] = BUCKETS) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        buckets: Sequence[int] = BUCKETS,
+        *,
+        pad_id: int | None = None,
+        vocab_size: int | None = None,
+        cut: Literal["word", "token"] = "word",
+        pad_side: Literal["right", "left"] = "right",
+    ) -> None:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
+        self.cut, self.pad_side = cut, pad_side
         self._hidden = phobert.first_hidden_id(tokenizer)
+        if vocab_size is not None and vocab_size < tokenizer.get_vocab_size():
+            self._hidden = vocab_size
         self._unknown = _first_known(tokenizer, _UNKNOWN_TOKENS)
-        pad = _first_known(tokenizer, _PAD_TOKENS)
+        pad = _first_known(tokenizer, _PAD_TOKENS) if pad_id is None else pad_id
         if pad is None:
             raise TokenizerError(
                 f"the tokenizer has no padding token; name one of its tokens {_PAD_TOKENS[0]}"
@@ -74,8 +91,7 @@ class TextTokenizer:
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text, special tokens included, cut at the longest bucket, not padded.
 
-        A longer text is cut before the word that does not fit; the first time that happens, a
-        warning says so. All texts are encoded in parallel.
+        The first time that a text is cut, a warning says so. All texts are encoded in parallel.
         """
         return [
             self._finish(text, encoding)
@@ -108,7 +124,9 @@ class TextTokenizer:
             shape = (len(positions), self.buckets[number])
             padded = np.full(shape, self.pad_id, dtype=np.int32)
             for row, position in enumerate(positions):
-                padded[row, : lengths[position]] = rows[position]
+                length = lengths[position]
+                start = shape[1] - length if self.pad_side == "left" else 0
+                padded[row, start : start + length] = rows[position]
             batches.append(TextBatch(positions, padded))
         return batches
 
@@ -136,7 +154,7 @@ class TextTokenizer:
         ids = encoding.ids
         if len(ids) > self.buckets[-1]:
             (encoding,) = self._encode([text], fast=False)
-            ids = _cut(ids, encoding.word_ids, self.buckets[-1])
+            ids = _cut(ids, encoding.word_ids, self.buckets[-1], whole_words=self.cut == "word")
         if self._hidden is not None and max(ids, default=0) >= self._hidden:
             unknown = self._unknown or 0
             ids = [unknown if number >= self._hidden else number for number in ids]
@@ -172,15 +190,15 @@ _warning_lock = threading.Lock()
 _warned = False
 
 
-def _cut(ids: list[int], words: list[int | None], limit: int) -> list[int]:
-    """Cuts ids to `limit` before a word, special tokens at the end kept."""
+def _cut(ids: list[int], words: list[int | None], limit: int, *, whole_words: bool) -> list[int]:
+    """Cuts ids to `limit`, before a word or anywhere; special tokens at the end are kept."""
     _warn_once(len(ids), limit)
     end = len(ids)
     while end and words[end - 1] is None:
         end -= 1
     closing = ids[end:]
     cut = keep = limit - len(closing)
-    while cut and words[cut - 1] is not None and words[cut - 1] == words[cut]:
+    while whole_words and cut and words[cut - 1] is not None and words[cut - 1] == words[cut]:
         cut -= 1
     # A single word longer than the limit is cut where it must be.
     if not cut or words[cut - 1] is None:
@@ -195,7 +213,7 @@ def _warn_once(length: int, limit: int) -> None:
             return
         _warned = True
     logger.warning(
-        "a text of %d tokens was cut at a word to fit %d; further ones are cut silently",
+        "a text of %d tokens was cut to fit %d; further ones are cut silently",
         length,
         limit,
     )

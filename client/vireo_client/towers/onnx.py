@@ -28,9 +28,21 @@ class OnnxTowers:
     name = "onnx"
 
     def __init__(self, bundle: Bundle, *, threads: int = 0, max_batch_size: int = 64) -> None:
+        text, image = (model_file(bundle.folder, model) for model in (TEXT_MODEL, IMAGE_MODEL))
+        self._load(text, image, threads, max_batch_size)
+
+    @classmethod
+    def of(
+        cls, text: Path, image: Path, *, threads: int = 0, max_batch_size: int = 64
+    ) -> OnnxTowers:
+        """Runs two ONNX files that need not lie in a model repository."""
+        towers = cls.__new__(cls)
+        towers._load(text, image, threads, max_batch_size)
+        return towers
+
+    def _load(self, text: Path, image: Path, threads: int, max_batch_size: int) -> None:
         self.max_batch_size = max_batch_size
-        self._text = _session(model_file(bundle.folder, TEXT_MODEL), threads)
-        self._image = _session(model_file(bundle.folder, IMAGE_MODEL), threads)
+        self._text, self._image = _session(text, threads), _session(image, threads)
 
     def encode_text(self, input_ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """INT32 `[N, L]` to unit vectors FP32 `[N, D]`."""

@@ -29,8 +29,8 @@ def build_configs(
         The configurations by model name, those first that others are made of.
     """
     configs = [
-        text_encoder(bundle, options, target),
-        image_encoder(bundle, options, target),
+        text_encoder(bundle, options, target, version),
+        image_encoder(bundle, options, target, version),
         preprocess_text(bundle, options),
         preprocess_image(bundle, options),
         mask_rows(bundle, options),

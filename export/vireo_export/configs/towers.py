@@ -7,6 +7,9 @@ from vireo_client.bundle import BundleConfig
 from vireo_client.errors import ExportError
 from vireo_client.repository import IMAGE_MODEL, TEXT_MODEL
 
+from ..tensorrt.native import cuda_graphs, profile_names
+from ..tensorrt.onnxruntime_ep import tensorrt_provider
+from ..tensorrt.profiles import bundle_profiles
 from ..triton_config import ServingOptions, Target
 from .parts import (
     add_input,
@@ -19,7 +22,9 @@ from .parts import (
 )
 
 
-def text_encoder(bundle: BundleConfig, options: ServingOptions, target: Target) -> pb.ModelConfig:
+def text_encoder(
+    bundle: BundleConfig, options: ServingOptions, target: Target, version: int
+) -> pb.ModelConfig:
     """INT32 `input_ids` `[N, L]` to FP32 `embedding` `[N, D]`."""
     config = model(TEXT_MODEL, bundle, options)
     add_input(config, "input_ids", pb.TYPE_INT32, -1)
@@ -27,22 +32,41 @@ def text_encoder(bundle: BundleConfig, options: ServingOptions, target: Target) 
         set_parameter(config, "vocab_size", bundle.text.vocab_size)
         set_parameter(config, "max_length", bundle.text.max_length)
     config.response_cache.enable = options.response_cache
-    return _finish(config, bundle, options, target)
+    return _finish(config, bundle, options, target, version)
 
 
-def image_encoder(bundle: BundleConfig, options: ServingOptions, target: Target) -> pb.ModelConfig:
+def image_encoder(
+    bundle: BundleConfig, options: ServingOptions, target: Target, version: int
+) -> pb.ModelConfig:
     """UINT8 `pixels` `[N, 3, H, W]` to FP32 `embedding` `[N, D]`."""
     config = model(IMAGE_MODEL, bundle, options)
     add_input(config, "pixels", pb.TYPE_UINT8, 3, bundle.image.size, bundle.image.size)
-    return _finish(config, bundle, options, target)
+    return _finish(config, bundle, options, target, version)
 
 
 def _finish(
-    config: pb.ModelConfig, bundle: BundleConfig, options: ServingOptions, target: Target
+    config: pb.ModelConfig,
+    bundle: BundleConfig,
+    options: ServingOptions,
+    target: Target,
+    version: int,
 ) -> pb.ModelConfig:
     add_output(config, "embedding", pb.TYPE_FP32, bundle.embedding_dim)
     batch_dynamically(config, options)
-    _BACKENDS[target](config, options)
+    if options.ort_tensorrt_cache is not None and (target, options.device) != (
+        "onnxruntime",
+        "gpu",
+    ):
+        raise ExportError(
+            "ort_tensorrt_cache is for target onnxruntime on device gpu; leave it out, or choose "
+            "those"
+        )
+    if target == "cpu":
+        _python(config, options)
+    elif target == "onnxruntime":
+        _onnxruntime(config, bundle, options, version)
+    else:
+        _tensorrt(config, bundle, options)
     return config
 
 
@@ -55,21 +79,28 @@ def _python(config: pb.ModelConfig, options: ServingOptions) -> None:
     run_on_cpu(config, options.instances)
 
 
-def _onnxruntime(config: pb.ModelConfig, options: ServingOptions) -> None:
+def _onnxruntime(
+    config: pb.ModelConfig, bundle: BundleConfig, options: ServingOptions, version: int
+) -> None:
     config.backend = "onnxruntime"
     config.default_model_filename = "model.onnx"
-    if options.device == "gpu":
-        run_on_gpu(config, options)
+    if options.device == "cpu":
+        set_parameter(config, "intra_op_thread_count", options.threads)
+        set_parameter(config, "inter_op_thread_count", 1)  # a tower is one chain of operators
+        run_on_cpu(config, options.instances)
         return
-    set_parameter(config, "intra_op_thread_count", options.threads)
-    set_parameter(config, "inter_op_thread_count", 1)  # a tower is one chain of operators
-    run_on_cpu(config, options.instances)
+    run_on_gpu(config, options)
+    if options.ort_tensorrt_cache is not None:
+        profiles = bundle_profiles(bundle, options.max_batch_size)[config.name]
+        folder = f"{options.ort_tensorrt_cache}/{bundle.bundle_id}/{config.name}/{version}"
+        config.optimization.CopyFrom(tensorrt_provider(profiles, bundle.bundle_id, folder))
 
 
-def _tensorrt(config: pb.ModelConfig, options: ServingOptions) -> None:
+def _tensorrt(config: pb.ModelConfig, bundle: BundleConfig, options: ServingOptions) -> None:
     config.backend = "tensorrt"
     config.default_model_filename = "model.plan"
     run_on_gpu(config, options)
-
-
-_BACKENDS = {"cpu": _python, "onnxruntime": _onnxruntime, "tensorrt": _tensorrt}
+    profiles = bundle_profiles(bundle, options.max_batch_size)[config.name]
+    config.instance_group[0].profile.extend(profile_names(profiles))
+    if options.cuda_graphs:
+        config.optimization.CopyFrom(cuda_graphs(profiles))

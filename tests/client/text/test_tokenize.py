@@ -47,8 +47,37 @@ def test_over_long_text_is_cut_at_a_word_with_one_warning(
         assert tokenizer.ids(["hhhhhhhh"])[0] == [0, 15, 15, 15, 15, 2]
         assert len(tokenizer.ids(["xe " * 5_000])[0]) == 6
     assert [record.message for record in caplog.records if "was cut" in record.message] == [
-        "a text of 8 tokens was cut at a word to fit 6; further ones are cut silently"
+        "a text of 8 tokens was cut to fit 6; further ones are cut silently"
     ]
+
+
+def test_over_long_text_can_be_cut_at_a_token(tmp_path: Path) -> None:
+    whole = TextTokenizer(load_tokenizer(write_phobert(tmp_path)), buckets=(9,))
+    tokenizer = TextTokenizer(load_tokenizer(tmp_path), buckets=(5,), cut="token")
+    (ids,) = whole.ids(["xe xe hin xe"])
+    assert tokenizer.ids(["xe xe hin xe"]) == [[*ids[:4], 2]]
+    assert len(tokenizer.ids(["xe " * 5_000])[0]) == 5
+    assert tokenizer.ids(["xe"]) == [[0, 4, 2]]
+
+
+def test_padding_may_stand_on_the_left(words: Tokenizer) -> None:
+    tokenizer = TextTokenizer(words, buckets=(4,), pad_side="left")
+    ((_, padded),) = tokenizer.pad([[5, 6], [5, 6, 7, 8]])
+    assert padded.tolist() == [[1, 1, 5, 6], [5, 6, 7, 8]]
+
+
+def test_a_padding_id_need_not_bear_the_name(words: Tokenizer) -> None:
+    assert TextTokenizer(words, buckets=(4,), pad_id=2).pad([[5]])[0].input_ids.tolist() == [
+        [5, 2, 2, 2]
+    ]
+
+
+def test_ids_that_the_model_lacks_are_unknown(words: Tokenizer) -> None:
+    (whole,) = TextTokenizer(words).ids(["hai con_chó trên"])
+    limit = max(whole)
+    tokenizer = TextTokenizer(words, vocab_size=limit)
+    assert tokenizer.ids(["hai con_chó trên"]) == [[3 if n == limit else n for n in whole]]
+    assert tokenizer.vocab_size == limit
 
 
 def test_lone_surrogates_are_unknown(words: Tokenizer) -> None:

@@ -1,0 +1,135 @@
+"""The gate's figures for people: a Markdown table and a plot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vireo_client.bundle import ExportSettings
+from vireo_client.repository import PARITY_FILE as PARITY_FILE
+from vireo_training.metrics import WAYS
+from vireo_training.plots import need_matplotlib
+
+from .parity import RECALLS, TOWERS, EngineParity, Parity
+
+TABLE_FILE = "parity.md"
+PLOT_FILE = "parity.png"
+_COLOURS = {"fp32": "C7", "fp16": "C0", "int8": "C1"}
+
+
+def write_report(parity: Parity, folder: Path, settings: ExportSettings) -> None:
+    """Writes `parity.json`, `parity.md` and `parity.png` into `folder`."""
+    figures = {**parity.as_dict(), "settings": settings.model_dump()}
+    (folder / PARITY_FILE).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    (folder / TABLE_FILE).write_text(as_markdown(parity, settings), encoding="utf-8")
+    plot(parity, folder / PLOT_FILE, settings)
+
+
+def as_markdown(parity: Parity, settings: ExportSettings) -> str:
+    """The figures as tables."""
+    lines = [
+        "# Engines beside PyTorch",
+        "",
+        f"Published: text tower in {parity.precisions.text}, image tower in "
+        f"{parity.precisions.image}; {parity.image.compared} pictures, {parity.text.compared} "
+        "captions. Latency ratios are to the FP32 engine on the machine that exported; below 1 is "
+        "faster.",
+        "",
+        *_table(("recall", "", "@1", "@5", "@10"), _recall_rows(parity)),
+        "",
+        *_table(
+            ("tower", "precision", "size", "of FP32", "min cosine", "asked", "how"),
+            (_size_row(engine, settings) for engine in parity.engines),
+        ),
+        "",
+        *_table(
+            ("tower", "precision", "bucket", "batch", "min cosine", "mean cosine",
+             "largest difference", "latency", "of FP32"),
+            (row for engine in parity.engines for row in _shape_rows(engine)),
+        ),
+        "",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> Iterator[str]:
+    for cells in (head, ("---",) * len(head), *rows):
+        yield f"| {' | '.join(cells)} |"
+
+
+def _recall_rows(parity: Parity) -> Iterator[tuple[str, ...]]:
+    for way in WAYS:
+        named: list[tuple[str, Any]] = [("PyTorch", parity.metrics_reference[way])]
+        named += [
+            (f"{engine.tower} in {engine.precision}", engine.recall[way])
+            for engine in parity.engines
+            if engine.precision != "fp32"
+        ]
+        named.append(("published", parity.metrics_engine[way]))
+        for name, figures in named:
+            yield (way.replace("_", " "), name, *(f"{figures[key]:.4f}" for key in RECALLS))
+
+
+def _size_row(engine: EngineParity, settings: ExportSettings) -> tuple[str, ...]:
+    return (
+        engine.tower,
+        engine.precision,
+        f"{engine.bytes / 1e6:.1f} MB",
+        f"{engine.size_ratio:.3f}",
+        f"{engine.min_cosine:.6f}",
+        f"{getattr(settings, engine.precision).min_cosine}",
+        engine.how or "-",
+    )
+
+
+def _shape_rows(engine: EngineParity) -> Iterator[tuple[str, ...]]:
+    for shape in engine.shapes:
+        yield (
+            engine.tower,
+            engine.precision,
+            "picture" if shape.bucket is None else str(shape.bucket),
+            str(shape.batch),
+            f"{shape.vectors.min_cosine:.6f}",
+            f"{shape.vectors.mean_cosine:.6f}",
+            f"{shape.vectors.max_abs_difference:.1e}",
+            f"{shape.latency_ms:.2f} ms",
+            f"{shape.latency_ratio:.2f}",
+        )
+
+
+def plot(parity: Parity, path: Path, settings: ExportSettings) -> None:
+    """Draws, for each tower, how far from PyTorch its engines are and how long they take.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    need_matplotlib()
+    # Not pyplot: it keeps state, and looks for a screen.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 6.4), layout="constrained")
+    for column, tower in zip(figure.subplots(2, 2).T, TOWERS, strict=True):
+        engines = [engine for engine in parity.engines if engine.tower == tower]
+        for number, engine in enumerate(engines):
+            labels = [_label(shape.bucket, shape.batch) for shape in engine.shapes]
+            at = [i + (number - (len(engines) - 1) / 2) * 0.35 for i in range(len(labels))]
+            style = {"color": _COLOURS[engine.precision], "label": engine.precision}
+            # On a log scale an engine without any difference needs a place.
+            distance = [max(1 - s.vectors.min_cosine, 1e-9) for s in engine.shapes]
+            column[0].bar(at, distance, 0.33, **style)
+            column[1].bar(at, [s.latency_ratio for s in engine.shapes], 0.33, **style)
+            limit = 1 - getattr(settings, engine.precision).min_cosine
+            column[0].axhline(limit, color=style["color"], linestyle=":")
+            for axes in column:
+                axes.set_xticks(range(len(labels)), labels, size=7)
+        column[0].set(title=f"{tower} tower: 1 - worst cosine (dotted: allowed)", yscale="log")
+        column[1].set(title=f"{tower} tower: latency, FP32 = 1")
+        column[1].axhline(1, color="black", linestyle=":")
+        column[0].legend(fontsize=8)
+    figure.savefig(path, dpi=120, format="png")
+
+
+def _label(bucket: int | None, batch: int) -> str:
+    return f"{'picture' if bucket is None else bucket}\nx {batch}"

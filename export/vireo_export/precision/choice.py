@@ -1,0 +1,45 @@
+"""Which precision each tower is exported in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from vireo_client.errors import ExportError
+
+Precision = Literal["fp32", "fp16", "int8"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+_TOWERS = ("text", "image")
+
+
+@dataclass(frozen=True, slots=True)
+class Precisions:
+    """The precision of each tower."""
+
+    text: Precision = "fp32"
+    image: Precision = "fp32"
+
+    @classmethod
+    def parse(cls, words: str) -> Precisions:
+        """Reads one precision for both towers ("fp16") or one for each ("text=int8,image=fp32").
+
+        A tower that is not named stays in FP32.
+
+        Raises:
+            ExportError: no such precision or tower.
+        """
+        if "=" not in words:
+            words = ",".join(f"{tower}={words}" for tower in _TOWERS)
+        chosen: dict[str, Precision] = {}
+        for part in words.split(","):
+            tower, _, precision = (word.strip() for word in part.partition("="))
+            if tower not in _TOWERS or precision not in PRECISIONS or tower in chosen:
+                raise ExportError(
+                    f"precision {part.strip()!r}: give one of {', '.join(PRECISIONS)}, or a "
+                    "precision for each tower such as text=int8,image=fp32"
+                )
+            chosen[tower] = precision
+        return cls(**chosen)
+
+
+ALL_FP32 = Precisions()

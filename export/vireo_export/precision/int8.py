@@ -1,0 +1,207 @@
+"""INT8 for CPUs, by ONNX Runtime's quantizers: the candidates among which recall decides."""
+
+from __future__ import annotations
+
+import io
+import logging
+import platform
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+from onnxruntime.quantization import (
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quant_pre_process,
+    quantize_dynamic,
+    quantize_static,
+)
+from onnxruntime.quantization.calibrate import create_calibrator, save_tensors_data
+from vireo_client.repository import TEXT_MODEL
+
+from .calibration import BatchReader, Calibration
+from .external_data import EXTERNAL_DATA_LIMIT, save_engine, uses_external_data
+
+PRODUCTS = ("MatMul", "Gemm", "Conv", "LSTM")
+_CHAIN = ("Add", "Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat")
+"""What stands between the convolutions of a plain CNN: it stays in INT8 as well."""
+_METHODS = {
+    "entropy": (CalibrationMethod.Entropy, {"num_bins": 128, "num_quantized_bins": 128}),
+    "percentile": (CalibrationMethod.Percentile, {"num_bins": 2048, "percentile": 99.999}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An INT8 engine and how it was made."""
+
+    how: str
+    path: Path
+
+
+def candidates(
+    model: str,
+    engine: Path,
+    folder: Path,
+    calibration: Calibration,
+    *,
+    limit: int = EXTERNAL_DATA_LIMIT,
+) -> Iterator[list[Candidate]]:
+    """Makes INT8 engines of one tower in rounds; a later round is asked for if the first fails.
+
+    Args:
+        model: the tower's model name.
+        engine: its FP32 engine, optimised for ONNX Runtime.
+        folder: where engines go, each into a folder of its own.
+        calibration: real inputs.
+        limit: see `save_engine`.
+    """
+    with tempfile.TemporaryDirectory(dir=engine.parent) as scratch:
+        prepared = _prepare(engine, Path(scratch), limit)
+        if model == TEXT_MODEL:
+            yield [_dynamic(prepared, folder / "tables", tables=True)]
+            yield [_dynamic(prepared, folder / "products", tables=False)]
+            return
+        batches = calibration.batches[model]
+        ranges = {m: _ranges(prepared, batches, m, Path(scratch) / m) for m in _METHODS}
+        for kept, excluded in (
+            ("", []),
+            (", first and last layer in FP32", _ends(prepared)),
+        ):
+            yield [
+                _static(prepared, folder, ranges[m], m, excluded, f"{m}{kept}") for m in _METHODS
+            ]
+
+
+def _prepare(engine: Path, folder: Path, limit: int) -> Path:
+    """ONNX Runtime's own preparation: constants, and what a convolution can take up, are folded."""
+    drafted, outside = folder / f"drafted-{engine.name}", uses_external_data(engine)
+    with _quiet():
+        quant_pre_process(
+            engine,
+            drafted,
+            skip_symbolic_shape=True,  # all shapes are known, and it fails on newer operators
+            save_as_external_data=outside,
+            all_tensors_to_one_file=True,
+            external_data_location=f"{drafted.name}.data" if outside else None,
+        )
+    return save_engine(ir.load(drafted), folder / engine.name, limit=limit)
+
+
+def _dynamic(prepared: Path, folder: Path, *, tables: bool) -> Candidate:
+    """Quantises weights per output channel, and activations as they come, by tensor.
+
+    With `tables`, embedding tables as well: one scale for a whole table.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / prepared.name
+    with _quiet():
+        quantize_dynamic(
+            prepared,
+            path,
+            op_types_to_quantize=[*PRODUCTS, *(["Gather"] if tables else [])],
+            per_channel=True,
+            reduce_range=saturates(),
+            weight_type=QuantType.QInt8,
+            use_external_data_format=uses_external_data(prepared),
+            extra_options={"MatMulConstBOnly": True, "WeightSymmetric": True},
+        )
+    return Candidate("dynamic" if tables else "dynamic, embedding tables in FP32", path)
+
+
+def _static(
+    prepared: Path,
+    folder: Path,
+    ranges: Path,
+    method: str,
+    excluded: list[str],
+    how: str,
+) -> Candidate:
+    path = folder / how.replace(", ", "-").replace(" ", "-") / prepared.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _quiet():
+        quantize_static(
+            prepared,
+            path,
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=_operators(prepared),
+            per_channel=True,
+            reduce_range=saturates(),
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=excluded,
+            use_external_data_format=uses_external_data(prepared),
+            calibrate_method=_METHODS[method][0],
+            calibration_cache_path=ranges,
+            extra_options={"MatMulConstBOnly": True, "WeightSymmetric": True},
+        )
+    return Candidate(how, path)
+
+
+def _ranges(
+    prepared: Path, batches: Sequence[dict[str, npt.NDArray[Any]]], method: str, scratch: Path
+) -> Path:
+    """Measures activations' ranges by one method, into a file that `quantize_static` reads."""
+    scratch.mkdir()
+    kind, options = _METHODS[method]
+    path = scratch / "ranges.json"
+    with _quiet():
+        calibrator = create_calibrator(
+            prepared,
+            _operators(prepared),
+            str(scratch / "augmented.onnx"),
+            kind,
+            use_external_data_format=uses_external_data(prepared),
+            extra_options=options,
+        )
+        for batch in batches:  # one at a time: it holds every activation of what it is given
+            calibrator.collect_data(BatchReader([batch]))
+        save_tensors_data(calibrator.compute_data(), path)
+    return path
+
+
+def _operators(engine: Path) -> list[str]:
+    """What to quantise: in a transformer the products alone, in a plain CNN what joins them too."""
+    kinds = {node.op_type for node in onnx.load(engine, load_external_data=False).graph.node}
+    plain = not kinds & {"MultiHeadAttention", "Softmax", "LayerNormalization"}
+    return [*PRODUCTS, *(_CHAIN if plain else ())]
+
+
+def _ends(engine: Path) -> list[str]:
+    nodes = onnx.load(engine, load_external_data=False).graph.node
+    products = [node.name for node in nodes if node.op_type in PRODUCTS]
+    return [*products[:1], *products[-1:]]
+
+
+def saturates() -> bool:
+    """Whether this processor adds INT8 products in 16 bits, so that weights may have 7 bits only.
+
+    x86 without VNNI does (`reduce_range` in ONNX Runtime's guide to quantization).
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return False
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return True
+    return not any(name in flags for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Holds back what the quantizers print, and log on the root logger."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.CRITICAL)
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        root.setLevel(level)

@@ -1,0 +1,94 @@
+"""Graph optimisation: one operator for what PyTorch's exporter writes as many.
+
+The fusions are those of `onnxscript.rewriter.ort_fusions`, written for graphs of this exporter.
+ONNX Runtime's own `onnxruntime.transformers.optimizer` looks for the patterns of the older one: in
+the graphs of these towers it finds the GELUs and not one attention.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+from onnxscript.optimizer import optimize
+from onnxscript.rewriter.ort_fusions import shape_optimization
+from onnxscript.rewriter.ort_fusions.bias_gelu import fuse_bias_gelu
+from onnxscript.rewriter.ort_fusions.erfgelu import fuse_erfgelu
+from onnxscript.rewriter.ort_fusions.gelu import fuse_gelu
+from onnxscript.rewriter.ort_fusions.mha import fuse_mha1, fuse_mha2
+from onnxscript.rewriter.ort_fusions.mha_scale import fuse_mha_scale
+from onnxscript.rewriter.ort_fusions.sdpa import fuse_sdpa
+from onnxscript.rewriter.ort_fusions.sdpa_via_mha import replace_sdpa_by_mha
+from onnxscript.rewriter.ort_fusions.skip_normalization import fuse_skip_layer_normalization
+
+from ..triton_config import Target
+from .external_data import EXTERNAL_DATA_LIMIT, save_engine
+
+FUSED_DOMAIN = "com.microsoft"
+"""Of the operators that ONNX Runtime has beyond the standard."""
+
+# In this order: a later one takes up what an earlier one left. Queries, keys and values stay three
+# products before the attention: as one packed operator ("Attention") INT8 would lose the mask,
+# which its quantised form cannot take, and FP32 ran no faster.
+_FUSIONS: dict[str, Callable[[ir.Model], int]] = {
+    "gelu": fuse_erfgelu,
+    "skip_layer_normalization": fuse_skip_layer_normalization,
+    "scaled_dot_product": lambda model: int(fuse_sdpa(model, apply_shape_inference=True)),
+    "attention": lambda model: fuse_mha1(model) + fuse_mha2(model),
+    "attention_scale": fuse_mha_scale,
+    "tanh_gelu": fuse_gelu,
+    "bias_gelu": fuse_bias_gelu,
+    "attention_over_heads": replace_sdpa_by_mha,
+}
+
+
+def optimise(
+    engine: Path, path: Path, target: Target = "cpu", *, limit: int = EXTERNAL_DATA_LIMIT
+) -> dict[str, int]:
+    """Writes an FP32 engine with constants folded, dead nodes and initialisers gone, types known.
+
+    For ONNX Runtime's targets, attention, GELU and "add, then layer norm" become one operator each.
+    TensorRT gets standard operators only: it fuses by itself.
+
+    Args:
+        engine: an ONNX file.
+        path: the file to write.
+        target: what will run it.
+        limit: see `save_engine`.
+
+    Returns:
+        How often each fusion was made; empty for TensorRT.
+    """
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)
+    logging.getLogger("onnx_ir").setLevel(logging.ERROR)
+    model = ir.load(engine)
+    passes.ShapeInferencePass()(model)
+    optimize(model)
+    fused = {}
+    if target != "tensorrt":
+        shape_optimization.rules.apply_to_model(model)
+        optimize(model)
+        fused = {name: int(fuse(model)) for name, fuse in _FUSIONS.items()}
+        optimize(model)  # puts operators back in place of fusions that were only half made
+        _type_fused(model)
+    passes.DeduplicateInitializersPass()(model)
+    passes.RemoveUnusedNodesPass()(model)
+    passes.ShapeInferencePass()(model)
+    passes.ClearMetadataAndDocStringPass()(model)
+    save_engine(model, path, limit=limit)
+    return fused
+
+
+def _type_fused(model: ir.Model) -> None:
+    """Gives fused operators' outputs the type and shape of their first input, as they all have."""
+    for node in model.graph:
+        if node.domain == FUSED_DOMAIN and node.inputs[0] is not None:
+            for output in node.outputs:
+                if not output.uses() and not output.is_graph_output():
+                    output.name = ""  # an optional output that nobody asked for
+                    continue
+                output.type = output.type or node.inputs[0].type
+                output.shape = output.shape or node.inputs[0].shape

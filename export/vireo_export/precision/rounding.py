@@ -1,0 +1,57 @@
+"""FP16 on a CPU as an accelerator computes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from .external_data import EXTERNAL_DATA_LIMIT, save_engine
+
+_MAKE_FP16 = frozenset(("Cast", "Constant", "ConstantOfShape"))
+"""Operators that give FP16 whatever they take."""
+
+
+def with_rounding(engine: Path, path: Path, *, limit: int = EXTERNAL_DATA_LIMIT) -> Path:
+    """Writes an FP16 engine as an FP32 one that rounds every value that was FP16 to it.
+
+    ONNX Runtime has few FP16 kernels for CPUs: it computes in FP32 and leaves out the casts down
+    and up again between two operators, so that neither rounding nor overflow would be seen. Casts
+    that stand in the graph stay. Sums inside one operator are FP32, as on tensor cores.
+
+    Args:
+        engine: an FP16 engine.
+        path: the file to write.
+        limit: see `save_engine`.
+
+    Returns:
+        `path`.
+    """
+    model = ir.load(engine)
+    for weight in model.graph.initializers.values():
+        if weight.const_value is not None and weight.const_value.dtype == ir.DataType.FLOAT16:
+            weight.const_value = ir.tensor(weight.const_value.numpy().astype(np.float32))
+            weight.dtype = ir.DataType.FLOAT
+    for node in list(model.graph):
+        for value in node.outputs:
+            if value.dtype == ir.DataType.FLOAT16:
+                _round(model, node, value)
+    return save_engine(model, path, limit=limit)
+
+
+def _round(model: ir.Model, node: ir.Node, value: ir.Value) -> None:
+    uses, steps = list(value.uses()), [ir.DataType.FLOAT16, ir.DataType.FLOAT]
+    if node.op_type in _MAKE_FP16:
+        del steps[0]
+    else:
+        value.dtype = ir.DataType.FLOAT
+    last, casts = value, []
+    for dtype in steps:
+        cast = ir.node("Cast", [last], {"to": dtype.value}, name=f"{value.name}_to_{dtype.name}")
+        (last,) = cast.outputs
+        last.name, last.dtype, last.shape = cast.name, dtype, value.shape
+        casts.append(cast)
+    model.graph.insert_after(node, casts)
+    for use in uses:
+        use.node.replace_input_with(use.idx, last)

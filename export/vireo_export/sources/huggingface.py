@@ -1,0 +1,155 @@
+"""Dual encoders of transformers, of the families in `FAMILIES`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from vireo_client.errors import ExportError, TrainingError
+from vireo_training.hub import cannot_fetch, model_source
+from vireo_training.torchvision_ops import ensure_torchvision
+
+from .foreign import Parts, assemble, without
+from .huggingface_image import image_spec
+from .huggingface_text import TextInputs, text_inputs
+from .source import Source
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+PREFIX = "hf:"
+_ADVICE = "give hf:FOLDER with a model that save_pretrained wrote, or download it first"
+
+
+@dataclass(frozen=True)
+class Family:
+    """How the models of one `model_type` read a text."""
+
+    causal: bool = False
+    """No token sees what follows it, and the vector is taken at the end of the text: padding is
+    never seen, and needs no mask."""
+    fixed_length: bool = False
+    """The vector is taken at the last position, padding or not: all texts have one length."""
+    longest: int | None = None
+    """The longest text, in tokens, where the position table has room for more than was trained."""
+    first_position: int = 0
+    """RoBERTa's position tables keep their first rows for themselves."""
+
+
+FAMILIES = {
+    "align": Family(longest=64),
+    "altclip": Family(first_position=2),
+    "chinese_clip": Family(),
+    "clip": Family(causal=True),
+    "metaclip_2": Family(causal=True),
+    "siglip": Family(fixed_length=True),
+}
+
+
+def open_huggingface(name: str) -> Source:
+    """Loads a dual encoder of the Hugging Face hub, or of a local folder.
+
+    Args:
+        name: the repository or the folder, without `hf:`.
+
+    Raises:
+        ExportError: it cannot be had, is of another family, or its files do not fit together.
+    """
+    ensure_torchvision()  # transformers imports it
+    try:
+        source = model_source(name, advice=_ADVICE)
+    except TrainingError as error:
+        raise ExportError(str(error)) from error
+    config = _config(name, source)
+    family = FAMILIES[config.model_type]
+    model = _model(name, source)
+    text = text_inputs(name, source, config, family)
+    import transformers
+
+    return assemble(
+        Parts(
+            name=f"{PREFIX}{name}",
+            family=config.model_type,
+            image=image_spec(name, source),
+            text=text.spec,
+            tokenizer=text.tokenizer,
+            image_encoder=_ImageEncoder(without(model, "text")),
+            text_encoder=_TextEncoder(without(model, "vision", "visual"), text),
+            provenance={
+                "source": f"{PREFIX}{name}",
+                "revision": getattr(config, "_commit_hash", None),
+                "transformers": transformers.__version__,
+            },
+        )
+    )
+
+
+class _ImageEncoder(nn.Module):
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return _features(self.model.get_image_features(pixel_values=pixels))  # type: ignore[operator]
+
+
+class _TextEncoder(nn.Module):
+    def __init__(self, model: PreTrainedModel, text: TextInputs) -> None:
+        super().__init__()
+        self.model = model
+        self._pad_id, self._masked, self._pad_ends = text.spec.pad_id, text.masked, text.pad_ends
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        inputs = {"input_ids": input_ids}
+        if self._masked:
+            tokens = input_ids != self._pad_id
+            if self._pad_ends:  # the first padding token is the end of the text, and belongs to it
+                tokens = torch.cat([torch.ones_like(tokens[:, :1]), tokens[:, :-1]], dim=1)
+            inputs["attention_mask"] = tokens.long()
+        return _features(self.model.get_text_features(**inputs))  # type: ignore[operator]
+
+
+def _features(output: Any) -> Tensor:
+    """The vectors; transformers wraps them from version 5 on."""
+    return output if isinstance(output, Tensor) else output.pooler_output
+
+
+def _config(name: str, source: str) -> PreTrainedConfig:
+    from transformers import AutoConfig
+
+    try:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(source)
+    except Exception as error:  # transformers, the hub and the file system raise many kinds
+        raise ExportError(cannot_fetch(name, error, _ADVICE)) from error
+    if config.model_type == "siglip2":
+        raise ExportError(
+            f"{name}: a SigLIP 2 model of flexible resolution (NaFlex), whose pictures have no "
+            "one size; name one of a fixed resolution, such as google/siglip2-base-patch16-256"
+        )
+    if config.model_type not in FAMILIES:
+        raise ExportError(
+            f"{name}: is of family {config.model_type!r}; of transformers' models these can be "
+            f"exported: {', '.join(FAMILIES)}"
+        )
+    return config
+
+
+def _model(name: str, source: str) -> PreTrainedModel:
+    from transformers import AutoModel
+
+    try:
+        model, report = AutoModel.from_pretrained(
+            source, dtype=torch.float32, output_loading_info=True
+        )
+    except Exception as error:  # as above
+        raise ExportError(cannot_fetch(name, error, _ADVICE)) from error
+    # transformers would start with random numbers in their place.
+    if missing := sorted(report["missing_keys"]):
+        raise ExportError(
+            f"{name}: its weights lack {len(missing)} tensors (first: {missing[0]}); "
+            "name a model whose weights are whole"
+        )
+    loaded: PreTrainedModel = model.eval()
+    return loaded

@@ -1,0 +1,174 @@
+"""The tokenizers and text towers of open_clip, by what each does with padding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tokenizers import AddedToken, Regex, Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
+from tokenizers.processors import TemplateProcessing
+from torch import Tensor, nn
+from vireo_client.bundle import TextSpec
+from vireo_client.errors import ExportError
+from vireo_client.text.cleaning import OPEN_CLIP, RULES
+
+from .foreign import buckets_up_to, without
+from .huggingface_text import backend
+
+_MASKED = -1e4
+_VIETNAMESE = ("vie_Latn", "vi_VN")
+"""What NLLB and mBART call the language."""
+
+
+@dataclass(frozen=True)
+class TextInputs:
+    """How texts become ids."""
+
+    spec: TextSpec
+    tokenizer: Tokenizer
+    language: str | None
+    """The language that the tokenizer was told, where it asks for one."""
+
+
+class CausalTextEncoder(nn.Module):
+    """A CLIP-like text transformer at any length.
+
+    open_clip's own `encode_text` takes texts of the full length only. No token sees what follows
+    it, so that the same layers give the same vector on a shorter row.
+    """
+
+    mask: Tensor
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        text: Any = getattr(model, "text", model)
+        self.token_embedding, self.positions = text.token_embedding, text.positional_embedding
+        self.transformer, self.ln_final = text.transformer, text.ln_final
+        self.projection = text.text_projection
+        self._pool = getattr(text, "text_pool_type", None) or text.pool_type
+        self._end = text.text_eos_id if hasattr(text, "text_eos_id") else text.eos_id
+        # Finite, so that FP16 engines hold it.
+        self.register_buffer("mask", text.attn_mask.clamp(min=_MASKED), persistent=False)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        from open_clip.transformer import text_global_pool
+
+        length = input_ids.shape[1]
+        states = self.token_embedding(input_ids) + self.positions[:length]
+        states = self.ln_final(self.transformer(states, attn_mask=self.mask[:length, :length]))
+        pooled: Tensor = text_global_pool(states, input_ids, self._pool, eos_token_id=self._end)
+        if self.projection is not None:
+            linear = isinstance(self.projection, nn.Linear)
+            pooled = self.projection(pooled) if linear else pooled @ self.projection
+        return pooled
+
+
+class _WholeTextEncoder(nn.Module):
+    """Any other text tower, as the library runs it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = without(model, "visual")
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        features: Tensor = self.model.encode_text(input_ids)  # type: ignore[operator]
+        return features
+
+
+def text_encoder(model: nn.Module) -> tuple[nn.Module, bool]:
+    """The text tower, and whether its vectors are the same however far a text is padded."""
+    from open_clip.hf_model import HFTextEncoder
+
+    text: Any = getattr(model, "text", model)
+    if isinstance(text, HFTextEncoder):  # masks its padding
+        return _WholeTextEncoder(model), True
+    pool = getattr(text, "text_pool_type", None) or getattr(text, "pool_type", None)
+    causal = getattr(text, "attn_mask", None) is not None and getattr(text, "cls_emb", None) is None
+    if causal and pool in ("argmax", "eos", "first"):
+        return CausalTextEncoder(model), True
+    return _WholeTextEncoder(model), False
+
+
+def text_inputs(name: str, model: nn.Module, tokenizer: Any, *, any_length: bool) -> TextInputs:
+    """Reads a model's tokenizer; one that asks for a language is told Vietnamese.
+
+    Raises:
+        ExportError: it does what a bundle cannot say.
+    """
+    from open_clip.tokenizer import SimpleTokenizer
+
+    if getattr(tokenizer, "reduction_fn", None) or getattr(tokenizer, "strip_sep_token", False):
+        raise _refusal(name, "drops tokens")
+    if getattr(tokenizer, "tokenizer_mode", ""):
+        raise _refusal(name, f"is in mode {tokenizer.tokenizer_mode!r}")
+    language = None
+    if isinstance(tokenizer, SimpleTokenizer):
+        rust, pad_id = _from_simple(tokenizer), 0
+    else:
+        language = _speak_vietnamese(name, tokenizer)
+        rust, _ = backend(name, tokenizer.tokenizer)
+        pad_id = tokenizer.tokenizer.pad_token_id
+    rule = _cleaning(name, tokenizer)
+    longest = tokenizer.context_length
+    text: Any = getattr(model, "text", model)
+    spec = TextSpec(
+        normalization=rule,
+        normalization_steps=RULES[rule].steps,
+        segmenter="raw",
+        pad_id=pad_id,
+        vocab_size=min(rust.get_vocab_size(), text.vocab_size),
+        buckets=buckets_up_to(longest) if any_length else (longest,),
+        cut="token",
+    )
+    return TextInputs(spec, rust, language)
+
+
+def _from_simple(tokenizer: Any) -> Tokenizer:
+    """open_clip's own byte-pair encoding, written in Python, as a Rust one."""
+    merges = sorted(tokenizer.bpe_ranks, key=tokenizer.bpe_ranks.get)
+    rust = Tokenizer(BPE(dict(tokenizer.encoder), merges, end_of_word_suffix="</w>"))
+    # tokenizer.pat, case ignored; its special tokens are found before.
+    words = r"(?i)'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+    rust.pre_tokenizer = Sequence(
+        [
+            Split(Regex(words), "removed", invert=True),
+            ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    specials = {number: tokenizer.decoder[number] for number in tokenizer.all_special_ids}
+    rust.add_special_tokens([AddedToken(t, normalized=False) for t in specials.values()])
+    opening, closing = tokenizer.sot_token_id, tokenizer.eot_token_id
+    rust.post_processor = TemplateProcessing(
+        single=f"{specials[opening]} $A {specials[closing]}",
+        special_tokens=[(specials[opening], opening), (specials[closing], closing)],
+    )
+    return rust
+
+
+def _speak_vietnamese(name: str, tokenizer: Any) -> str | None:
+    if not hasattr(tokenizer, "set_lang_fn"):
+        return None
+    vocabulary = tokenizer.tokenizer.get_vocab()
+    for code in _VIETNAMESE:
+        if code in vocabulary:
+            # Not by open_clip's set_language: the tokenizer's next call goes back to src_lang.
+            tokenizer.tokenizer.src_lang = code
+            return code
+    raise _refusal(name, f"asks for a language, but knows none of {', '.join(_VIETNAMESE)}")
+
+
+def _cleaning(name: str, tokenizer: Any) -> str:
+    from open_clip.tokenizer import SigLipTokenizer, get_clean_fn
+
+    if isinstance(tokenizer, SigLipTokenizer):
+        return OPEN_CLIP["canonicalize"]
+    for theirs, ours in OPEN_CLIP.items():
+        if tokenizer.clean_fn is get_clean_fn(theirs):
+            return ours
+    raise _refusal(name, "cleans texts by a rule of its own")
+
+
+def _refusal(name: str, what: str) -> ExportError:
+    return ExportError(f"open_clip:{name}: its tokenizer {what}; such models cannot be exported")

@@ -1,0 +1,120 @@
+"""Builds a plan: the road from an ONNX graph to `model.plan` and its manifest."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+
+from vireo_client.errors import ExportError, MissingExtraError
+from vireo_client.files import replacing_file
+from vireo_client.progress import console, progress_bar
+
+from .manifest import Manifest, adopt_plan, new_plan_file
+from .options import BuildOptions
+from .present import present_gpu
+from .profiles import Profile
+from .recipe import make_recipe
+
+_SECONDS_BETWEEN_LOOKS = 0.2
+_ELSEWHERE = (
+    "; or build elsewhere: `vireo export --target tensorrt --dry-run` writes the graphs and a "
+    "build.sh with the trtexec lines"
+)
+
+
+def build_plan(
+    onnx: Path,
+    plan: Path,
+    profiles: Sequence[Profile],
+    options: BuildOptions | None = None,
+    *,
+    timing_cache: Path | None = None,
+    precision: str = "fp16",
+) -> Manifest:
+    """Builds a plan for this machine's GPU, and the manifest beside it.
+
+    Takes minutes. An older plan and its manifest are replaced when the new one is whole. Ctrl-C
+    ends the build at TensorRT's next step; nothing is written then.
+
+    Args:
+        onnx: the graph; its types are the plan's.
+        plan: the file to write, in a folder that exists.
+        profiles: the shapes to support, see `bundle_profiles`.
+        options: what the operator chose.
+        timing_cache: a file that keeps what builds measured; the next one is faster by it. One of
+            another GPU or TensorRT version is begun anew.
+        precision: what the graph computes in, for the manifest.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        MissingExtraError: TensorRT's Python package is not installed.
+        EngineError: there is no GPU.
+        ExportError: there is no graph, TensorRT lacks an operator, or it cannot build.
+        OSError: the plan cannot be written; the old one stays.
+        KeyboardInterrupt: Ctrl-C was pressed; the old plan stays.
+    """
+    recipe = make_recipe(onnx, plan, profiles, options, precision)
+    require_tensorrt()
+    gpu = present_gpu()
+    from .network import serialize, version
+
+    kept = timing_cache.read_bytes() if timing_cache and timing_cache.is_file() else b""
+    cancelled = threading.Event()
+    # In a thread of its own, so that this one is free to notice Ctrl-C: while TensorRT works, the
+    # thread that called it runs no Python. An interrupt must not come up inside TensorRT's calls
+    # back to Python either.
+    with progress_bar() as progress, ThreadPoolExecutor(1, "tensorrt") as pool:
+        try:
+            building = pool.submit(
+                serialize,
+                onnx,
+                recipe.profiles,
+                recipe.options,
+                timing_cache=kept,
+                progress=progress,
+                cancelled=cancelled,
+            )
+            # A wait without end is not woken by a signal that another thread receives.
+            while not wait([building], timeout=_SECONDS_BETWEEN_LOOKS).done:
+                pass
+        except KeyboardInterrupt:
+            cancelled.set()
+            console.print("stopping at TensorRT's next step")
+            raise  # and leaving the pool waits
+    built = building.result()
+    assert built is not None  # only cancelling gives None
+    serialized, timings = built
+    if timing_cache is not None:
+        with replacing_file(timing_cache) as file:
+            file.write(timings)
+    new = new_plan_file(plan)
+    try:
+        with replacing_file(new) as file:
+            file.write(serialized)
+        return adopt_plan(plan, recipe, gpu=gpu, tensorrt=version())
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def require_tensorrt() -> None:
+    """Says what to do where TensorRT cannot be imported, before any work is done.
+
+    Raises:
+        MissingExtraError: its Python package is not installed.
+        ExportError: it is, but its libraries do not load.
+    """
+    try:
+        import tensorrt  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name != "tensorrt":
+            raise ExportError(f"TensorRT's Python package is incomplete ({error})") from error
+        raise MissingExtraError("tensorrt", "gpu", _ELSEWHERE) from None
+    except (ImportError, OSError) as error:  # a library that the loader does not find
+        raise ExportError(
+            f"TensorRT's Python package is installed, but does not load ({error}); install the "
+            f"libraries of the same version{_ELSEWHERE}"
+        ) from error

@@ -1,0 +1,89 @@
+"""Everything but the build: recipes, `trtexec` lines and a script for the machine with the GPU."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from vireo_client.files import replacing_file
+
+from .manifest import PLAN_FILE, new_plan_file
+from .options import BuildOptions
+from .profiles import Profile
+from .recipe import make_recipe
+from .trtexec import trtexec_command
+
+BUILD_SCRIPT = "build.sh"
+RECIPE_FILE = "model.recipe.json"
+TIMING_CACHE_FILE = "timing.cache"
+
+_HEAD = """\
+#!/bin/sh
+# Builds the TensorRT plans of this model repository, with a manifest beside each.
+#
+# Run it on the machine that will serve them, with the TensorRT that Triton has there (NVIDIA's
+# TensorRT and Triton images of one release have the same): a plan runs with no other GPU or
+# version. It needs trtexec, nvidia-smi and, for the manifests, a Python in which `pip install
+# vireo` was done. Without trtexec, TensorRT's Python package does as well:
+#     python3 -m vireo_export.tensorrt build .
+set -eu
+cd "$(dirname "$0")"
+TRTEXEC=${TRTEXEC:-trtexec}
+PYTHON=${PYTHON:-python3}
+command -v "$TRTEXEC" >/dev/null || { echo "build.sh: no $TRTEXEC; set TRTEXEC to its path" >&2; exit 1; }
+"$PYTHON" -c 'import vireo_export.tensorrt' || { echo "build.sh: $PYTHON has no vireo; set PYTHON to one that has" >&2; exit 1; }
+"""  # noqa: E501
+
+
+def dry_run(
+    repository: Path,
+    graphs: Mapping[str, Path],
+    profiles: Mapping[str, Sequence[Profile]],
+    options: BuildOptions | None = None,
+    *,
+    version: int = 1,
+    precision: str = "fp16",
+) -> list[str]:
+    """Writes a recipe for each plan and `build.sh`, which builds them where there is a GPU.
+
+    Paths in both are relative to the repository, which may be copied anywhere.
+
+    Args:
+        repository: the model repository; `<model>/<version>` exist in it.
+        graphs: ONNX files inside the repository, by model name.
+        profiles: by model name, see `bundle_profiles`.
+        options: what the operator chose.
+        version: the version folder that the plans go to.
+        precision: what the graphs compute in.
+
+    Returns:
+        The `trtexec` lines, to be run in the repository.
+
+    Raises:
+        ExportError: a graph is missing.
+        OSError: the repository cannot be written.
+    """
+    script, lines = [_HEAD], []
+    for model, onnx in graphs.items():
+        folder = repository / model / str(version)
+        recipe = make_recipe(onnx, folder / PLAN_FILE, profiles[model], options, precision)
+        with replacing_file(folder / RECIPE_FILE) as file:
+            file.write(recipe.model_dump_json(indent=2).encode() + b"\n")
+        inside = folder.relative_to(repository)
+        command = trtexec_command(
+            onnx.relative_to(repository),
+            new_plan_file(inside / PLAN_FILE),
+            recipe.profiles,
+            recipe.options,
+            timing_cache=Path(TIMING_CACHE_FILE),
+        )
+        lines.append(shlex.join(command))
+        script.append(
+            f'\n# {model}\n"$TRTEXEC" {shlex.join(command[1:])}\n'
+            f'"$PYTHON" -m vireo_export.tensorrt adopt {shlex.quote(str(inside / RECIPE_FILE))}\n'
+        )
+    with replacing_file(repository / BUILD_SCRIPT) as file:
+        file.write("".join(script).encode())
+    (repository / BUILD_SCRIPT).chmod(0o755)
+    return lines

@@ -1,0 +1,61 @@
+"""Small random towers of the kinds that are served, exported once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_presets import shrink
+from torch import nn
+from vireo_export.onnx_export import export_towers
+from vireo_training.config import load_config
+from vireo_training.model import DualEncoder
+from vireo_training.resolve import image_spec, resolve_image
+
+
+@dataclass(frozen=True)
+class Exported:
+    """One tower and its FP32 engine as PyTorch's exporter writes it."""
+
+    tower: nn.Module
+    path: Path
+    inputs: dict[str, Any]
+
+    def expected(self) -> Any:
+        with torch.no_grad():
+            return self.tower(torch.from_numpy(*self.inputs.values())).numpy()
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Exported]:
+    """Exports a preset's towers, cut down; each preset once."""
+    made: dict[str, dict[str, Exported]] = {}
+
+    def get(preset: str, tower: str) -> Exported:
+        if preset not in made:
+            torch.manual_seed(0)
+            config = load_config(preset, shrink(preset))
+            pad = 1 if config.text.kind == "huggingface" else 0
+            model = DualEncoder(config, config.text.vocab_size, pad, load=False).eval()
+            size = image_spec(resolve_image(config.image)).size
+            paths = export_towers(
+                model.text_tower, model.image_tower, tmp_path_factory.mktemp(preset),
+                size=size, buckets=config.text.buckets, pad_id=pad,
+            )  # fmt: skip
+            rng = np.random.default_rng(0)
+            ids = rng.integers(4, 400, (6, 16), dtype=np.int32)
+            for row, length in enumerate((16, 12, 7, 3, 2, 1)):
+                ids[row, length:] = pad
+            pixels = rng.integers(0, 256, (4, 3, size, size), dtype=np.uint8)
+            made[preset] = {
+                "text": Exported(model.text_tower, paths["text_encoder"], {"input_ids": ids}),
+                "image": Exported(model.image_tower, paths["image_encoder"], {"pixels": pixels}),
+            }
+        return made[preset][tower]
+
+    return get

@@ -1,0 +1,138 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+from tiny_models import HUGGINGFACE, SENTENCES
+from vireo_client.images import load_pixels
+from vireo_client.text.pipeline import TextPath
+
+SAME_GRAPH = ("siglip", "metaclip_2")
+
+
+@pytest.fixture(scope="module", params=HUGGINGFACE)
+def example(request, example_of):
+    return example_of(f"hf/{request.param}")
+
+
+@pytest.fixture(scope="module")
+def model(example):
+    return example.model
+
+
+@pytest.fixture(scope="module")
+def source(example):
+    return example.source
+
+
+@pytest.fixture(scope="module")
+def embedder(example):
+    """Our whole way, from strings and files; another family's graph is not exported again."""
+    with example.in_torch() if example.model.name in SAME_GRAPH else example.in_onnx() as value:
+        yield value
+
+
+@pytest.fixture(scope="module")
+def library(model):
+    """The library's own model and processor."""
+    from transformers import AutoModel, AutoProcessor
+
+    return AutoModel.from_pretrained(model).eval(), AutoProcessor.from_pretrained(model)
+
+
+def _tokens(library, bundle):
+    """What transformers' documentation asks to hand to the processor for this family."""
+    encoder, processor = library
+    fixed = encoder.config.model_type == "siglip"
+    return processor(
+        text=SENTENCES,
+        padding="max_length" if fixed else True,
+        truncation=True,
+        max_length=bundle.config.text.max_length,
+        return_tensors="pt",
+    )
+
+
+def upright(path):
+    """As transformers' `load_image` turns pictures.
+
+    That function also drops what is transparent, before the processor could lay it on white;
+    whoever gives a processor the picture itself gets white, as here.
+    """
+    return ImageOps.exif_transpose(Image.open(path))
+
+
+def _unit(output):
+    return torch.nn.functional.normalize(output.pooler_output, dim=-1).numpy()
+
+
+def cosines(a, b):
+    return (a * b).sum(axis=1)
+
+
+def test_ids_are_the_librarys(library, source):
+    theirs = _tokens(library, source.bundle)
+    path = TextPath.from_bundle(source.bundle)
+    for positions, ours in path.encode(SENTENCES):
+        for position, row in zip(positions, ours, strict=True):
+            expected = theirs["input_ids"][position].numpy()
+            shared = min(len(row), len(expected))
+            assert np.array_equal(row[:shared], expected[:shared]), SENTENCES[position]
+            rest = np.concatenate([row[shared:], expected[shared:]])
+            assert (rest == path.tokenizer.pad_id).all()
+
+
+@pytest.mark.parametrize("backend", ["torchvision", "pil"])
+def test_pixels_are_the_librarys(model, source, pictures, backend):
+    """The library has two processors, which differ from each other by as much; the first is used
+    where torchvision is installed."""
+    from transformers import AutoImageProcessor
+
+    spec = source.bundle.config.image
+    processor = AutoImageProcessor.from_pretrained(model, backend=backend)
+    assert processor.backend == backend
+    mean, std = (np.array(v)[:, None, None] * 255 for v in (spec.mean, spec.std))
+    for path in pictures:
+        theirs = processor(upright(path), return_tensors="np")["pixel_values"][0] * std + mean
+        difference = np.abs(load_pixels(path, spec) - theirs)
+        assert difference.max() < 2.1, path.name
+        assert difference.mean() < 0.2, path.name
+
+
+@pytest.mark.parametrize("backend", ["torchvision", "pil"])
+def test_pixels_of_real_photos_are_the_librarys(model, source, shared_data, backend):
+    from transformers import AutoImageProcessor
+
+    spec = source.bundle.config.image
+    processor = AutoImageProcessor.from_pretrained(model, backend=backend)
+    mean, std = (np.array(v)[:, None, None] * 255 for v in (spec.mean, spec.std))
+    for path in sorted((shared_data / "photos_vi").rglob("*.jpg"))[:8]:
+        theirs = processor(upright(path), return_tensors="np")["pixel_values"][0] * std + mean
+        difference = np.abs(load_pixels(path, spec) - theirs)
+        assert difference.max() < 1.1, path.name
+        assert difference.mean() < 0.01, path.name
+
+
+def test_vectors_of_texts_are_the_librarys(library, source, embedder):
+    with torch.no_grad():
+        theirs = _unit(library[0].get_text_features(**_tokens(library, source.bundle)))
+    ours = embedder.embed_texts(SENTENCES)
+    assert cosines(ours, theirs).min() > 0.9999
+    assert cosines(theirs[:1], theirs[2:5]).max() < 0.999  # or the comparison would say nothing
+
+
+def test_vectors_of_pictures_are_the_librarys(library, embedder, pictures):
+    encoder, processor = library
+    with torch.no_grad():
+        theirs = np.concatenate(
+            [
+                _unit(
+                    encoder.get_image_features(
+                        **processor(images=upright(path), return_tensors="pt")
+                    )
+                )
+                for path in pictures
+            ]
+        )
+    ours = embedder.embed_images(pictures)
+    assert cosines(ours, theirs).min() > 0.9999
+    assert cosines(theirs[:1], theirs[1:]).max() < 0.999
