@@ -129,14 +129,26 @@ def export(
 
 def serve(
     repository: Annotated[Path | None, typer.Argument(help="The model repository that `vireo export` wrote.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all, as in a container.")] = "127.0.0.1",
     http_port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free one.")] = 8000,
     grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free one.")] = 8001,
     metrics_port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free one.")] = 8002,
     triton: Annotated[Path | None, typer.Option(help="A tritonserver binary; by default the one on PATH, else the carrier.")] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds until all models must be ready.")] = 120.0,
+    timeout: Annotated[float, typer.Option(help="Seconds until all models must be ready, and in which a reload loads one.")] = 120.0,
+    reload: Annotated[bool, typer.Option(help="Take over each new publication of the repository; SIGHUP asks for it at once.")] = True,
+    admin_key_file: Annotated[Path | None, typer.Option(help="File with the key for loading models, shared memory, traces and logs; else VIREO_ADMIN_KEY, else a random one.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate of the gRPC endpoint; HTTP then stays on 127.0.0.1.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key.")] = None,
+    tls_ca: Annotated[Path | None, typer.Option(help="Let in only clients with a certificate of this authority.")] = None,
+    cache_size: Annotated[int, typer.Option(min=0, metavar="MIB", help="Response cache in MiB; 0 turns it off.")] = 64,
+    trace_url: Annotated[str | None, typer.Option(metavar="URL", help="OpenTelemetry collector, such as http://127.0.0.1:4318/v1/traces.")] = None,
+    trace_rate: Annotated[int, typer.Option(min=1, help="Trace one request in so many.")] = 1000,
     install_carrier: Annotated[bool, typer.Option("--install-carrier", help="Fetch a Triton binary for this machine (Linux, x86-64) and exit.")] = False,
 ) -> None:  # fmt: skip
-    """Runs a Triton Inference Server on 127.0.0.1 until Ctrl-C.
+    """Runs a Triton Inference Server until Ctrl-C, and takes over what `vireo export` publishes.
+
+    A new publication is loaded beside the one that is served and takes its place when it is ready;
+    no request is lost, and one that does not load changes nothing.
 
     Example: `vireo serve runs/demo/model_repository --grpc-port 9001`
     """
@@ -147,29 +159,39 @@ def serve(
         return
     if repository is None:
         raise typer.BadParameter("give the model repository that `vireo export` wrote")
-    from vireo_client.errors import ServerError
+    if (tls_cert is None) != (tls_key is None):
+        raise typer.BadParameter("--tls-cert and --tls-key go together")
+    if tls_ca is not None and tls_cert is None:
+        raise typer.BadParameter("--tls-ca needs --tls-cert and --tls-key")
+    from .ports import Ports
+    from .process import handling_signals
+    from .server import TritonServer
+    from .server_options import ServerOptions, ServerTls, read_key
+    from .watch import watch
 
-    from .server import Ports, TritonServer, stopping_on_signals
-
-    with stopping_on_signals():
+    options = ServerOptions(
+        host=host,
+        admin_key=read_key(admin_key_file),
+        tls=ServerTls(tls_cert, tls_key, tls_ca) if tls_cert and tls_key else None,
+        cache_mib=cache_size,
+        trace_url=trace_url,
+        trace_rate=trace_rate,
+    )
+    with handling_signals() as asked:
         with TritonServer(
             repository,
             ports=Ports(http_port, grpc_port, metrics_port),
+            options=options,
             binary=triton,
             timeout=timeout,
         ) as server:
             typer.echo(f"Triton {server.version} is ready; log: {server.log_path}")
-            typer.echo(
-                f"gRPC {server.url}   HTTP http://127.0.0.1:{server.ports.http}   "
-                f"metrics http://127.0.0.1:{server.ports.metrics}/metrics"
-            )
+            typer.echo(f"gRPC {server.url}   HTTP {server.http_url}   metrics {server.metrics_url}")
             typer.echo(f'next: vireo search "..." --triton {server.url} --index INDEX')
             try:
-                code = server.wait()
+                watch(server, asked=asked, say=typer.echo, new_publications=reload)
             except KeyboardInterrupt:
                 typer.echo("stopping Triton")
-                return
-            raise ServerError(f"Triton ended by itself (exit {code}): {server.error()}")
 
 
 def demo(

@@ -24,7 +24,8 @@ from vireo_export.precision.int8 import candidates
 from vireo_export.precision.optimise import optimise
 from vireo_export.precision.rounding import with_rounding
 from vireo_export.publish import move_engine
-from vireo_export.server import Ports, TritonServer
+from vireo_export.ports import Ports
+from vireo_export.server import TritonServer
 from vireo_export.sources import open_source
 
 LIMIT = 1000
