@@ -1,15 +1,18 @@
 """Target `tensorrt` as far as a machine without a GPU goes; what builds plans has its own tests."""
 
 import json
+import shutil
 import subprocess
 import sys
 
 import onnx
 import pytest
-from vireo_client.errors import ExportError, MissingExtraError
+from vireo_client.errors import EngineError, ExportError, MissingExtraError
 from vireo_client.repository import MODELS
 from vireo_export.export import EngineOptions, export
+from vireo_export.ports import Ports
 from vireo_export.precision import Precisions
+from vireo_export.server import TritonServer
 from vireo_export.sources import open_source
 from vireo_export.triton_config import CONFIG_FILE, ServingOptions, read_config
 
@@ -86,3 +89,17 @@ def test_what_cannot_be_is_refused(bundle, test_records, tmp_path, options, mess
     with pytest.raises(ExportError, match=message):
         export(open_source(bundle.folder), tmp_path / "r", test_records, None, options)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_serving_before_the_plans_are_built_is_refused(prepared):
+    folder, _, _ = prepared
+    with pytest.raises(EngineError, match=r"no plan has been built yet; run build\.sh"):
+        TritonServer(folder, ports=Ports(0, 0, 0))
+
+
+def test_a_plan_that_nobody_vouches_for_is_not_served(prepared, tmp_path):
+    folder = shutil.copytree(prepared[0], tmp_path / "r")
+    for model in MODELS:
+        (folder / model / "1" / "model.plan").write_bytes(b"a plan of somebody's")
+    with pytest.raises(EngineError):
+        TritonServer(folder, ports=Ports(0, 0, 0))
