@@ -12,7 +12,7 @@ from vireo_client.extras import require
 
 def export(
     source: Annotated[str, typer.Argument(help="The bundle that `vireo train` wrote; hf:OWNER/NAME or a folder, a CLIP, ALIGN, SigLIP, SigLIP 2, Chinese-CLIP, AltCLIP or MetaCLIP 2 of transformers; open_clip:MODEL@WEIGHTS, hf-hub:OWNER/NAME or a folder of open_clip.")],
-    data: Annotated[str, typer.Option(metavar="DATA[@PICTURES]", help="Captioned pictures on which engines and PyTorch are compared.")],
+    data: Annotated[str | None, typer.Option(metavar="DATA[@PICTURES]", help="Captioned pictures on which engines and PyTorch are compared. Without any they are compared on drawn scenes, which tell nothing of recall.")] = None,
     repository: Annotated[Path | None, typer.Option("--repository", "-o", help="Model repository to write; by default model_repository beside a bundle, and ./NAME_repository for other sources.")] = None,
     split: Annotated[str | None, typer.Option(help="Pictures of --data to compare on: test, validation, train or all. By default validation, or all where the source records no split.")] = None,
     max_batch_size: Annotated[int, typer.Option(min=1, help="Largest batch Triton forms.")] = 64,
@@ -44,13 +44,14 @@ def export(
 
     Example: `vireo export runs/mine/bundle --data my-photos`
 
-    Example: `vireo export hf:google/siglip2-base-patch16-256 --data my-photos`
+    Example: `vireo export hf:google/siglip2-base-patch16-256`
     """
     require("export", "torch", "onnx", "onnxscript", "onnxruntime")
     from vireo_client.repository import read_versions
-    from vireo_training.evaluate import SPLITS, default_split, select_records
+    from vireo_training.evaluate import SPLITS
 
-    from .export import EngineOptions, calibration_records
+    from .comparison import comparison_set
+    from .export import EngineOptions
     from .export import export as run
     from .parity_report import TABLE_FILE
     from .precision import Precisions
@@ -95,16 +96,10 @@ def export(
     )
     opened = open_source(source)
     folder = repository or repository_for(source)
-    split = split or default_split(opened.bundle, "validation")
-    parity = run(
-        opened,
-        folder,
-        select_records(opened.bundle, data, split),
-        options,
-        how,
-        calibration_records(opened, data, split, how),
-        keep=keep,
-    )
+    with comparison_set(opened.bundle, data, split, how.precisions) as pictures:
+        parity = run(
+            opened, folder, pictures.compared, options, how, pictures.calibration, keep=keep
+        )
     if as_json:
         typer.echo(json.dumps(parity.as_dict()))
         return

@@ -12,7 +12,6 @@ from vireo_client.errors import ExportError
 from vireo_client.progress import console
 from vireo_client.text.pipeline import TextPath
 from vireo_client.towers.onnx import OnnxTowers
-from vireo_training.evaluate import select_records
 
 from . import plans
 from .onnx_export import export_towers
@@ -118,20 +117,6 @@ def export(
             "in the temporary folder, and export again; what was there is as it was"
         ) from error
     return parity
-
-
-def calibration_records(
-    source: Source, data: str, split: str, how: EngineOptions
-) -> list[CaptionedImage] | None:
-    """Picks pictures to calibrate on: of the training split, so that the gate sees others.
-
-    Returns:
-        None, for the compared ones, where the source records no split or nothing is calibrated.
-    """
-    divided = source.bundle.config.provenance.get("split") is not None
-    if how.precisions == ALL_FP32 or not divided or split == "all":
-        return None
-    return select_records(source.bundle, data, "train")
 
 
 def _plans(
