@@ -177,7 +177,7 @@ def machine() -> dict[str, object]:
     names = [line.partition(":")[2].strip() for line in info.read_text().splitlines()
              if line.startswith("model name")] if info.is_file() else []  # fmt: skip
     cpu = names[0] if names else platform.processor() or platform.machine()
-    return {"cpu": cpu, "cores": os.cpu_count(), "gpu": None, "python": platform.python_version()}  # fmt: skip
+    return {"cpu": cpu, "cores": os.cpu_count(), "gpu": None, "python": platform.python_version()}
 
 
 if __name__ == "__main__":
