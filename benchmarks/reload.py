@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--every", type=float, default=2, help="seconds from one to the next")
     parser.add_argument("--pause-ms", type=float, default=0, help="of a client after an answer")
     arguments = parser.parse_args()
+    load = round(os.getloadavg()[0], 1)  # what else the machine has to do
     exported = Bundle(arguments.run / "model_repository")
     record = read_captions(arguments.run / "scenes" / "test").records[0]
     text, picture = record.captions[0], record.path.read_bytes()
@@ -79,7 +80,7 @@ def main() -> None:
                 took = time.monotonic() - begun
             version = server.version
     report = {
-        "machine": machine(),
+        "machine": machine() | {"load_before": load},
         "settings": {"clients": arguments.clients, "seconds_between": arguments.every,
                      "pause_ms": arguments.pause_ms, "triton": version,
                      "embedding_dim": exported.config.embedding_dim},
@@ -176,8 +177,7 @@ def machine() -> dict[str, object]:
     names = [line.partition(":")[2].strip() for line in info.read_text().splitlines()
              if line.startswith("model name")] if info.is_file() else []  # fmt: skip
     cpu = names[0] if names else platform.processor() or platform.machine()
-    return {"cpu": cpu, "cores": os.cpu_count(), "gpu": None, "python": platform.python_version(),
-            "load_before": round(os.getloadavg()[0], 2)}  # fmt: skip
+    return {"cpu": cpu, "cores": os.cpu_count(), "gpu": None, "python": platform.python_version()}
 
 
 if __name__ == "__main__":

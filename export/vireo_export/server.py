@@ -91,6 +91,10 @@ class TritonServer:
         """What is served."""
         return self._layout.publication
 
+    def engine_name(self, model: str) -> str:
+        """Under which name Triton now holds the engine of `model`; see `layout.py`."""
+        return self._layout.slots[model]
+
     def _start(self, command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
         command = [
             *command,

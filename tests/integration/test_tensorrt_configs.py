@@ -30,6 +30,7 @@ def test_triton_reads_both_policies_as_they_were_meant(repository, tmp_path):
     with TritonServer(folder, ports=Ports(0, 0, 0)) as server:
         with InferenceServerClient(server.url) as client:
             for model, policy in policies.items():
-                read = client.get_model_config(model).config.optimization
+                name = server.engine_name(model)
+                read = client.get_model_config(name).config.optimization
                 assert read.cuda == policy.cuda
                 assert read.execution_accelerators == policy.execution_accelerators
