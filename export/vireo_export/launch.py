@@ -50,8 +50,12 @@ def find_triton(binary: Path | None) -> tuple[list[str], dict[str, str]]:
     return command, environment
 
 
-def check_python(environment: dict[str, str]) -> None:
+def check_python(environment: dict[str, str], *, towers: bool) -> None:
     """Refuses an environment in which the Python backend would fail, some of it silently.
+
+    Args:
+        environment: the server's.
+        towers: whether that backend runs the towers too, not only text and pictures.
 
     Raises:
         ServerError: no python3, a package is missing, or numpy 2.
@@ -59,13 +63,14 @@ def check_python(environment: dict[str, str]) -> None:
     python = shutil.which("python3", path=environment["PATH"])
     if python is None:
         raise ServerError("no python3 on PATH; Triton's Python backend needs one")
-    program = "import numpy, onnxruntime; print(numpy.__version__)"
+    packages = ["numpy", "vireo_client", *(["onnxruntime"] if towers else [])]
+    program = f"import {', '.join(packages)}; print(numpy.__version__)"
     done = subprocess.run([python, "-c", program], capture_output=True, text=True, env=environment)
     if done.returncode != 0:
         reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "it fails"
         raise ServerError(
-            f"{python}: {reason}; the engines need numpy and onnxruntime there: "
-            "pip install 'vireo[onnx]'"
+            f"{python}: {reason}; the models need {', '.join(packages)} there: "
+            f"pip install '{'vireo[onnx]' if towers else 'vireo'}'"
         )
     version = done.stdout.strip()
     if int(version.split(".")[0]) >= 2:

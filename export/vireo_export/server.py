@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from vireo_client.errors import ServerError
+from vireo_client.repository import MODELS
 
 from .admin import Admin
 from .launch import check_plans, check_python, find_triton
@@ -66,8 +67,10 @@ class TritonServer:
             for name in self._layout.trials.values():
                 self._layout.remove(name)
             command, environment = find_triton(binary)
-            if any(config.backend == "python" for config in self.publication.configs.values()):
-                check_python(environment)
+            configs = self.publication.configs
+            if any(config.backend == "python" for config in configs.values()):
+                towers = any(configs[model].backend == "python" for model in MODELS)
+                check_python(environment, towers=towers)
             command += check_plans(self.publication)
             self.ports = claim(ports, self.options.host)
             if log is None:

@@ -196,7 +196,7 @@ def test_a_python_that_does_not_suit_the_backend_is_refused(tmp_path, program, m
     python.write_text(f"#!/bin/sh\n{program}\n")
     python.chmod(0o755)
     with pytest.raises(ServerError, match=message):
-        check_python({"PATH": str(tmp_path)})
+        check_python({"PATH": str(tmp_path)}, towers=True)
 
 
 _SERVE = """
