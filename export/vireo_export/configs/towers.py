@@ -93,7 +93,7 @@ def _onnxruntime(
     if options.ort_tensorrt_cache is not None:
         profiles = bundle_profiles(bundle, options.max_batch_size)[config.name]
         folder = f"{options.ort_tensorrt_cache}/{bundle.bundle_id}/{config.name}/{version}"
-        config.optimization.CopyFrom(tensorrt_provider(profiles, folder))
+        config.optimization.CopyFrom(tensorrt_provider(profiles, bundle.bundle_id, folder))
 
 
 def _tensorrt(config: pb.ModelConfig, bundle: BundleConfig, options: ServingOptions) -> None:

@@ -20,7 +20,7 @@ from .profiles import Profile, dims, spanning
 
 def tensorrt_provider(
     profiles: Sequence[Profile],
-    onnx_sha256: str,
+    weights_id: str,
     cache_folder: str,
     options: BuildOptions | None = None,
     *,
@@ -35,11 +35,11 @@ def tensorrt_provider(
 
     Plans are built when Triton loads the model, and kept in `cache_folder`. ONNX Runtime names them
     by the structure of the graph and not by its weights (microsoft/onnxruntime issue 6455), so that
-    a model trained anew would be answered by the old one's plan: the graph's hash goes in front.
+    a model trained anew would be answered by the old one's plan: `weights_id` goes in front.
 
     Args:
         profiles: the model's, see `bundle_profiles`; all of one input.
-        onnx_sha256: hash of the graph with its weights, see `graph_sha256`.
+        weights_id: what changes with the weights, such as the bundle's id.
         cache_folder: absolute path, as the server sees it, where plans and timings are kept.
         options: what the operator chose. Plans stay where they are built, so hardware and version
             compatibility are not asked for.
@@ -62,7 +62,7 @@ def tensorrt_provider(
         "trt_layer_norm_fp32_fallback": "1",
         "trt_engine_cache_enable": "1",
         "trt_engine_cache_path": cache_folder,
-        "trt_engine_cache_prefix": onnx_sha256[:16],
+        "trt_engine_cache_prefix": weights_id[:16],
         "trt_timing_cache_enable": "1",
         "trt_timing_cache_path": cache_folder,
         "trt_builder_optimization_level": str(options.optimization_level),
