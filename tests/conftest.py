@@ -16,7 +16,8 @@ from PIL import Image
 from vireo_client.bundle import Bundle
 from vireo_client.captions import CaptionedImage, read_captions
 from vireo_export.export import export
-from vireo_export.server import Ports, TritonServer
+from vireo_export.ports import Ports
+from vireo_export.server import TritonServer
 from vireo_export.sources import open_source
 from vireo_training.config import load_config
 from vireo_training.scenes import write_scenes

@@ -8,6 +8,7 @@ from .bundle import Bundle
 from .embedder import Embedder
 from .images import ImageSource
 from .index import Index, Match, recorded_model
+from .tls import ClientTls
 from .towers.onnx import OnnxTowers
 
 
@@ -17,7 +18,9 @@ class SearchClient:
     Args:
         index: the index's folder.
         model: the model repository that made it; by default the one the index was written with.
-        triton: `host:port` of a Triton server that runs the towers; None runs them in this process.
+        triton: `host:port` of a Triton server that runs the towers, `grpcs://host:port` where it
+            speaks TLS; None runs them in this process.
+        tls: certificates for such a server.
 
     Raises:
         SearchIndexError: no index there, or one of another bundle.
@@ -32,12 +35,17 @@ class SearchClient:
     """
 
     def __init__(
-        self, index: str | Path, *, model: str | Path | None = None, triton: str | None = None
+        self,
+        index: str | Path,
+        *,
+        model: str | Path | None = None,
+        triton: str | None = None,
+        tls: ClientTls | None = None,
     ) -> None:
         bundle = Bundle(model if model is not None else recorded_model(index))
         self._index = Index(index, bundle)
         try:
-            self._embedder = open_embedder(bundle, triton)
+            self._embedder = open_embedder(bundle, triton, tls=tls)
         except BaseException:
             self._index.close()
             raise
@@ -74,7 +82,9 @@ class SearchClient:
         self.close()
 
 
-def open_embedder(bundle: Bundle, triton: str | None, *, bulk: bool = False) -> Embedder:
+def open_embedder(
+    bundle: Bundle, triton: str | None, *, tls: ClientTls | None = None, bulk: bool = False
+) -> Embedder:
     """Embeds in this process, or through the Triton at `triton` (`host:port`).
 
     There, `bulk` lets the queries of others go first.
@@ -84,4 +94,4 @@ def open_embedder(bundle: Bundle, triton: str | None, *, bulk: bool = False) -> 
     # tritonclient takes a third of a second to import; a local search does not need it.
     from .towers.triton import TritonTowers
 
-    return Embedder(bundle, TritonTowers(bundle, triton, bulk=bulk))
+    return Embedder(bundle, TritonTowers(bundle, triton, tls=tls, bulk=bulk))

@@ -32,7 +32,8 @@ from vireo_training.train import train
 
 from .export import export
 from .parity import check, compare
-from .server import Ports, TritonServer
+from .ports import Ports
+from .server import TritonServer
 from .sources import open_source
 
 DESCRIBED_SCENES = 8

@@ -18,7 +18,8 @@ from vireo_client.embedder import Embedder
 from vireo_client.rollback import rollback
 from vireo_client.towers.onnx import OnnxTowers
 from vireo_export.export import export
-from vireo_export.server import Ports, TritonServer
+from vireo_export.ports import Ports
+from vireo_export.server import TritonServer
 from vireo_export.sources import open_source
 from vireo_export.triton_config import ServingOptions
 

@@ -11,7 +11,8 @@ from told_metrics import metric
 from tritonclient.utils import InferenceServerException
 from vireo_client.repository import BULK_PRIORITY, QUERY_PRIORITY, model_file
 from vireo_client.towers.triton import TritonTowers
-from vireo_export.server import Ports, TritonServer
+from vireo_export.ports import Ports
+from vireo_export.server import TritonServer
 from vireo_export.triton_config import CONFIG_FILE, read_config, write_config
 
 # Put at the end of the tower's real `model.py`: it tells what it runs, and can be held up.

@@ -7,7 +7,8 @@ import shutil
 
 from tritonclient.grpc import InferenceServerClient
 from vireo_client.repository import IMAGE_MODEL, TEXT_MODEL
-from vireo_export.server import Ports, TritonServer
+from vireo_export.ports import Ports
+from vireo_export.server import TritonServer
 from vireo_export.tensorrt.native import cuda_graphs
 from vireo_export.tensorrt.onnxruntime_ep import tensorrt_provider
 from vireo_export.tensorrt.profiles import bundle_profiles

@@ -22,8 +22,9 @@ from vireo_client.embedder import Embedder
 from vireo_client.errors import ServerError
 from vireo_client.repository import model_file
 from vireo_client.towers.triton import TritonTowers
-from vireo_export import server as server_module
-from vireo_export.server import Ports, TritonServer
+from vireo_export.launch import check_python
+from vireo_export.ports import Ports
+from vireo_export.server import TritonServer
 
 FREE = Ports(0, 0, 0)
 
@@ -195,13 +196,14 @@ def test_a_python_that_does_not_suit_the_backend_is_refused(tmp_path, program, m
     python.write_text(f"#!/bin/sh\n{program}\n")
     python.chmod(0o755)
     with pytest.raises(ServerError, match=message):
-        server_module._check_python({"PATH": str(tmp_path)})
+        check_python({"PATH": str(tmp_path)})
 
 
 _SERVE = """
 import sys
 from pathlib import Path
-from vireo_export.server import Ports, TritonServer
+from vireo_export.ports import Ports
+from vireo_export.server import TritonServer
 server = TritonServer(Path(sys.argv[1]), ports=Ports(0, 0, 0))
 print(server._process.pid, flush=True)
 server.wait()

@@ -14,7 +14,10 @@ def index(
     source: Annotated[Path, typer.Argument(help="A folder of pictures, or a data set with captions.jsonl.")],
     model: Annotated[Path, typer.Option(envvar="VIREO_MODEL", help="The model repository that `vireo export` wrote.")],
     out: Annotated[Path, typer.Option("--index", envvar="VIREO_INDEX", help="The index to write or to add to.")] = Path("vireo-index"),
-    triton: Annotated[str | None, typer.Option(envvar="VIREO_TRITON", metavar="HOST:PORT", help="Embed through this Triton; by default in this process.")] = None,
+    triton: Annotated[str | None, typer.Option(envvar="VIREO_TRITON", metavar="[grpcs://]HOST:PORT", help="Embed through this Triton; by default in this process.")] = None,
+    tls_ca: Annotated[Path | None, typer.Option(envvar="VIREO_TLS_CA", help="PEM file of the authority of --triton's certificate; asks for TLS.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(envvar="VIREO_TLS_CERT", help="This client's own certificate, where --triton wants one.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(envvar="VIREO_TLS_KEY", help="Its private key.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:  # fmt: skip
     """Embeds pictures (and their captions, where there are any) and adds them to an index.
@@ -29,11 +32,13 @@ def index(
     from ..index import Index
     from ..indexing import index_pictures, list_pictures
     from ..search import open_embedder
+    from ..tls import tls_from
 
     records, skipped = list_pictures(source)
     bundle = Bundle(model)
+    tls = tls_from(tls_ca, tls_cert, tls_key)
     with (
-        open_embedder(bundle, triton, bulk=True) as embedder,
+        open_embedder(bundle, triton, tls=tls, bulk=True) as embedder,
         Index(out, bundle, write=True) as target,
     ):
         report = index_pictures(target, embedder, records)

@@ -16,7 +16,10 @@ def search(
     index: Annotated[Path, typer.Option(envvar="VIREO_INDEX", help="The index to search.")] = Path("vireo-index"),
     k: Annotated[int, typer.Option("-k", min=1, help="How many hits.")] = 10,
     model: Annotated[Path | None, typer.Option(envvar="VIREO_MODEL", help="The model repository; by default the one the index was made with.")] = None,
-    triton: Annotated[str | None, typer.Option(envvar="VIREO_TRITON", metavar="HOST:PORT", help="Embed through this Triton; by default in this process.")] = None,
+    triton: Annotated[str | None, typer.Option(envvar="VIREO_TRITON", metavar="[grpcs://]HOST:PORT", help="Embed through this Triton; by default in this process.")] = None,
+    tls_ca: Annotated[Path | None, typer.Option(envvar="VIREO_TLS_CA", help="PEM file of the authority of --triton's certificate; asks for TLS.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(envvar="VIREO_TLS_CERT", help="This client's own certificate, where --triton wants one.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(envvar="VIREO_TLS_KEY", help="Its private key.")] = None,
     sheet: Annotated[Path | None, typer.Option(help="Also draw the hits into this picture.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the hits as JSON.")] = False,
 ) -> None:  # fmt: skip
@@ -28,6 +31,7 @@ def search(
     describe it with `--sentences`.
     """
     from ..search import SearchClient
+    from ..tls import tls_from
 
     if (text is None) == (image is None):
         raise typer.BadParameter("give a sentence, or --image FILE, and not both")
@@ -38,7 +42,8 @@ def search(
 
         if sheet.suffix.lower() not in Image.registered_extensions():
             raise typer.BadParameter(f"--sheet {sheet}: name it .png or .jpg")
-    with SearchClient(index, model=model, triton=triton) as client:
+    tls = tls_from(tls_ca, tls_cert, tls_key)
+    with SearchClient(index, model=model, triton=triton, tls=tls) as client:
         if text is not None:
             matches = client.search(text, k)
         elif sentences:

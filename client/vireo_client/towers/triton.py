@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import tritonclient.grpc as grpc
@@ -16,17 +18,21 @@ from ..repository import (
     QUERY_PRIORITY,
     TEXT_MODEL,
 )
+from ..tls import ClientTls, split_url
 
 
 class TritonTowers:
     """Runs the towers on a Triton server.
 
     On connecting it checks that the server is ready and serves the engines of this very bundle:
-    vectors of two models in one index would be wrong without an error.
+    vectors of two models in one index would be wrong without an error. Each request then asks for
+    the version that was checked. When the server has dropped it for a newer one, that is checked in
+    turn: the same bundle goes on, another one is an error.
 
     Args:
         bundle: what the client preprocesses for.
-        url: `host:port` of Triton's gRPC endpoint.
+        url: `host:port` of Triton's gRPC endpoint; `grpcs://host:port` where it speaks TLS.
+        tls: certificates; given, it asks for TLS as well.
         connect_timeout: seconds to wait for the first answer.
         request_timeout: seconds to wait for one inference; the server drops a request that has
             queued for so long.
@@ -43,41 +49,82 @@ class TritonTowers:
         bundle: Bundle,
         url: str = "127.0.0.1:8001",
         *,
+        tls: ClientTls | None = None,
         connect_timeout: float = 5.0,
         request_timeout: float = 60.0,
         bulk: bool = False,
     ) -> None:
-        self.url = url
+        self.url, tls = split_url(url, tls)
+        self._bundle = bundle
+        self._connect_timeout = connect_timeout
         self._priority = BULK_PRIORITY if bulk else QUERY_PRIORITY
         self._timeout = request_timeout
-        self._client = grpc.InferenceServerClient(url)
+        self._encrypted = tls is not None
+        self._client = grpc.InferenceServerClient(
+            self.url, **(tls.channel_arguments() if tls else {})
+        )
+        self._versions: dict[str, str] = {}
         try:
-            self.server_version = self._check(bundle, connect_timeout)
+            self._check()
+            metadata = self._client.get_server_metadata(client_timeout=connect_timeout)
+            self.server_version = str(metadata.version)
         except ServerError:
             self._client.close()
             raise
         except InferenceServerException as error:
             self._client.close()
-            raise ServerError(
-                f"Triton at {url}: {error.message()}; start one with `vireo serve REPOSITORY`"
-            ) from error
+            raise ServerError(f"Triton at {self.url}: {self._connection_trouble(error)}") from error
 
-    def _check(self, bundle: Bundle, timeout: float) -> str:
+    def _check(self) -> None:
+        """Finds the versions that serve this bundle."""
+        timeout = self._connect_timeout
         limits = []
+        versions = {}
         for model in (TEXT_MODEL, IMAGE_MODEL):
             if not self._client.is_model_ready(model, client_timeout=timeout):
                 raise ServerError(f"Triton at {self.url}: model {model} is not ready")
-            config = self._client.get_model_config(model, client_timeout=timeout).config
+            newest, config = self._newest(model)
             served = config.parameters[BUNDLE_PARAMETER].string_value
-            if served != bundle.bundle_id:
+            if served != self._bundle.bundle_id:
+                what = "is now of" if self._versions else "is of"
+                todo = "open the new one, and its index" if self._versions else "serve the same"
                 raise ServerError(
-                    f"Triton at {self.url}: {model} is of bundle {served or 'unknown'}, "
-                    f"but {bundle.folder} is bundle {bundle.bundle_id}; serve the same repository"
+                    f"Triton at {self.url}: {model} {what} bundle {served or 'unknown'}, but "
+                    f"{self._bundle.folder} is bundle {self._bundle.bundle_id}; {todo} repository"
                 )
             limits.append(config.max_batch_size)
+            versions[model] = newest
         self.max_batch_size = min(limits)
-        metadata = self._client.get_server_metadata(client_timeout=timeout)
-        return str(metadata.version)
+        self._versions = versions
+
+    def _newest(self, model: str) -> tuple[str, Any]:
+        """The newest version that is served, and its configuration."""
+        timeout = self._connect_timeout
+        for last in (False, False, True):
+            present = self._client.get_model_metadata(model, client_timeout=timeout).versions
+            newest = str(max(map(int, present)))
+            try:
+                answer = self._client.get_model_config(model, newest, client_timeout=timeout)
+                return newest, answer.config
+            except InferenceServerException:  # a still newer one took its place in between
+                if last:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _connection_trouble(self, error: InferenceServerException) -> str:
+        message = str(error.message())
+        if "CERTIFICATE_VERIFY_FAILED" in message or "certificate verify failed" in message:
+            return (
+                "its certificate is not signed by the authority that was given, or is of another "
+                f"host; give the right one with --tls-ca ({message})"
+            )
+        if "handshake" in message.lower() or "SSL_ERROR" in message:
+            return (
+                "no TLS connection; does it speak TLS, and does it ask for a client's certificate "
+                f"(--tls-cert, --tls-key)? ({message})"
+            )
+        hint = "" if self._encrypted else "; if it speaks TLS, say grpcs://HOST:PORT"
+        return f"{message}; start one with `vireo serve REPOSITORY`{hint}"
 
     def encode_text(self, input_ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """INT32 `[N, L]` to unit vectors FP32 `[N, D]`."""
@@ -93,17 +140,24 @@ class TritonTowers:
         tensor = grpc.InferInput(name, list(values.shape), dtype)
         tensor.set_data_from_numpy(values)
         output = grpc.InferRequestedOutput("embedding")
-        try:
-            answer = self._client.infer(
-                model,
-                [tensor],
-                outputs=[output],
-                priority=self._priority,
-                timeout=int(self._timeout * 1e6),
-                client_timeout=self._timeout,
-            )
-        except InferenceServerException as error:
-            raise ServerError(f"Triton at {self.url}: {model}: {error.message()}") from error
+        answer = None
+        while answer is None:
+            version = self._versions[model]
+            try:
+                answer = self._client.infer(
+                    model,
+                    [tensor],
+                    version,
+                    outputs=[output],
+                    priority=self._priority,
+                    timeout=int(self._timeout * 1e6),
+                    client_timeout=self._timeout,
+                )
+            except InferenceServerException as error:
+                if not self._moved_on(model, version):
+                    raise ServerError(
+                        f"Triton at {self.url}: {model}: {error.message()}"
+                    ) from error
         vectors = answer.as_numpy("embedding")
         if vectors is None or len(vectors) != len(values):
             # A Python backend under numpy 2 answers with empty outputs and reports success.
@@ -112,6 +166,16 @@ class TritonTowers:
                 "hold numpy 1.26"
             )
         return np.asarray(vectors, dtype=np.float32)
+
+    def _moved_on(self, model: str, version: str) -> bool:
+        """Whether `version` is no longer served and another one of the same bundle is."""
+        try:
+            if self._client.is_model_ready(model, version, client_timeout=self._connect_timeout):
+                return False
+            self._check()
+        except InferenceServerException:
+            return False  # the server is gone: the first error says it best
+        return self._versions[model] != version
 
     def close(self) -> None:
         """Closes the connection."""

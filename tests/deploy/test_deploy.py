@@ -1,0 +1,238 @@
+"""What `deploy/` holds, as far as a machine without a container engine can try it."""
+
+import json
+import re
+import shutil
+import subprocess
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from told_versions import ask, publish
+from vireo_client.towers.triton import TritonTowers
+from vireo_export.ports import Ports
+from vireo_export.server import TritonServer
+from vireo_export.server_options import ServerOptions
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+DASHBOARD = DEPLOY / "grafana" / "dashboards" / "vireo.json"
+
+# Triton writes these only where it sees a GPU:
+# https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/user_guide/metrics.html
+GPU_ONLY = {
+    "nv_gpu_utilization",
+    "nv_gpu_memory_used_bytes",
+    "nv_gpu_memory_total_bytes",
+}
+
+
+@pytest.fixture(scope="module")
+def dashboard():
+    return json.loads(DASHBOARD.read_text(encoding="utf-8"))
+
+
+def _queries(dashboard):
+    return [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+
+
+def _rules():
+    alerts = yaml.safe_load((DEPLOY / "alerts.yml").read_text(encoding="utf-8"))
+    return [rule["expr"] for group in alerts["groups"] for rule in group["rules"]]
+
+
+@pytest.fixture(scope="module")
+def metrics(repository):
+    """What a real Triton writes after some requests, as names and their labels."""
+    with TritonServer(repository.folder, ports=Ports(0, 0, 0)) as server:
+        towers = TritonTowers(repository, server.url)
+        for _ in range(2):
+            towers.encode_text(np.full((1, 16), 5, dtype=np.int32))
+        towers.close()
+        with urllib.request.urlopen(server.metrics_url, timeout=5) as answer:
+            text = answer.read().decode()
+    found: dict[str, list[dict[str, str]]] = {}
+    for name, labels in re.findall(r"^(\w+)(?:\{(.*)\})? \S+$", text, re.M):
+        found.setdefault(name, []).append(dict(re.findall(r'(\w+)="([^"]*)"', labels)))
+    return found
+
+
+def test_every_metric_is_one_of_tritons(dashboard, metrics):
+    asked = {
+        name for query in _queries(dashboard) + _rules() for name in re.findall(r"nv_\w+", query)
+    }
+    assert len(asked) > 12
+    assert asked - metrics.keys() <= GPU_ONLY
+
+
+def test_every_selector_finds_something(dashboard, metrics):
+    """A misspelt label or a pattern that fits no model would show an empty panel."""
+    for query in _queries(dashboard) + _rules():
+        for name, selector in re.findall(r"(nv_\w+)\{([^}]*)\}", query):
+            matchers = re.findall(r'(\w+)(=~|!~|!=|=)"([^"]*)"', selector)
+            assert matchers, selector
+
+            def fits(labels, matchers=matchers):
+                for label, how, value in matchers:
+                    if label not in labels:
+                        return False
+                    same = (
+                        re.fullmatch(value, labels[label]) if "~" in how else labels[label] == value
+                    )
+                    if bool(same) == how.startswith("!"):
+                        return False
+                return True
+
+            assert any(fits(labels) for labels in metrics[name]), (name, selector)
+
+
+def test_the_dashboard_shows_what_is_promised(dashboard):
+    queries = " ".join(_queries(dashboard))
+    for metric in (
+        "nv_inference_request_success", "nv_inference_request_failure",
+        "nv_inference_request_summary_us", "nv_inference_queue_summary_us",
+        "nv_inference_compute_infer_summary_us", "nv_inference_exec_count", "nv_cache_num_hits",
+        "nv_inference_pending_request_count", "nv_gpu_utilization",
+    ):  # fmt: skip
+        assert metric in queries
+
+
+def test_panels_stand_apart_and_have_a_source(dashboard):
+    (source,) = yaml.safe_load(
+        (DEPLOY / "grafana/provisioning/datasources/prometheus.yaml").read_text(encoding="utf-8")
+    )["datasources"]
+    taken = set()
+    for panel in dashboard["panels"]:
+        assert panel["datasource"] == {"type": "prometheus", "uid": source["uid"]}
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken
+        taken |= cells
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+
+
+def test_the_dashboard_is_one_in_grafanas_own_types(dashboard):
+    """Read into the types of Grafana's SDK and written again, nothing is lost or unknown."""
+    model = pytest.importorskip("grafana_foundation_sdk.models.dashboard")
+    from grafana_foundation_sdk.cog.encoder import JSONEncoder
+
+    written = json.loads(JSONEncoder().encode(model.Dashboard.from_json(dashboard)))
+
+    def lost(given, kept, where):
+        if isinstance(given, dict):
+            for key, value in given.items():
+                if key not in kept:
+                    yield f"{where}.{key}"
+                else:
+                    yield from lost(value, kept[key], f"{where}.{key}")
+        elif isinstance(given, list):
+            assert len(given) == len(kept), where
+            for number, (a, b) in enumerate(zip(given, kept, strict=True)):
+                yield from lost(a, b, f"{where}[{number}]")
+        elif given != kept:
+            yield f"{where}: {given} became {kept}"
+
+    assert list(lost(dashboard, written, "dashboard")) == []
+
+
+def _promtool(*words):
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is not installed (Debian: apt install prometheus)")
+    return subprocess.run(["promtool", *map(str, words)], capture_output=True, text=True)
+
+
+def test_prometheus_takes_its_configuration_and_alerts():
+    done = _promtool("check", "config", DEPLOY / "prometheus.yml")
+    assert done.returncode == 0, done.stderr
+    assert "3 rules found" in done.stdout
+
+
+def test_prometheus_parses_every_query(dashboard, tmp_path):
+    rules = [
+        {"record": f"query:{number}", "expr": expr.replace("$__rate_interval", "1m")}
+        for number, expr in enumerate(_queries(dashboard))
+    ]
+    file = tmp_path / "rules.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
+    done = _promtool("check", "rules", file)
+    assert done.returncode == 0, done.stderr
+
+
+def _compose():
+    """The compose command of this machine: the plugin, or the program of its own."""
+    for command in (["docker", "compose"], ["docker-compose"]):
+        if shutil.which(command[0]):
+            done = subprocess.run([*command, "version"], capture_output=True, text=True)
+            if done.returncode == 0:
+                return command
+    pytest.skip("neither `docker compose` nor docker-compose is installed")
+
+
+@pytest.mark.parametrize("files", [["compose.yaml"], ["compose.yaml", "compose.gpu.yaml"]])
+def test_compose_takes_its_files(files):
+    words = [word for file in files for word in ("-f", str(DEPLOY / file))]
+    done = subprocess.run([*_compose(), *words, "config"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert {"server", "prometheus", "grafana"} <= yaml.safe_load(done.stdout)["services"].keys()
+
+
+def test_what_compose_mounts_is_there():
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))["services"]
+    for service in services.values():
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            if source.startswith("./"):
+                assert (DEPLOY / source).exists(), source
+    build = services["server"]["build"]
+    assert (DEPLOY / build["context"] / build["dockerfile"]).is_file()
+    for service in services.values():
+        for port in service.get("ports", []):
+            assert port.startswith("127.0.0.1:")  # nothing is open to the network by default
+
+
+def test_prometheus_asks_where_the_server_listens():
+    scraped = yaml.safe_load((DEPLOY / "prometheus.yml").read_text(encoding="utf-8"))
+    ((target,),) = [job["static_configs"][0]["targets"] for job in scraped["scrape_configs"]]
+    assert target == f"server:{Ports().metrics}"
+
+
+@pytest.fixture(scope="module")
+def dockerfile():
+    """Instructions as (word, rest), continued lines joined."""
+    text = (DEPLOY / "Dockerfile.server").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    joined = "\n".join(lines).replace("\\\n", " ")
+    return [tuple(line.split(maxsplit=1)) for line in joined.splitlines() if line.strip()]
+
+
+def test_the_image_runs_as_nobody_special_and_is_watched(dockerfile):
+    words = dict(dockerfile)
+    assert words["FROM"].startswith("nvcr.io/nvidia/tritonserver:")
+    assert words["USER"].split(":")[0] not in ("root", "0")
+    assert "/v2/health/ready" in words["HEALTHCHECK"]
+    assert str(Ports().http) in words["HEALTHCHECK"]
+    for word, rest in dockerfile:
+        if word == "COPY":
+            for source in rest.split()[:-1]:
+                assert (ROOT / source).exists(), source
+
+
+def test_what_the_image_runs_is_a_command_of_ours(dockerfile, bundle, tmp_path):
+    """The entry point's words, on a folder that lies as the image expects it."""
+    words = json.loads(dict(dockerfile)["ENTRYPOINT"])
+    assert words == ["vireo", "serve", "/models/model_repository", "--host", "0.0.0.0"]
+    publish(tmp_path / "models" / "model_repository", bundle, 1)
+    with TritonServer(
+        tmp_path / "models" / "model_repository", ports=Ports(0, 0, 0),
+        options=ServerOptions(host=words[-1]),
+    ) as server:  # fmt: skip
+        import tritonclient.grpc as grpc
+
+        assert ask(grpc.InferenceServerClient(server.url), "embed_text") == (1, 1)

@@ -1,0 +1,398 @@
+"""Publications taken over by a running Triton, under load and when they are bad."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tritonclient.grpc as grpc
+from processes import start
+from republished import Questions, republish
+from told_versions import ask, publish
+from tritonclient.utils import InferenceServerException
+from vireo_client.bundle import Bundle
+from vireo_client.embedder import Embedder
+from vireo_client.errors import BundleError, ServerError
+from vireo_client.images import load_pixels
+from vireo_client.repository import MODELS
+from vireo_client.towers.onnx import OnnxTowers
+from vireo_client.towers.triton import TritonTowers
+from vireo_export import publication as publication_module
+from vireo_export.ports import Ports
+from vireo_export.server import TritonServer
+from vireo_export.serving import ServingFolder
+from vireo_export.triton_config import read_config, write_config
+
+FREE = Ports(0, 0, 0)
+CLIENTS = 8
+
+
+@pytest.fixture
+def told(tmp_path, bundle):
+    """A server of a repository whose answers tell which publication made them."""
+    repository = tmp_path / "told"
+    publish(repository, bundle, 1)
+    with TritonServer(repository, ports=FREE) as server:
+        yield server
+
+
+@contextmanager
+def clients(server, request):
+    """Eight threads that call `request(client, number)` all the time; gives what they got."""
+    got: Counter = Counter()
+    failures: list[Exception] = []
+    stop = threading.Event()
+
+    def work(number):
+        client = grpc.InferenceServerClient(server.url)
+        while not stop.is_set():
+            try:
+                got[request(client, number)] += 1
+            except Exception as error:
+                failures.append(error)
+        client.close()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield got, failures
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def _names(server):
+    return {entry["name"] for entry in server._admin.index() if entry.get("state") == "READY"}
+
+
+def test_no_request_is_lost_and_no_answer_is_mixed(told, bundle):
+    """Each publication has another signature inside, so that a mixture would also fail."""
+
+    def request(client, number):
+        return ask(client, ("embed_text", "embed_image")[number % 2])
+
+    with clients(told, request) as (got, failures):
+        for made_by in range(2, 7):
+            before = got.total()
+            publish(told.repository, bundle, made_by, width=3 + made_by % 2)
+            assert told.reload().bundle_id == f"told-version-{made_by:04}"
+            assert got.total() > before  # they went on meanwhile
+    assert failures == []
+    assert set(got) == {(n, n) for n in range(1, 7)}
+    assert {name for name in _names(told) if "@" in name} == {
+        f"{name}@6" for name in ("preprocess_text", "preprocess_image", *MODELS)
+    }
+
+
+@pytest.fixture
+def own(repository, tmp_path):
+    """A copy of the exported repository, to publish to."""
+    return Bundle(shutil.copytree(repository.folder, tmp_path / "models"))
+
+
+def test_every_answer_is_the_old_or_the_new_vector(own, test_records):
+    """All that a service can call; every second publication answers the opposite."""
+    record = test_records[0]
+    picture = record.path.read_bytes()
+    text = record.captions[0]
+    with Embedder(own, OnnxTowers(own)) as embedder:
+        vectors = {"text": embedder.embed_texts([text])[0],
+                   "image": embedder.embed_images([picture])[0]}  # fmt: skip
+        ((_, ids),) = embedder.text_path.encode([text])
+    questions = Questions(text, picture, ids, load_pixels(picture, own.config.image)[None])
+
+    def request(client, number):
+        name = questions.names[number % len(questions.names)]
+        vector = questions.ask(client, name)
+        expected = vectors["text" if "text" in name else "image"]
+        return name, tuple(s for s in (1, -1) if np.allclose(vector, s * expected, atol=1e-5))
+
+    repository = own.folder.parent / "published"
+    republish(own.folder, repository, 1, "bundle-0001", turned=False)
+    with TritonServer(repository, ports=FREE) as server:
+        with clients(server, request) as (got, failures):
+            for version in (2, 3, 4):
+                bundle_id = f"bundle-{version:04}"
+                republish(own.folder, repository, version, bundle_id, turned=version % 2 == 0)
+                server.reload()
+        client = grpc.InferenceServerClient(server.url)
+        for name in questions.names:
+            served = client.get_model_config(name).config
+            assert served.parameters["bundle_id"].string_value == "bundle-0004"
+            assert client.get_model_metadata(name).versions == ["4"]
+            assert request(client, questions.names.index(name)) == (name, (-1,))
+    assert failures == []
+    assert set(got) == {(name, (sign,)) for name in questions.names for sign in (1, -1)}
+
+
+def test_a_client_goes_on_with_the_same_bundle_and_stops_at_another(own):
+    ids = np.full((2, 16), 5, dtype=np.int32)
+    with TritonServer(own.folder, ports=FREE) as server:
+        towers = TritonTowers(Bundle(own.folder), server.url)
+        expected = towers.encode_text(ids)
+        republish(own.folder, own.folder, 2, own.bundle_id, turned=False)
+        server.reload()
+        assert np.allclose(towers.encode_text(ids), expected, atol=1e-6)
+        republish(own.folder, own.folder, 3, "another-bundle", turned=True)
+        server.reload()
+        for _ in range(2):
+            with pytest.raises(
+                ServerError, match=r"is now of bundle another-bundle, but .* open the new one"
+            ):
+                towers.encode_text(ids)
+        another = TritonTowers(Bundle(own.folder), server.url)
+        assert np.allclose(another.encode_text(ids), -expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        ("image_encoder", r"'image_encoder@2'.*no room"),
+        ("preprocess_text", r"'preprocess_text@2'.*no room"),
+        ("embed_image", r"embed_image@2.*inconsistent shape"),
+    ],
+)
+def test_what_does_not_load_changes_nothing(told, bundle, broken, reason):
+    before = _names(told)
+    with clients(told, lambda client, n: ask(client, "embed_image")) as (got, failures):
+        publish(told.repository, bundle, 2, broken=broken)
+        with pytest.raises(ServerError, match=rf"not taken over: .*{reason}") as error:
+            told.reload()
+        assert "\n" not in str(error.value)
+        assert "serving-" not in str(error.value)  # the server's own copy is nobody's business
+    assert failures == []
+    assert set(got) == {(1, 1)}
+    assert _names(told) == before
+    assert told.publication.bundle_id == "told-version-0001"
+    assert not told.changed()  # it is not tried again before the repository changes
+    publish(told.repository, bundle, 3)
+    assert told.changed()
+    assert told.reload().bundle_id == "told-version-0003"
+
+
+def test_what_fails_half_way_is_turned_back(told, bundle, monkeypatch):
+    """The second name that is turned fails: the first one returns to the old publication."""
+    load = told._admin.load
+
+    def fail_once(name):
+        if name == "image_encoder" and "failed" not in done:
+            done.append("failed")
+            raise ServerError("out of memory")
+        done.append(name)
+        load(name)
+
+    done: list[str] = []
+    monkeypatch.setattr(told._admin, "load", fail_once)
+    before = _names(told)
+    with clients(told, lambda client, n: ask(client, "embed_text")) as (got, failures):
+        publish(told.repository, bundle, 2)
+        with pytest.raises(ServerError, match="out of memory"):
+            told.reload()
+    assert done.index("embed_text") < done.index("failed")
+    assert failures == []
+    assert set(got) <= {(1, 1), (2, 2)}
+    assert _names(told) == before
+    client = grpc.InferenceServerClient(told.url)
+    assert {ask(client, name) for name in ("embed_text", "embed_image")} == {(1, 1)}
+
+
+def test_one_number_may_not_become_another_bundle(told, bundle):
+    publish(told.repository, bundle, 2, version=1)
+    with pytest.raises(ServerError, match=r"version 1 is served as bundle .* another number"):
+        told.reload()
+    publish(told.repository, bundle, 2, version=1, bundle_id="told-version-0001")
+    told.reload()  # the same bundle may: its configuration has changed, say
+    assert ask(grpc.InferenceServerClient(told.url), "embed_text") == (2, 2)
+
+
+def test_an_older_number_is_taken_over_as_well(told, bundle):
+    """As after a roll-back."""
+    client = grpc.InferenceServerClient(told.url)
+    for made_by in (5, 2):
+        publish(told.repository, bundle, made_by)
+        told.reload()
+        assert ask(client, "embed_text") == (made_by, made_by)
+
+
+def test_an_incomplete_repository_is_refused_and_the_old_one_served(told, bundle):
+    shutil.rmtree(told.repository / "text_encoder")
+    with pytest.raises(BundleError, match="no text_encoder here"):
+        told.reload()
+    publish(told.repository, bundle, 2)
+    config = read_config(told.repository / "embed_text" / "config.pbtxt")
+    config.ensemble_scheduling.step[0].model_name = "embed_image"
+    write_config(config, told.repository / "embed_text")
+    with pytest.raises(BundleError, match="embed_image, which is no model with an engine"):
+        told.reload()
+    publish(told.repository, bundle, 3)
+    shutil.rmtree(told.repository / "text_encoder" / "3")
+    with pytest.raises(BundleError, match=r"text_encoder lacks the version .*\[3\]; here: none"):
+        told.reload()
+    shutil.rmtree(told.repository)
+    with pytest.raises(BundleError, match="no model repository there"):
+        told.changed()
+    assert ask(grpc.InferenceServerClient(told.url), "embed_text") == (1, 1)
+
+
+def test_a_publication_that_is_replaced_while_it_is_read_is_read_again(
+    told, bundle, tmp_path, monkeypatch
+):
+    copy_tree = publication_module.copy_tree
+    left = [3, 4]
+
+    def slow(source, target, **options):
+        if left and source == told.repository:
+            publish(told.repository, bundle, left.pop(0))
+        copy_tree(source, target, **options)
+
+    publish(told.repository, bundle, 2)
+    monkeypatch.setattr(publication_module, "copy_tree", slow)
+    assert told.reload().bundle_id == "told-version-0004"
+    assert ask(grpc.InferenceServerClient(told.url), "embed_image") == (4, 4)
+
+
+def _serving_folders(repository):
+    return sorted(repository.parent.glob(f".{repository.name}-serving-*"))
+
+
+def test_the_copy_takes_no_room_and_does_not_stay(told, bundle):
+    (folder,) = _serving_folders(told.repository)
+    file = Path("text_encoder") / "1" / "model.py"
+    assert (folder / "publication-1" / file).samefile(told.repository / file)
+    original = (told.repository / "text_encoder" / "config.pbtxt").read_text()
+    publish(told.repository, bundle, 2)
+    told.reload()
+    assert [path.name for path in folder.glob("publication-*")] == ["publication-2"]
+    assert original != (told.repository / "text_encoder" / "config.pbtxt").read_text()
+    abandoned = told.repository.parent / f".{told.repository.name}-serving-dead"
+    abandoned.mkdir()
+    (abandoned / "lock").touch()
+    with TritonServer(told.repository, ports=FREE):
+        assert not abandoned.exists()
+        assert folder.exists()  # that of a server that lives
+        assert len(_serving_folders(told.repository)) == 2
+    assert _serving_folders(told.repository) == [folder]
+
+
+def test_a_repository_on_another_file_system_is_copied(told, bundle, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refuse)
+    publish(told.repository, bundle, 2)
+    told.reload()
+    assert ask(grpc.InferenceServerClient(told.url), "embed_text") == (2, 2)
+
+
+def test_beside_a_read_only_repository_the_copy_lies_in_the_temporary_folder(
+    tmp_path, bundle, monkeypatch
+):
+    repository = tmp_path / "told"
+    publish(repository, bundle, 1)
+    make = tempfile.mkdtemp
+
+    def refuse(*words, dir=None, **options):  # noqa: A002  # tempfile's own name
+        if dir is not None:
+            raise PermissionError(13, "Permission denied")
+        return make(*words, **options)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    serving = ServingFolder(repository)
+    assert Path(tempfile.gettempdir()) in serving.root.parents
+    layout, _ = serving.take()
+    assert layout.publication.bundle_id == "told-version-0001"
+    serving.close()
+    assert not serving.root.exists()
+
+
+@pytest.fixture
+def served(tmp_path, bundle):
+    """`vireo serve` in a process of its own: the process, its lines, and where it listens."""
+    repository = tmp_path / "told"
+    publish(repository, bundle, 1)
+    code = "from vireo_client.cli import main; main()"
+    ports = ["--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"]
+    errors = tmp_path / "errors"
+    with errors.open("w") as stream:
+        process = start(
+            [sys.executable, "-c", code, "serve", repository, *ports],
+            stdout=subprocess.PIPE, stderr=stream, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in range(3)]
+    assert "is ready" in lines[0], lines[0] + errors.read_text()
+    yield process, repository, lines[1].split()[1], errors
+    process.send_signal(signal.SIGTERM)
+    process.wait(30)
+    assert process.returncode == 0
+
+
+def _until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_vireo_serve_finds_new_publications_and_says_what_it_serves(served, bundle):
+    process, repository, url, errors = served
+    client = grpc.InferenceServerClient(url)
+    assert ask(client, "embed_text") == (1, 1)
+    publish(repository, bundle, 2)
+    assert "now serving bundle told-version-0002, version 2" in process.stdout.readline()
+    assert ask(client, "embed_text") == (2, 2)
+
+    publish(repository, bundle, 3, broken="image_encoder")
+    _until(lambda: "no room" in errors.read_text())
+    time.sleep(2.5)  # two more looks
+    told = [line for line in errors.read_text().splitlines() if "no room" in line]
+    assert len(told) == 1
+    assert "still serving bundle told-version-0002" in told[0]
+    assert ask(client, "embed_text") == (2, 2)
+
+    process.send_signal(signal.SIGHUP)  # asks for it although nothing has changed
+    _until(lambda: errors.read_text().count("no room") == 2)
+    publish(repository, bundle, 4)
+    assert "now serving bundle told-version-0004" in process.stdout.readline()
+    process.send_signal(signal.SIGHUP)
+    assert "now serving bundle told-version-0004" in process.stdout.readline()
+
+
+def test_a_repository_that_goes_away_is_told_once(served, bundle):
+    process, repository, url, errors = served
+    shutil.rmtree(repository)
+    _until(lambda: "no model repository there" in errors.read_text())
+    time.sleep(2.5)
+    assert errors.read_text().count("no model repository there") == 1
+    assert ask(grpc.InferenceServerClient(url), "embed_text") == (1, 1)
+    publish(repository, bundle, 2)
+    assert "now serving bundle told-version-0002" in process.stdout.readline()
+
+
+def test_loading_and_shared_memory_need_the_key(told):
+    client = grpc.InferenceServerClient(told.url)
+    for call in (
+        lambda: client.unload_model("embed_text"),
+        lambda: client.load_model("embed_text"),
+        lambda: client.get_model_repository_index(),
+        lambda: client.get_system_shared_memory_status(),
+        lambda: client.get_model_repository_index(
+            headers={"triton-grpc-protocol-vireo-admin-key": "guessed-guessed-guessed"}
+        ),
+    ):
+        with pytest.raises(InferenceServerException, match="restricted"):
+            call()
+    key = {"triton-grpc-protocol-vireo-admin-key": told.options.admin_key}
+    assert client.get_model_repository_index(headers=key).models
+    assert ask(client, "embed_text") == (1, 1)  # and nobody else needs one
