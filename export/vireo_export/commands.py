@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 from vireo_client.extras import require
@@ -12,7 +12,7 @@ from vireo_client.extras import require
 
 def export(
     source: Annotated[str, typer.Argument(help="The bundle that `vireo train` wrote; hf:OWNER/NAME or a folder, a CLIP, ALIGN, SigLIP, SigLIP 2, Chinese-CLIP, AltCLIP or MetaCLIP 2 of transformers; open_clip:MODEL@WEIGHTS, hf-hub:OWNER/NAME or a folder of open_clip.")],
-    data: Annotated[str, typer.Option(metavar="DATA[@PICTURES]", help="Captioned pictures on which engines and PyTorch are compared.")],
+    data: Annotated[str | None, typer.Option(metavar="DATA[@PICTURES]", help="Captioned pictures on which engines and PyTorch are compared. Without any they are compared on drawn scenes, which tell nothing of recall.")] = None,
     repository: Annotated[Path | None, typer.Option("--repository", "-o", help="Model repository to write; by default model_repository beside a bundle, and ./NAME_repository for other sources.")] = None,
     split: Annotated[str | None, typer.Option(help="Pictures of --data to compare on: test, validation, train or all. By default validation, or all where the source records no split.")] = None,
     max_batch_size: Annotated[int, typer.Option(min=1, help="Largest batch Triton forms.")] = 64,
@@ -29,7 +29,12 @@ def export(
     response_cache: Annotated[bool, typer.Option(help="Answer texts asked for again from the server's cache.")] = True,
     target: Annotated[str, typer.Option(help="What runs the towers in Triton: cpu (on any machine), onnxruntime or tensorrt (in NVIDIA's image).")] = "cpu",
     keep: Annotated[int, typer.Option(min=1, help="Versions kept in the repository, the new one included; `vireo rollback` goes back to one.")] = 2,
-    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8, or one for each tower: text=int8,image=fp32.")] = "fp32",
+    precision: Annotated[str | None, typer.Option(help="fp32, fp16 or int8, or one for each tower: text=int8,image=fp32. By default fp32; for tensorrt fp16.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Target tensorrt: write graphs, configurations and the trtexec lines, and build nothing; needs no GPU.")] = False,
+    workspace_mb: Annotated[int | None, typer.Option(min=1, help="Target tensorrt: most MiB of GPU memory that one layer may use as scratch space.")] = None,
+    builder_level: Annotated[int, typer.Option(min=0, max=5, help="Target tensorrt: how long to search for kernels.")] = 3,
+    hardware_compatibility: Annotated[str, typer.Option(help="Target tensorrt: none, same_compute_capability or ampere_plus: which other GPUs run the plans.")] = "none",
+    version_compatible: Annotated[bool, typer.Option("--version-compatible", help="Target tensorrt: later TensorRT versions load the plans.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the parity report as JSON.")] = False,
 ) -> None:  # fmt: skip
     """Turns a model into ONNX engines in a Triton model repository.
@@ -39,17 +44,19 @@ def export(
 
     Example: `vireo export runs/mine/bundle --data my-photos`
 
-    Example: `vireo export hf:google/siglip2-base-patch16-256 --data my-photos`
+    Example: `vireo export hf:google/siglip2-base-patch16-256`
     """
     require("export", "torch", "onnx", "onnxscript", "onnxruntime")
     from vireo_client.repository import read_versions
-    from vireo_training.evaluate import SPLITS, default_split, select_records
+    from vireo_training.evaluate import SPLITS
 
-    from .export import EngineOptions, calibration_records
+    from .comparison import comparison_set
+    from .export import EngineOptions
     from .export import export as run
     from .parity_report import TABLE_FILE
     from .precision import Precisions
     from .sources import open_source, repository_for
+    from .tensorrt.options import BuildOptions, HardwareCompatibility
     from .triton_config import DEVICES, TARGETS, ServingOptions
 
     if split is not None and split not in SPLITS:
@@ -72,19 +79,27 @@ def export(
         bulk_queue_timeout_ms=bulk_queue_timeout_ms,
         response_cache=response_cache,
     )
-    how = EngineOptions(Precisions.parse(precision), target=target)
+    if hardware_compatibility not in get_args(HardwareCompatibility):
+        raise typer.BadParameter(
+            f"--hardware-compatibility is one of {', '.join(get_args(HardwareCompatibility))}"
+        )
+    how = EngineOptions(
+        Precisions.parse(precision or ("fp16" if target == "tensorrt" else "fp32")),
+        target=target,
+        build=BuildOptions(
+            workspace_bytes=workspace_mb and workspace_mb << 20,
+            optimization_level=builder_level,
+            hardware_compatibility=hardware_compatibility,
+            version_compatible=version_compatible,
+        ),
+        dry_run=dry_run,
+    )
     opened = open_source(source)
     folder = repository or repository_for(source)
-    split = split or default_split(opened.bundle)
-    parity = run(
-        opened,
-        folder,
-        select_records(opened.bundle, data, split),
-        options,
-        how,
-        calibration_records(opened, data, split, how),
-        keep=keep,
-    )
+    with comparison_set(opened.bundle, data, split, how.precisions) as pictures:
+        parity = run(
+            opened, folder, pictures.compared, options, how, pictures.calibration, keep=keep
+        )
     if as_json:
         typer.echo(json.dumps(parity.as_dict()))
         return
@@ -101,6 +116,9 @@ def export(
         + (f" (kept: {', '.join(map(str, older))})" if older else "")
         + f"; figures: {folder / TABLE_FILE}"
     )
+    if dry_run:
+        typer.echo(f"next: copy {folder} to the machine with the GPU and run ./build.sh there")
+        return
     typer.echo(f"next: vireo serve {folder}   or   vireo index PHOTOS --model {folder}")
 
 

@@ -12,8 +12,8 @@ from vireo_client.errors import ExportError
 from vireo_client.progress import console
 from vireo_client.text.pipeline import TextPath
 from vireo_client.towers.onnx import OnnxTowers
-from vireo_training.evaluate import select_records
 
+from . import plans
 from .onnx_export import export_towers
 from .operators import check_operators
 from .parity import Parity, check
@@ -26,7 +26,10 @@ from .precision.optimise import optimise
 from .proof import MODEL_OF, Proof, Tower
 from .publish import lay_out, publishing
 from .sources import Source
+from .tensorrt.options import BuildOptions
 from .triton_config import ServingOptions, Target
+
+DEFAULT_BUILD = BuildOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,10 @@ class EngineOptions:
     target: Target = "cpu"
     external_data_limit: int = EXTERNAL_DATA_LIMIT
     """See `save_engine`."""
+    build: BuildOptions = DEFAULT_BUILD
+    """Of target `tensorrt`."""
+    dry_run: bool = False
+    """Target `tensorrt`: lay out the graphs and what builds plans from them, and build none."""
 
 
 def export(
@@ -73,6 +80,10 @@ def export(
         VireoError: `repository` is something else.
     """
     options, how = options or ServingOptions(), engine_options or EngineOptions()
+    if how.target == "tensorrt":
+        plans.check_precisions(how.precisions, here=not how.dry_run)
+    elif how.dry_run:
+        raise ExportError("a dry run is for target tensorrt; the others build nothing")
     try:
         with publishing(repository, keep=keep) as draft:
             # Beside the models' folders: engines are moved, not copied.
@@ -91,7 +102,14 @@ def export(
                 settings = source.bundle.config.export
                 check(parity, settings)
                 paths = {MODEL_OF[tower]: engine.path for tower, engine in engines.items()}
+                if how.target == "tensorrt" and not how.dry_run:
+                    paths = _plans(paths, draft, repository, source, proof, options, how)
                 lay_out(draft, source.bundle, paths, options, target=how.target, records=records)
+            if how.dry_run:
+                plans.prepare_plans(
+                    draft, source.bundle, how.precisions, how.build,
+                    max_batch_size=options.max_batch_size,
+                )  # fmt: skip
             write_report(parity, draft, settings)
     except OSError as error:
         raise ExportError(
@@ -101,18 +119,23 @@ def export(
     return parity
 
 
-def calibration_records(
-    source: Source, data: str, split: str, how: EngineOptions
-) -> list[CaptionedImage] | None:
-    """Picks pictures to calibrate on: of the training split, so that the gate sees others.
-
-    Returns:
-        None, for the compared ones, where the source records no split or nothing is calibrated.
-    """
-    divided = source.bundle.config.provenance.get("split") is not None
-    if how.precisions == ALL_FP32 or not divided or split == "all":
-        return None
-    return select_records(source.bundle, data, "train")
+def _plans(
+    graphs: dict[str, Path],
+    draft: Path,
+    repository: Path,
+    source: Source,
+    proof: Proof,
+    options: ServingOptions,
+    how: EngineOptions,
+) -> dict[str, Path]:
+    built = plans.build_plans(
+        graphs, draft, source.bundle, how.precisions, how.build,
+        max_batch_size=options.max_batch_size, timing_cache=plans.timing_cache_of(repository),
+    )  # fmt: skip
+    with console.status("comparing plans with PyTorch"):
+        corpus = proof.corpus
+        plans.prove_plans(built, source.bundle, corpus, corpus.records, how.precisions)
+    return built
 
 
 def _fp32_engines(source: Source, work: Path, how: EngineOptions) -> dict[str, Path]:
@@ -163,8 +186,7 @@ def _engine(
             fp32[model],
             work / model,
             calibration,
-            lambda path: proof.verdict(tower, path),
-            getattr(source.bundle.config.export, precision),
+            lambda path: proof.verdict(tower, path, precision),
             target=how.target,
             limit=how.external_data_limit,
         )

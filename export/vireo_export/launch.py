@@ -8,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from vireo_client.errors import ServerError
+from vireo_client.errors import EngineError, ServerError
 
 from . import carrier
+from .publication import Publication
+from .tensorrt import manifest as tensorrt_manifest
+from .tensorrt.manifest import PLAN_FILE
 
 
 def find_triton(binary: Path | None) -> tuple[list[str], dict[str, str]]:
@@ -70,3 +73,26 @@ def check_python(environment: dict[str, str]) -> None:
             f"{python}: numpy is {version}; under numpy 2 Triton's Python backend returns empty "
             "outputs without an error: pip install 'numpy==1.26.4' there"
         )
+
+
+def check_plans(publication: Publication) -> list[str]:
+    """Refuses TensorRT plans that this machine must not load, before Triton tries to.
+
+    Returns:
+        What Triton must be told so that it loads them.
+
+    Raises:
+        EngineError: a plan is missing, or was built for another GPU or TensorRT version.
+    """
+    wanted = [m for m, config in publication.configs.items() if config.backend == "tensorrt"]
+    for model in wanted:
+        plan = publication.folder / model / str(publication.versions[model]) / PLAN_FILE
+        if not plan.is_file():
+            raise EngineError(
+                f"{model}: no plan has been built yet; run build.sh in the repository, on the "
+                "machine that serves it"
+            )
+    manifests = tensorrt_manifest.check_plans(publication.folder) if wanted else []
+    if any(manifest.options.version_compatible for manifest in manifests):
+        return ["--backend-config=tensorrt,version-compatible=true"]
+    return []

@@ -25,11 +25,12 @@ from .parity import (
     Parity,
     ShapeParity,
     TowerParity,
+    allowed_loss,
     compare_vectors,
     recall_loss,
 )
 from .parity_probes import ROWS, batch_shapes, text_probes
-from .precision import Precisions, engine_bytes
+from .precision import Precision, Precisions, engine_bytes
 from .precision.build import Engine, Verdict
 from .sources import Source
 
@@ -81,13 +82,19 @@ class Proof:
         self.metrics = self._metrics("text", self.corpus.texts)
         self._vectors: dict[Path, Embeddings] = {}
 
-    def verdict(self, tower: Tower, path: Path) -> Verdict:
+    def verdict(self, tower: Tower, path: Path, precision: Precision) -> Verdict:
         """Judges one engine, the other tower being PyTorch's."""
+        settings = self._bundle.config.export
         vectors = self.vectors(tower, path)
         metrics = self._metrics(tower, vectors)
         recalls = [metrics[way][key] for way in WAYS for key in RECALLS]
         worst = compare_vectors(self._expected(tower), vectors).min_cosine
-        return Verdict(worst, recall_loss(self.metrics, metrics), float(np.mean(recalls)))
+        allowed = allowed_loss(Precisions(**{tower: precision}), self.metrics, settings)
+        passes = (
+            worst >= getattr(settings, precision).min_cosine
+            and recall_loss(self.metrics, metrics) <= allowed
+        )
+        return Verdict(passes, float(np.mean(recalls)), worst)
 
     def parity(self, engines: dict[Tower, Engine]) -> Parity:
         """Compares the engines that are to be published, and the FP32 ones beside them."""

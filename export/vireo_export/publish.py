@@ -145,12 +145,13 @@ def lay_out(
 
 
 def _check_engines(engines: dict[str, Path], target: Target) -> None:
-    suffix = ".plan" if target == "tensorrt" else ".onnx"
+    # Graphs of target tensorrt are laid out for a build on another machine.
+    suffixes = (".plan", ".onnx") if target == "tensorrt" else (".onnx",)
     for model, engine in engines.items():
-        if engine.suffix != suffix:
+        if engine.suffix not in suffixes:
             raise ExportError(
-                f"{model}: target {target} runs {suffix} files, {engine.name} is none; build the "
-                "engines for this target first"
+                f"{model}: target {target} runs {suffixes[0]} files, {engine.name} is none; build "
+                "the engines for this target first"
             )
 
 

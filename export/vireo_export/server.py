@@ -13,7 +13,7 @@ from types import TracebackType
 from vireo_client.errors import ServerError
 
 from .admin import Admin
-from .launch import check_python, find_triton
+from .launch import check_plans, check_python, find_triton
 from .ports import Ports, claim
 from .process import die_with_parent
 from .publication import Publication, stamp
@@ -68,6 +68,7 @@ class TritonServer:
             command, environment = find_triton(binary)
             if any(config.backend == "python" for config in self.publication.configs.values()):
                 check_python(environment)
+            command += check_plans(self.publication)
             self.ports = claim(ports, self.options.host)
             if log is None:
                 handle, name = tempfile.mkstemp(prefix="vireo-triton-", suffix=".log")
@@ -162,6 +163,7 @@ class TritonServer:
         self._seen = stamp(self.repository)  # what fails is tried again when it has changed
         new, self._seen = self._serving.take()
         try:
+            check_plans(new.publication)
             switch(self._admin, self._layout, new)
             self._layout = new
         except ServerError as error:

@@ -31,6 +31,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         bundle = Bundle(Path(args["model_repository"]) / args["model_version"])
         self.pad_id = bundle.config.text.pad_id
+        self.pad_left = bundle.config.text.pad_side == "left"
         self.text_path = TextPath.from_bundle(bundle)
         self.blank = self.text_path.encode([""])[0].input_ids[0]
 
@@ -79,7 +80,8 @@ class TritonPythonModel:
                     f"text {number}: holds no text; send a sentence, in letters that the model's "
                     "tokenizer knows"
                 )
-            ids[number, : len(row)] = row
+            start = length - len(row) if self.pad_left else 0
+            ids[number, start : start + len(row)] = row
         return pb_utils.InferenceResponse([pb_utils.Tensor("input_ids", ids)])
 
 

@@ -75,7 +75,7 @@ def train(
 def evaluate(
     bundle: Annotated[Path, typer.Argument(help="A bundle, or a model repository made from one.")],
     data: Annotated[str, typer.Option(metavar="DATA[@PICTURES]", help="Captioned pictures, as for `vireo train`.")],
-    split: Annotated[str, typer.Option(help="test, validation, train or all.")] = "test",
+    split: Annotated[str | None, typer.Option(help="test, validation, train or all. By default test, or all where the bundle records no split.")] = None,
     engine: Annotated[str | None, typer.Option(help="torch or onnx; by default whichever the folder holds.")] = None,
     triton: Annotated[str | None, typer.Option(envvar="VIREO_TRITON", metavar="HOST:PORT", help="Embed through this Triton instead.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
@@ -99,14 +99,14 @@ def evaluate(
     from vireo_client.progress import console
     from vireo_client.search import open_embedder
 
-    from .evaluate import SPLITS, select_records
+    from .evaluate import SPLITS, default_split, select_records
     from .evaluate import evaluate as run
     from .plots import need_matplotlib
     from .report import ReportSettings, baseline_records, check_out, evaluate_in_full
     from .report_writer import write_report
     from .torch_towers import TorchTowers
 
-    if split not in SPLITS:
+    if split is not None and split not in SPLITS:
         raise typer.BadParameter(f"--split is one of {', '.join(SPLITS)}")
     if engine not in (None, "torch", "onnx"):
         raise typer.BadParameter("--engine is torch or onnx")
@@ -118,6 +118,7 @@ def evaluate(
         check_out(out)
         need_matplotlib()
     model = Bundle(bundle)
+    split = split or default_split(model, "test")
     records = select_records(model, data, split)
     training = None
     if out is not None and baseline:

@@ -37,9 +37,9 @@ class CorpusEmbeddings:
     skipped: list[Skip]
 
 
-def default_split(bundle: Bundle) -> str:
-    """What to compare engines on: validation pictures, or all where training recorded no split."""
-    return "validation" if bundle.config.provenance.get("split") else "all"
+def default_split(bundle: Bundle, usual: str) -> str:
+    """The usual split, or all pictures where the bundle records none: others trained its model."""
+    return usual if bundle.config.provenance.get("split") else "all"
 
 
 def select_records(bundle: Bundle, data: str | Path, split: str) -> list[CaptionedImage]:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vireo_client.bundle import PrecisionGate
 from vireo_client.errors import ExportError
 
 from ..triton_config import Target
@@ -22,15 +21,11 @@ from .rounding import with_rounding
 class Verdict:
     """What the validation pictures say of an engine."""
 
-    min_cosine: float
-    recall_loss: float
-    """The largest loss of recall@1, @5 or @10, either way; negative where all rose."""
+    passes: bool
+    """Whether it would get through the gate."""
     recall: float
-    """The mean of all of them."""
-
-    def passes(self, gate: PrecisionGate) -> bool:
-        """Whether the engine may go out."""
-        return self.min_cosine >= gate.min_cosine and self.recall_loss <= gate.max_recall_loss
+    """The mean of recall@1, @5 and @10, both ways."""
+    min_cosine: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +52,6 @@ def build_engine(
     folder: Path,
     calibration: Calibration | None,
     judge: Callable[[Path], Verdict],
-    gate: PrecisionGate,
     *,
     target: Target = "cpu",
     limit: int = EXTERNAL_DATA_LIMIT,
@@ -70,8 +64,8 @@ def build_engine(
         fp32: its FP32 engine, optimised for `target`.
         folder: where new engines go.
         calibration: real inputs; FP32 needs none.
-        judge: embeds the validation pictures or captions with an INT8 engine.
-        gate: what an INT8 engine is held to: another way of quantising is tried if none passes.
+        judge: embeds the validation pictures or captions with an INT8 engine; while none passes,
+            other ways of quantising are tried.
         target: what will run it.
         limit: see `save_engine`.
 
@@ -93,8 +87,8 @@ def build_engine(
     judged: list[tuple[Verdict, Candidate]] = []
     for made in candidates(model, fp32, folder / "int8", calibration, limit=limit):
         judged += [(judge(candidate.path), candidate) for candidate in made]
-        if any(verdict.passes(gate) for verdict, _ in judged):
+        if any(verdict.passes for verdict, _ in judged):
             break
     # Those that pass before those that do not; then by recall, then by cosine.
-    _, best = max(judged, key=lambda v: (v[0].passes(gate), v[0].recall, v[0].min_cosine))
+    _, best = max(judged, key=lambda v: (v[0].passes, v[0].recall, v[0].min_cosine))
     return Engine(precision, best.path, best.how)

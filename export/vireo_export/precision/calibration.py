@@ -20,6 +20,7 @@ from vireo_client.repository import IMAGE_MODEL, TEXT_MODEL
 from vireo_client.text.pipeline import TextPath
 
 from .external_data import uses_external_data
+from .quietly import quietly
 
 _BATCH = 8
 _CAPTIONS = 256
@@ -89,7 +90,7 @@ def largest_values(
     engine: Path, batches: Sequence[dict[str, npt.NDArray[Any]]]
 ) -> dict[str, float]:
     """Runs an FP32 engine and gives each activation's largest absolute value, by tensor name."""
-    with tempfile.TemporaryDirectory(dir=engine.parent) as folder:
+    with tempfile.TemporaryDirectory(dir=engine.parent) as folder, quietly():
         calibrator = create_calibrator(
             engine,
             None,

@@ -106,7 +106,7 @@ def nodes_in_fp32(model: onnx.ModelProto, largest: Mapping[str, float]) -> set[s
     }
     return (
         _preparation(model, weights.keys())
-        | _divisions_by_length(model)
+        | divisions_by_length(model)
         | _overflowing(model, largest, weights)
     )
 
@@ -122,8 +122,8 @@ def _preparation(model: onnx.ModelProto, weights: object) -> set[str]:
     return names
 
 
-def _divisions_by_length(model: onnx.ModelProto) -> set[str]:
-    """From a length (or a standard deviation) to the division by it."""
+def divisions_by_length(model: onnx.ModelProto) -> set[str]:
+    """Names the nodes from a length (or a standard deviation) to the division by it."""
     names, lengths = set(), set()
     for node in model.graph.node:
         divided = any(name in lengths for name in node.input)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import logging
 import platform
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +25,8 @@ from vireo_client.repository import TEXT_MODEL
 
 from .calibration import BatchReader, Calibration
 from .external_data import EXTERNAL_DATA_LIMIT, save_engine, uses_external_data
+from .fp16 import divisions_by_length
+from .quietly import quietly
 
 PRODUCTS = ("MatMul", "Gemm", "Conv", "LSTM")
 _CHAIN = ("Add", "Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat")
@@ -83,7 +82,7 @@ def candidates(
 def _prepare(engine: Path, folder: Path, limit: int) -> Path:
     """ONNX Runtime's own preparation: constants, and what a convolution can take up, are folded."""
     drafted, outside = folder / f"drafted-{engine.name}", uses_external_data(engine)
-    with _quiet():
+    with quietly():
         quant_pre_process(
             engine,
             drafted,
@@ -102,7 +101,7 @@ def _dynamic(prepared: Path, folder: Path, *, tables: bool) -> Candidate:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / prepared.name
-    with _quiet():
+    with quietly():
         quantize_dynamic(
             prepared,
             path,
@@ -126,7 +125,9 @@ def _static(
 ) -> Candidate:
     path = folder / how.replace(", ", "-").replace(" ", "-") / prepared.name
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _quiet():
+    # The embedding's own length, and the clamp below it, are no activations like others.
+    lengths = divisions_by_length(onnx.load(prepared, load_external_data=False))
+    with quietly():
         quantize_static(
             prepared,
             path,
@@ -136,7 +137,7 @@ def _static(
             reduce_range=saturates(),
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=excluded,
+            nodes_to_exclude=[*excluded, *lengths],
             use_external_data_format=uses_external_data(prepared),
             calibrate_method=_METHODS[method][0],
             calibration_cache_path=ranges,
@@ -152,7 +153,7 @@ def _ranges(
     scratch.mkdir()
     kind, options = _METHODS[method]
     path = scratch / "ranges.json"
-    with _quiet():
+    with quietly():
         calibrator = create_calibrator(
             prepared,
             _operators(prepared),
@@ -168,9 +169,11 @@ def _ranges(
 
 
 def _operators(engine: Path) -> list[str]:
-    """What to quantise: in a transformer the products alone, in a plain CNN what joins them too."""
-    kinds = {node.op_type for node in onnx.load(engine, load_external_data=False).graph.node}
-    plain = not kinds & {"MultiHeadAttention", "Softmax", "LayerNormalization"}
+    """What to quantise: the products alone, or in a plain CNN what stands between them too."""
+    kinds = [node.op_type for node in onnx.load(engine, load_external_data=False).graph.node]
+    transformer = {"MultiHeadAttention", "Softmax"} & set(kinds)
+    # ConvNeXt has a layer norm for every other convolution; a CNN may have one in its head.
+    plain = not transformer and 4 * kinds.count("LayerNormalization") < kinds.count("Conv")
     return [*PRODUCTS, *(_CHAIN if plain else ())]
 
 
@@ -192,16 +195,3 @@ def saturates() -> bool:
     except OSError:
         return True
     return not any(name in flags for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Holds back what the quantizers print, and log on the root logger."""
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.CRITICAL)
-    try:
-        with redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        root.setLevel(level)

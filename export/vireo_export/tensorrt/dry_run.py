@@ -43,7 +43,7 @@ def dry_run(
     options: BuildOptions | None = None,
     *,
     version: int = 1,
-    precision: str = "fp16",
+    precisions: Mapping[str, str] | None = None,
 ) -> list[str]:
     """Writes a recipe for each plan and `build.sh`, which builds them where there is a GPU.
 
@@ -55,7 +55,7 @@ def dry_run(
         profiles: by model name, see `bundle_profiles`.
         options: what the operator chose.
         version: the version folder that the plans go to.
-        precision: what the graphs compute in.
+        precisions: what the graphs compute in, by model name; by default FP16.
 
     Returns:
         The `trtexec` lines, to be run in the repository.
@@ -67,7 +67,13 @@ def dry_run(
     script, lines = [_HEAD], []
     for model, onnx in graphs.items():
         folder = repository / model / str(version)
-        recipe = make_recipe(onnx, folder / PLAN_FILE, profiles[model], options, precision)
+        recipe = make_recipe(
+            onnx,
+            folder / PLAN_FILE,
+            profiles[model],
+            options,
+            (precisions or {}).get(model, "fp16"),
+        )
         with replacing_file(folder / RECIPE_FILE) as file:
             file.write(recipe.model_dump_json(indent=2).encode() + b"\n")
         inside = folder.relative_to(repository)

@@ -6,7 +6,7 @@ from tiny_models import HUGGINGFACE, SENTENCES
 from vireo_client.images import load_pixels
 from vireo_client.text.pipeline import TextPath
 
-SAME_GRAPH = ("siglip", "metaclip_2")
+SAME_GRAPH = ("clip-legacy", "siglip", "metaclip_2")  # as open_clip/vit, siglip2 and clip
 
 
 @pytest.fixture(scope="module", params=HUGGINGFACE)

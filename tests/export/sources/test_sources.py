@@ -1,15 +1,15 @@
 import gc
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import HUGGINGFACE, clip_tokenizer
+from typer.testing import CliRunner
 from vireo_client.bundle import Bundle
+from vireo_client.cli import build_app
 from vireo_client.errors import BundleError, VireoError
 from vireo_export.sources import open_source, repository_for
 from vireo_training.evaluate import default_split
@@ -36,14 +36,14 @@ def _processor(folder: Path, **changes):
 def test_a_bundle_is_a_source(bundle):
     source = open_source(bundle.folder)
     assert source.bundle.folder == bundle.folder
-    assert default_split(source.bundle) == "validation"
+    assert default_split(source.bundle, "test") == "test"
 
 
 def test_the_scratch_folder_lives_as_long_as_the_bundle(clip):
     source = open_source(clip)
     bundle, folder = source.bundle, source.bundle.folder
     assert {file.name for file in folder.iterdir()} == {"bundle.json", "tokenizer.json"}
-    assert default_split(bundle) == "all"
+    assert default_split(bundle, "test") == "all"
     del source
     gc.collect()
     assert Bundle(folder).bundle_id == bundle.bundle_id
@@ -216,14 +216,18 @@ def test_siglip_masks_its_padding_where_its_library_does(tmp_path):
     assert torch.cosine_similarity(ours, theirs) > 0.9999
 
 
-def test_export_by_the_command_line(example_of, data_set, tmp_path):
-    """`--data` without a split: the source records none, so that all pictures are compared."""
+def test_export_and_evaluate_without_a_split(example_of, data_set, tmp_path, monkeypatch):
+    """A source that records no split: all pictures of `--data` are compared and measured."""
     folder = shutil.copytree(example_of("hf/clip").model, tmp_path / "tiny-clip")
-    vireo = Path(sys.executable).parent / "vireo"
+    monkeypatch.chdir(tmp_path)
     captions = [{"image": f"{n}.jpg", "captions": [f"ảnh số {n}"]} for n in range(4)]
     data = data_set(*captions, pictures=tuple(f"{n}.jpg" for n in range(4)))
-    command = [vireo, "export", folder, "--data", data, "--json"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    vireo, runner = build_app(), CliRunner()
+    done = runner.invoke(vireo, ["export", str(folder), "--data", str(data), "--json"])
+    assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["image"]["compared"] == 4
-    assert Bundle(tmp_path / "tiny-clip_repository").config.model["family"] == "clip"
+    repository = tmp_path / "tiny-clip_repository"
+    assert Bundle(repository).config.model["family"] == "clip"
+    done = runner.invoke(vireo, ["evaluate", str(repository), "--data", str(data), "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["pictures"] == 4

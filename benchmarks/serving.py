@@ -1,0 +1,321 @@
+"""Measures what a server adds: `embed_text` and `embed_image` beside the same engines in process.
+
+    python benchmarks/serving.py --pictures FOLDER
+
+The towers have the sizes of `vireo-base` (PhoBERT-base, ViT-S/14) and random weights: only time is
+measured. Both sides run on one machine, in turns. One client asks for one text, or one JPEG, at a
+time; the in-process side runs the bare engine on ready ids (texts), or decodes, preprocesses and
+runs (pictures). Sixteen clients keep as many requests open; the in-process side runs batches of
+every size, of which the best counts. The clients run on the server's own cores.
+Writes `benchmarks/results/serving.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import io
+import itertools
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import tritonclient.grpc as grpc
+import tritonclient.grpc.aio as grpc_aio
+from first_light import machine, percentiles
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from vireo_client.bundle import Bundle
+from vireo_client.captions import CaptionedImage, read_captions
+from vireo_client.images import find_images, load_pixels
+from vireo_client.repository import IMAGE_MODEL, TEXT_MODEL, model_file
+from vireo_client.text.normalize import normalize
+from vireo_client.text.pipeline import TextPath
+from vireo_client.text.segment import load_segmenter
+from vireo_export.onnx_export import export_towers
+from vireo_export.precision.calibration import Calibration
+from vireo_export.precision.int8 import candidates
+from vireo_export.precision.optimise import optimise
+from vireo_export.publish import lay_out, publishing
+from vireo_export.server import Ports, TritonServer
+from vireo_export.sources import open_source
+from vireo_export.triton_config import ServingOptions
+from vireo_training.bundle_writer import write_bundle
+from vireo_training.config import load_config
+from vireo_training.model import DualEncoder
+from vireo_training.resolve import image_spec, resolve
+from vireo_training.scenes import write_scenes
+from vireo_training.tokenizer import make_tokenizer
+
+RESULTS = Path(__file__).parent / "results" / "serving.json"
+BUCKETS = (16, 32)
+CLIENTS = 16
+BATCHES = (1, 2, 4, 8, 16, 32)
+MODELS = {"text": "embed_text", "image": "embed_image"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--pictures", type=Path, help="real JPEGs; by default generated ones")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each side")
+    parser.add_argument("--calls", type=int, default=20, help="calls of one client in a turn")
+    parser.add_argument("--seconds", type=float, default=6.0, help="of many clients in a turn")
+    parser.add_argument("--run", type=Path, help="keep the towers here, and take them from here")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = given.run or Path(scratch)
+        repository = make_repository(folder)
+        bundle = Bundle(repository)
+        records = read_captions(folder / "scenes").records
+        texts = same_length(TextPath.from_bundle(bundle), records)
+        files = jpegs(given.pictures, records)
+        with TritonServer(repository, ports=Ports(0, 0, 0)) as server:
+            sides = [
+                *(Texts(bundle, repository, bucket, texts[bucket]) for bucket in BUCKETS),
+                Pictures(bundle, repository, files),
+            ]
+            report = {
+                "machine": machine(),
+                "settings": {"triton": server.version, "onnxruntime": onnxruntime.__version__,
+                             "clients": CLIENTS, "rounds": given.rounds, "jpegs": describe(files),
+                             "towers": "PhoBERT-base size and ViT-S/14 size, INT8, random weights"},
+                "measured": {
+                    side.name: {
+                        "one_client": one_client(side, server.url, given.rounds, given.calls),
+                        "many_clients": many_clients(
+                            side, server.url, given.rounds, given.seconds
+                        ),
+                    }
+                    for side in sides
+                },
+            }  # fmt: skip
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    show(report)
+
+
+def make_repository(folder: Path) -> Path:
+    """Towers of real size with random weights, in INT8, laid out for Triton; no gate."""
+    repository = folder / "model_repository"
+    if repository.is_dir():
+        return repository
+    write_scenes(folder / "scenes", "train", 128, seed=0)
+    records = read_captions(folder / "scenes").records
+    config = resolve(
+        load_config(
+            "vireo-base",
+            ["image.weights=null", "image.freeze=false", "image.unfreeze_after=null",
+             "text.weights=null", "text.tokenizer=bpe", "text.vocab_size=4000"],
+        )
+    )  # fmt: skip
+    segmenter = load_segmenter("pyvi")
+    captions = [" ".join(segmenter.segment(normalize(c))) for r in records for c in r.captions]
+    text_path = TextPath(segmenter, make_tokenizer(config.text, captions))
+    model = DualEncoder(
+        config, text_path.tokenizer.vocab_size, text_path.tokenizer.pad_id, load=False
+    )
+    write_bundle(
+        folder / "bundle", model.eval(), config, text_path, image_spec(config.image),
+        metrics={}, provenance={"weights": "random"},
+    )  # fmt: skip
+    source = open_source(folder / "bundle")
+    bundle = source.bundle.config
+    calibration = Calibration.read(records, bundle, text_path)
+    with publishing(repository) as draft:
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            work = Path(scratch)
+            exported = export_towers(
+                source.text_tower, source.image_tower, work / "exported",
+                size=bundle.image.size, buckets=bundle.text.buckets, pad_id=bundle.text.pad_id,
+            )  # fmt: skip
+            engines = {}
+            for name, path in exported.items():
+                optimise(path, work / "fp32" / name / path.name)
+                made = next(
+                    candidates(name, work / "fp32" / name / path.name, work / name, calibration)
+                )
+                engines[name] = made[0].path
+            options = ServingOptions(response_cache=False)
+            lay_out(draft, source.bundle, engines, options, records=records)
+        (draft / "parity.json").write_text("{}\n")
+    return repository
+
+
+def same_length(text_path: TextPath, records: Sequence[CaptionedImage]) -> dict[int, list[str]]:
+    """Texts by bucket: captions, and for longer buckets captions one after the other."""
+    captions = [caption for record in records for caption in record.captions]
+    longer = [" ".join(pair) for pair in itertools.pairwise(captions)]
+    found: dict[int, list[str]] = {bucket: [] for bucket in BUCKETS}
+    for text in [*captions, *longer]:
+        ((_, ids),) = text_path.encode([text])
+        if ids.shape[1] in found:
+            found[ids.shape[1]].append(text)
+    return found
+
+
+def jpegs(folder: Path | None, records: Sequence[CaptionedImage]) -> list[bytes]:
+    """The bytes of JPEG files: real ones, or scenes of 640 x 480."""
+    if folder is not None:
+        paths = [p for p in find_images(folder) if p.suffix.lower() in (".jpg", ".jpeg")]
+        return [path.read_bytes() for path in paths[:200]]
+    files = []
+    for record in records:
+        buffer = io.BytesIO()
+        with Image.open(record.path) as picture:
+            picture.convert("RGB").resize((640, 480)).save(buffer, "JPEG", quality=90)
+        files.append(buffer.getvalue())
+    return files
+
+
+def describe(files: Sequence[bytes]) -> dict[str, Any]:
+    sizes = [Image.open(io.BytesIO(data)).size for data in files]
+    return {
+        "count": len(files),
+        "median_kilobytes": round(float(np.median([len(data) for data in files])) / 1000),
+        "median_size": np.median(sizes, axis=0).astype(int).tolist(),
+    }
+
+
+class Texts:
+    """Texts of one bucket: bare `session.run` beside `embed_text`."""
+
+    kind = "text"
+
+    def __init__(self, bundle: Bundle, repository: Path, bucket: int, texts: list[str]) -> None:
+        self.name = f"text, bucket {bucket}"
+        self.inputs: list[Any] = [text.encode() for text in texts]
+        ((_, self._ids),) = TextPath.from_bundle(bundle).encode(texts)
+        self._session = onnxruntime.InferenceSession(model_file(repository, TEXT_MODEL))
+
+    def in_process(self, start: int, count: int) -> np.ndarray:
+        rows = np.arange(start, start + count) % len(self._ids)
+        return self._session.run(["embedding"], {"input_ids": self._ids[rows]})[0]
+
+
+class Pictures:
+    """JPEG files: decode, preprocess and run beside `embed_image`."""
+
+    kind = "image"
+
+    def __init__(self, bundle: Bundle, repository: Path, files: list[bytes]) -> None:
+        self.name = "picture"
+        self.inputs: list[Any] = files
+        self._spec = bundle.config.image
+        self._session = onnxruntime.InferenceSession(model_file(repository, IMAGE_MODEL))
+        self._pool = ThreadPoolExecutor()
+
+    def in_process(self, start: int, count: int) -> np.ndarray:
+        files = [self.inputs[n % len(self.inputs)] for n in range(start, start + count)]
+        load: Callable[[bytes], np.ndarray] = lambda data: load_pixels(data, self._spec)  # noqa: E731
+        pixels = list(self._pool.map(load, files)) if count > 1 else [load(files[0])]
+        return self._session.run(["embedding"], {"pixels": np.stack(pixels)})[0]
+
+
+def one_client(side: Texts | Pictures, url: str, rounds: int, calls: int) -> dict[str, Any]:
+    """One request after the other, the two sides in turns."""
+    client = grpc.InferenceServerClient(url)
+
+    def ask(number: int) -> np.ndarray:
+        tensor = tensor_of(grpc, side.kind, side.inputs[number % len(side.inputs)])
+        return client.infer(MODELS[side.kind], [tensor]).as_numpy("embedding")
+
+    # The first of a turn find caches cold and threads asleep.
+    assert np.allclose(ask(0), side.in_process(0, 1), atol=1e-4), "both sides must do the same"
+    seconds: dict[str, list[float]] = {"triton": [], "in_process": []}
+    ways = {"triton": ask, "in_process": lambda number: side.in_process(number, 1)}
+    for turn in range(rounds):
+        for way, call in ways.items():
+            for number in range(calls + 3):
+                started = time.perf_counter()
+                call(turn * calls + number)
+                if number >= 3:
+                    seconds[way].append(time.perf_counter() - started)
+    client.close()
+    found: dict[str, Any] = {way: percentiles(values) for way, values in seconds.items()}
+    found["p50_ratio"] = round(found["triton"]["p50"] / found["in_process"]["p50"], 3)
+    return found
+
+
+def many_clients(side: Texts | Pictures, url: str, rounds: int, seconds: float) -> dict[str, Any]:
+    """Rates of sixteen clients, and of the best batch in process, the two sides in turns."""
+    rates: dict[str, list[float]] = {"triton": []}
+    for _ in range(rounds):
+        rates["triton"].append(asyncio.run(_ask_together(side, url, seconds)))
+        for batch in BATCHES:
+            side.in_process(0, batch)
+            started, done = time.perf_counter(), 0
+            while time.perf_counter() - started < seconds / len(BATCHES):
+                side.in_process(done, batch)
+                done += batch
+            rates.setdefault(f"batch {batch}", []).append(done / (time.perf_counter() - started))
+    medians = {name: round(float(np.median(values)), 1) for name, values in rates.items()}
+    best = max((name for name in medians if name != "triton"), key=medians.__getitem__)
+    return {
+        "per_second": medians,
+        "best_in_process": best,
+        "throughput_ratio": round(medians["triton"] / medians[best], 3),
+    }
+
+
+async def _ask_together(side: Texts | Pictures, url: str, seconds: float) -> float:
+    client = grpc_aio.InferenceServerClient(url)
+    model, tensors = (
+        MODELS[side.kind],
+        [tensor_of(grpc_aio, side.kind, value) for value in side.inputs],
+    )
+    outputs = [grpc_aio.InferRequestedOutput("embedding")]
+    done = 0
+    until = 0.0
+
+    async def one(number: int) -> None:
+        nonlocal done
+        while time.perf_counter() < until:
+            await client.infer(model, [tensors[number % len(tensors)]], outputs=outputs)
+            done += 1
+            number += CLIENTS
+
+    until = time.perf_counter() + min(1.0, seconds / 4)  # until batches have formed
+    await asyncio.gather(*(one(number) for number in range(CLIENTS)))
+    started, done = time.perf_counter(), 0
+    until = started + seconds
+    await asyncio.gather(*(one(number) for number in range(CLIENTS)))
+    rate = done / (time.perf_counter() - started)
+    await client.close()
+    return rate
+
+
+def tensor_of(module: Any, name: str, value: bytes) -> Any:
+    tensor = module.InferInput(name, [1, 1], "BYTES")
+    tensor.set_data_from_numpy(np.array([[value]], dtype=object))
+    return tensor
+
+
+def show(report: dict[str, Any]) -> None:
+    console = Console()
+    computer = report["machine"]
+    console.print(f"{computer['cpu']}, {computer['cores']} cores")
+    table = Table("", "Triton p50 / p99, ms", "in process p50 / p99, ms", "p50 ratio",
+                  "16 clients a second", "best batch a second", "ratio")  # fmt: skip
+    for name, ways in report["measured"].items():
+        one, many = ways["one_client"], ways["many_clients"]
+        best = many["best_in_process"]
+        table.add_row(
+            name,
+            *(f"{one[way]['p50']:.2f} / {one[way]['p99']:.2f}" for way in ("triton", "in_process")),
+            f"{one['p50_ratio']:.2f}",
+            f"{many['per_second']['triton']:.1f}",
+            f"{many['per_second'][best]:.1f} ({best})",
+            f"{many['throughput_ratio']:.2f}",
+        )
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""The last step of target `tensorrt`: graphs to plans, here or on another machine."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from vireo_client.bundle import Bundle
+from vireo_client.captions import CaptionedImage
+from vireo_client.embedder import Embedder
+from vireo_client.errors import ExportError
+from vireo_client.progress import console
+from vireo_client.repository import IMAGE_MODEL, MODELS, TEXT_MODEL, current_version
+from vireo_training.evaluate import CorpusEmbeddings
+
+from .parity import check, compare
+from .precision import Precisions
+from .tensorrt.builder import build_plan, require_tensorrt
+from .tensorrt.dry_run import BUILD_SCRIPT, TIMING_CACHE_FILE, dry_run
+from .tensorrt.manifest import PLAN_FILE
+from .tensorrt.options import BuildOptions
+from .tensorrt.profiles import bundle_profiles
+from .tensorrt.trtexec import trtexec_command
+
+
+def check_precisions(precisions: Precisions, *, here: bool) -> None:
+    """Says what is wrong before minutes are spent.
+
+    Args:
+        precisions: what is asked for.
+        here: whether plans are to be built on this machine.
+
+    Raises:
+        ExportError: TensorRT has no such precision, or it does not load.
+        MissingExtraError: TensorRT is not installed.
+    """
+    if "int8" in (precisions.text, precisions.image):
+        raise ExportError("INT8 engines are for CPUs; export for tensorrt in fp16 or fp32")
+    if here:
+        require_tensorrt()
+
+
+def build_plans(
+    graphs: Mapping[str, Path],
+    repository: Path,
+    bundle: Bundle,
+    precisions: Precisions,
+    options: BuildOptions,
+    *,
+    max_batch_size: int,
+    timing_cache: Path,
+) -> dict[str, Path]:
+    """Builds both towers' plans beside their graphs, for this machine's GPU.
+
+    Also prints the equivalent `trtexec` lines.
+
+    Args:
+        graphs: ONNX files of standard operators, by model name.
+        repository: paths in the printed lines are shown relative to it.
+        bundle: whose buckets the profiles have.
+        precisions: what the graphs compute in.
+        options: what the operator chose.
+        max_batch_size: of every profile.
+        timing_cache: a file that outlives this export.
+
+    Returns:
+        The plans by model name.
+
+    Raises:
+        ExportError: TensorRT cannot build one.
+    """
+    profiles = bundle_profiles(bundle.config, max_batch_size)
+    plans = {}
+    for model, graph in graphs.items():
+        plans[model] = graph.with_name(PLAN_FILE)
+        shown = [path.relative_to(repository) for path in (graph, plans[model])]
+        command = trtexec_command(
+            shown[0], shown[1], profiles[model], options, timing_cache=timing_cache
+        )
+        console.print(shlex.join(command), soft_wrap=True, markup=False, highlight=False)
+        build_plan(
+            graph,
+            plans[model],
+            profiles[model],
+            options,
+            timing_cache=timing_cache,
+            precision=precisions.text if model == TEXT_MODEL else precisions.image,
+        )
+    return plans
+
+
+def prove_plans(
+    plans: Mapping[str, Path],
+    bundle: Bundle,
+    expected: CorpusEmbeddings,
+    records: Sequence[CaptionedImage],
+    precisions: Precisions,
+) -> None:
+    """Holds plans to what PyTorch answers, as every engine is.
+
+    Raises:
+        ParityError: a plan answers differently.
+        EngineError: a plan does not load or run.
+    """
+    from .tensorrt.plan_towers import PlanTowers  # imports TensorRT
+
+    towers = PlanTowers(plans[TEXT_MODEL], plans[IMAGE_MODEL])
+    with Embedder(bundle, towers) as embedder:
+        check(compare(expected, embedder, records, precisions), bundle.config.export)
+
+
+def prepare_plans(
+    repository: Path,
+    bundle: Bundle,
+    precisions: Precisions,
+    options: BuildOptions,
+    *,
+    max_batch_size: int,
+) -> None:
+    """Writes what the machine with the GPU needs, and prints the `trtexec` lines.
+
+    Args:
+        repository: laid out, with the graphs in its version folders.
+        bundle: whose buckets the profiles have.
+        precisions: what the graphs compute in.
+        options: what the operator chose.
+        max_batch_size: of every profile.
+    """
+    version = current_version(repository)
+    lines = dry_run(
+        repository,
+        {model: repository / model / str(version) / "model.onnx" for model in MODELS},
+        bundle_profiles(bundle.config, max_batch_size),
+        options,
+        version=version,
+        precisions={TEXT_MODEL: precisions.text, IMAGE_MODEL: precisions.image},
+    )
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
+    console.print(f"nothing was built; run {BUILD_SCRIPT} on the machine that will serve it")
+
+
+def timing_cache_of(repository: Path) -> Path:
+    """Where a repository's builds keep what they measured: beside it, which is replaced whole."""
+    return repository.with_name(f"{repository.name}.{TIMING_CACHE_FILE}")

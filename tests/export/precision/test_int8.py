@@ -1,0 +1,120 @@
+import onnx
+import pytest
+from precision_run import run, worst_cosine
+from vireo_export.precision import int8 as int8_module
+from vireo_export.precision.build import Verdict, build_engine
+from vireo_export.precision.calibration import Calibration
+from vireo_export.precision.int8 import candidates, saturates
+from vireo_export.precision.optimise import optimise
+
+
+def kinds(path):
+    return [node.op_type for node in onnx.load(path).graph.node]
+
+
+def prepared(exported, folder, preset, tower):
+    source = exported(preset, tower)
+    optimise(source.path, folder / "model.onnx")
+    return source, Calibration({f"{tower}_encoder": [source.inputs]})
+
+
+@pytest.mark.parametrize("preset", ["phobert-dinov2", "mini-transformer", "mini-lstm"])
+def test_text_towers_are_quantised_as_values_come(exported, tmp_path, preset):
+    source, calibration = prepared(exported, tmp_path, preset, "text")
+    rounds = list(candidates("text_encoder", tmp_path / "model.onnx", tmp_path / "c", calibration))
+    assert [c.how for made in rounds for c in made] == [
+        "dynamic", "dynamic, embedding tables in FP32",
+    ]  # fmt: skip
+    for (candidate,) in rounds:
+        answered = run(candidate.path, source.inputs)
+        assert worst_cosine(answered, source.expected()) > 0.98
+        found = kinds(candidate.path)
+        assert {"MatMulInteger", "DynamicQuantizeLSTM"} & set(found)
+        assert "Gemm" not in found
+        assert "LSTM" not in found
+    sizes = [made[0].path.stat().st_size for made in rounds]
+    assert sizes[0] < sizes[1] < (tmp_path / "model.onnx").stat().st_size
+
+
+def test_attention_keeps_its_mask(exported, tmp_path):
+    """ONNX Runtime's quantised attention takes no mask of this shape; it must not be used."""
+    source, calibration = prepared(exported, tmp_path, "phobert-dinov2", "text")
+    made = candidates("text_encoder", tmp_path / "model.onnx", tmp_path / "c", calibration)
+    ((candidate,), *_) = made
+    assert kinds(candidate.path).count("MultiHeadAttention") == 2
+    assert "QAttention" not in kinds(candidate.path)
+    ids = source.inputs["input_ids"]
+    shorter = run(candidate.path, {"input_ids": ids[2:, :8]})  # 7 tokens at most: padding alone
+    assert worst_cosine(shorter, run(candidate.path, {"input_ids": ids[2:]})) > 0.999
+
+
+@pytest.mark.parametrize(
+    ("preset", "plain"),
+    [("phobert-dinov2", False), ("phobert-convnextv2", False), ("scenes", True)],
+)
+def test_image_towers_are_calibrated_two_ways(exported, tmp_path, preset, plain):
+    source, calibration = prepared(exported, tmp_path, preset, "image")
+    rounds = list(candidates("image_encoder", tmp_path / "model.onnx", tmp_path / "c", calibration))
+    assert [[c.how for c in made] for made in rounds] == [
+        ["entropy", "percentile"],
+        [f"{m}, first and last layer in FP32" for m in ("entropy", "percentile")],
+    ]
+    for made in rounds:
+        for candidate in made:
+            assert worst_cosine(run(candidate.path, source.inputs), source.expected()) > 0.98
+    first, kept = (onnx.load(made[0].path).graph for made in rounds)
+    assert [n.op_type for n in first.node].count("QuantizeLinear") > [
+        n.op_type for n in kept.node
+    ].count("QuantizeLinear")
+    scales = [t for t in first.initializer if t.name.endswith("_scale") and t.dims]
+    assert any(t.dims[0] > 1 for t in scales)  # per channel
+    # Between its convolutions a plain CNN stays in INT8: pools give and take it.
+    pooled = {n.output[0] for n in first.node if n.op_type in ("MaxPool", "AveragePool")}
+    quantised = {n.input[0] for n in first.node if n.op_type == "QuantizeLinear"}
+    assert bool(pooled & quantised) == plain
+
+
+def _judge(exported, tmp_path, verdicts):
+    _, calibration = prepared(exported, tmp_path, "scenes", "image")
+    asked = []
+
+    def judge(path):
+        asked.append(path)
+        return verdicts[len(asked) - 1]
+
+    engine = build_engine(
+        "int8", "image_encoder", tmp_path / "model.onnx", tmp_path / "e", calibration, judge
+    )
+    return engine, len(asked)
+
+
+def test_recall_chooses_the_engine_before_cosine(exported, tmp_path):
+    engine, asked = _judge(
+        exported, tmp_path, [Verdict(True, 0.50, 0.999), Verdict(True, 0.51, 0.99)]
+    )
+    assert (engine.how, asked) == ("percentile", 2)
+
+
+def test_cosine_chooses_among_equals(exported, tmp_path):
+    engine, _ = _judge(exported, tmp_path, [Verdict(True, 0.5, 0.99), Verdict(True, 0.5, 0.98)])
+    assert engine.how == "entropy"
+
+
+def test_a_second_round_is_made_only_if_the_first_fails(exported, tmp_path):
+    fails = Verdict(False, 0.9, 0.97)
+    engine, asked = _judge(
+        exported, tmp_path, [fails, fails, Verdict(True, 0.5, 0.98), Verdict(False, 0.6, 0.97)]
+    )
+    assert (engine.how, asked) == ("entropy, first and last layer in FP32", 4)
+
+
+def test_weights_have_seven_bits_only_where_sums_saturate(monkeypatch):
+    def machine(name, flags):
+        monkeypatch.setattr(int8_module.platform, "machine", lambda: name)
+        monkeypatch.setattr(int8_module.Path, "read_text", lambda _: f"flags : {flags}\n")
+        return saturates()
+
+    assert machine("x86_64", "avx2 fma")
+    assert not machine("x86_64", "avx2 avx512f avx512_vnni")
+    assert not machine("AMD64", "avx2 avx_vnni")
+    assert not machine("aarch64", "asimd")
