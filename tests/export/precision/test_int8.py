@@ -1,11 +1,16 @@
+import numpy as np
 import onnx
 import pytest
+import torch
 from precision_run import run, worst_cosine
+from tiny_models import HUGGINGFACE
+from vireo_export.onnx_export import export_tower
 from vireo_export.precision import int8 as int8_module
 from vireo_export.precision.build import Verdict, build_engine
 from vireo_export.precision.calibration import Calibration
 from vireo_export.precision.int8 import candidates, saturates
 from vireo_export.precision.optimise import optimise
+from vireo_export.sources import open_source
 
 
 def kinds(path):
@@ -72,6 +77,35 @@ def test_image_towers_are_calibrated_two_ways(exported, tmp_path, preset, plain)
     pooled = {n.output[0] for n in first.node if n.op_type in ("MaxPool", "AveragePool")}
     quantised = {n.input[0] for n in first.node if n.op_type == "QuantizeLinear"}
     assert bool(pooled & quantised) == plain
+
+
+def test_pooling_by_attention_stays_in_fp32(tmp_path):
+    """SigLIP's is not fused into one operator; in INT8 its largest weights would become 0."""
+    HUGGINGFACE["siglip2"](tmp_path / "tiny")
+    tower = open_source(tmp_path / "tiny").image_tower
+    coarse = np.random.default_rng(0).integers(0, 256, (72, 3, 4, 4), dtype=np.uint8)
+    pixels = coarse.repeat(8, axis=2).repeat(8, axis=3)  # pictures that differ, as noise does not
+    batch = {0: torch.export.Dim("batch")}
+    plain = export_tower(
+        tower, torch.from_numpy(pixels[:2]), "pixels", batch, tmp_path / "plain.onnx"
+    )
+    optimise(plain, tmp_path / "model.onnx")
+    assert "Softmax" in kinds(tmp_path / "model.onnx")  # else this shows nothing
+    calibration = Calibration({"image_encoder": [{"pixels": pixels[8:]}]})
+    rounds = candidates("image_encoder", tmp_path / "model.onnx", tmp_path / "c", calibration)
+    with torch.no_grad():
+        expected = tower(torch.from_numpy(pixels[:8])).numpy()
+    for candidate in next(rounds):
+        assert worst_cosine(run(candidate.path, {"pixels": pixels[:8]}), expected) > 0.98
+        graph = onnx.load(candidate.path).graph
+        weights = {t.name for t in graph.initializer}
+        made_by = {n.output[0]: n for n in graph.node}
+        second = [made_by[n.input[1]] for n in graph.node if n.op_type == "MatMul"]
+        # What is dequantised before a product is a weight, and of the others there are two.
+        dequantised = [n for n in second if n.op_type == "DequantizeLinear"]
+        assert dequantised
+        assert all(n.input[0] in weights for n in dequantised)
+        assert len(second) - len(dequantised) == 2
 
 
 def _judge(exported, tmp_path, verdicts):
