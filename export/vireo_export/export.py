@@ -26,6 +26,7 @@ from .precision.optimise import optimise
 from .proof import MODEL_OF, Proof, Tower
 from .publish import lay_out, publishing
 from .sources import Source
+from .tensorrt.builder import require_tensorrt
 from .tensorrt.options import BuildOptions
 from .triton_config import ServingOptions, Target
 
@@ -80,9 +81,9 @@ def export(
         VireoError: `repository` is something else.
     """
     options, how = options or ServingOptions(), engine_options or EngineOptions()
-    if how.target == "tensorrt":
-        plans.check_precisions(how.precisions, here=not how.dry_run)
-    elif how.dry_run:
+    if how.target == "tensorrt" and not how.dry_run:
+        require_tensorrt()  # before minutes are spent
+    elif how.target != "tensorrt" and how.dry_run:
         raise ExportError("a dry run is for target tensorrt; the others build nothing")
     try:
         with publishing(repository, keep=keep) as draft:

@@ -9,36 +9,18 @@ from pathlib import Path
 from vireo_client.bundle import Bundle
 from vireo_client.captions import CaptionedImage
 from vireo_client.embedder import Embedder
-from vireo_client.errors import ExportError
 from vireo_client.progress import console
 from vireo_client.repository import IMAGE_MODEL, MODELS, TEXT_MODEL, current_version
 from vireo_training.evaluate import CorpusEmbeddings
 
 from .parity import check, compare
 from .precision import Precisions
-from .tensorrt.builder import build_plan, require_tensorrt
+from .tensorrt.builder import build_plan
 from .tensorrt.dry_run import BUILD_SCRIPT, TIMING_CACHE_FILE, dry_run
 from .tensorrt.manifest import PLAN_FILE
 from .tensorrt.options import BuildOptions
 from .tensorrt.profiles import bundle_profiles
 from .tensorrt.trtexec import trtexec_command
-
-
-def check_precisions(precisions: Precisions, *, here: bool) -> None:
-    """Says what is wrong before minutes are spent.
-
-    Args:
-        precisions: what is asked for.
-        here: whether plans are to be built on this machine.
-
-    Raises:
-        ExportError: TensorRT has no such precision, or it does not load.
-        MissingExtraError: TensorRT is not installed.
-    """
-    if "int8" in (precisions.text, precisions.image):
-        raise ExportError("INT8 engines are for CPUs; export for tensorrt in fp16 or fp32")
-    if here:
-        require_tensorrt()
 
 
 def build_plans(

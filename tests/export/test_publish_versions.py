@@ -279,9 +279,9 @@ def test_a_plan_cannot_be_run_in_this_process(bundle, tmp_path):
 
 
 def test_engines_of_another_target_are_refused(bundle, tmp_path):
-    engines = {model: tmp_path / f"{model}.onnx" for model in MODELS}
-    with pytest.raises(ExportError, match=r"target tensorrt runs \.plan files"):
-        lay_out(tmp_path, bundle, engines, ServingOptions(), target="tensorrt")
+    engines = {model: tmp_path / f"{model}.plan" for model in MODELS}
+    with pytest.raises(ExportError, match=r"target onnxruntime runs \.onnx files"):
+        lay_out(tmp_path, bundle, engines, ServingOptions(), target="onnxruntime")
     assert not list(tmp_path.iterdir())
 
 

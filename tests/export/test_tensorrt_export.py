@@ -82,7 +82,7 @@ def test_without_tensorrt_it_is_refused_before_any_work(bundle, test_records, tm
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(EngineOptions(Precisions("int8", "fp16"), target="tensorrt", dry_run=True), "are for CPUs"),
+    [(EngineOptions(Precisions("int8", "fp16"), target="tensorrt", dry_run=True), "made for CPUs"),
      (EngineOptions(dry_run=True), "a dry run is for target tensorrt")],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(bundle, test_records, tmp_path, options, message):

@@ -140,7 +140,7 @@ def test_an_interrupted_demo_ends_without_a_traceback(tmp_path):
          "cannot be had"),
         (["train", "{demo}/scenes/test", "--out", "{tmp}/r", "--preset", "photos"],
          "image.weights is not set"),
-        (["serve", "{tmp}"], "no bundle.json here"),
+        (["serve", "{tmp}"], "no model repository there"),
         (["serve", "{demo}/bundle"], "no text_encoder here"),
         (["index", "{demo}/scenes/test", "--model", "{demo}/model_repository", "--index",
           "{demo}/report.json"], "cannot be opened"),

@@ -39,7 +39,9 @@ def type_errors(bindings, tmp_path):
         "warn_unused_ignores = False\nexplicit_package_bases = True\n"
         "[mypy-tensorrt.*]\nfollow_imports = normal\nignore_errors = True\n"
     )
-    path = os.pathsep.join([str(bindings.stubs), str(EXPORT)])
+    # An editable installation shows the packages to Python, but not to mypy.
+    roots = [EXPORT.parent / name for name in ("client", "training", "export")]
+    path = os.pathsep.join(map(str, [bindings.stubs, *roots]))
 
     def check(*sources):
         result = subprocess.run(
