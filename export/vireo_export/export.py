@@ -104,7 +104,7 @@ def export(
                 check(parity, settings)
                 paths = {MODEL_OF[tower]: engine.path for tower, engine in engines.items()}
                 if how.target == "tensorrt" and not how.dry_run:
-                    paths = _plans(paths, draft, repository, source, proof, options, how)
+                    paths = _plans(paths, repository, source, proof, options, how)
                 lay_out(draft, source.bundle, paths, options, target=how.target, records=records)
             if how.dry_run:
                 plans.prepare_plans(
@@ -122,7 +122,6 @@ def export(
 
 def _plans(
     graphs: dict[str, Path],
-    draft: Path,
     repository: Path,
     source: Source,
     proof: Proof,
@@ -130,7 +129,7 @@ def _plans(
     how: EngineOptions,
 ) -> dict[str, Path]:
     built = plans.build_plans(
-        graphs, draft, source.bundle, how.precisions, how.build,
+        graphs, source.bundle, how.precisions, how.build,
         max_batch_size=options.max_batch_size, timing_cache=plans.timing_cache_of(repository),
     )  # fmt: skip
     with console.status("comparing plans with PyTorch"):

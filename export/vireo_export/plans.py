@@ -25,7 +25,6 @@ from .tensorrt.trtexec import trtexec_command
 
 def build_plans(
     graphs: Mapping[str, Path],
-    repository: Path,
     bundle: Bundle,
     precisions: Precisions,
     options: BuildOptions,
@@ -35,11 +34,11 @@ def build_plans(
 ) -> dict[str, Path]:
     """Builds both towers' plans beside their graphs, for this machine's GPU.
 
-    Also prints the equivalent `trtexec` lines.
+    Also prints the `trtexec` lines that do the same, with a folder a model: where the graphs lie
+    now is gone when the export ends.
 
     Args:
         graphs: ONNX files of standard operators, by model name.
-        repository: paths in the printed lines are shown relative to it.
         bundle: whose buckets the profiles have.
         precisions: what the graphs compute in.
         options: what the operator chose.
@@ -56,9 +55,13 @@ def build_plans(
     plans = {}
     for model, graph in graphs.items():
         plans[model] = graph.with_name(PLAN_FILE)
-        shown = [path.relative_to(repository) for path in (graph, plans[model])]
+        folder = Path(model)
         command = trtexec_command(
-            shown[0], shown[1], profiles[model], options, timing_cache=timing_cache
+            folder / graph.name,
+            folder / PLAN_FILE,
+            profiles[model],
+            options,
+            timing_cache=Path(TIMING_CACHE_FILE),
         )
         console.print(shlex.join(command), soft_wrap=True, markup=False, highlight=False)
         build_plan(

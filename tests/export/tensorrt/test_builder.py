@@ -17,6 +17,8 @@ import pytest
 from trt_standin import RefusedError
 from vireo_client.bundle import file_sha256
 from vireo_client.errors import EngineError, ExportError, MissingExtraError
+from vireo_export.plans import build_plans
+from vireo_export.precision import Precisions
 from vireo_export.tensorrt.builder import build_plan
 from vireo_export.tensorrt.manifest import check_manifest, manifest_file, read_manifest
 from vireo_export.tensorrt.options import BuildOptions
@@ -382,3 +384,21 @@ def test_the_stand_in_wants_the_constructor_of_its_class_called(world):
 
     with pytest.raises(RefusedError, match="did not call the __init__ of ILogger"):
         world.module.Builder(Forgetful())
+
+
+def test_an_export_builds_beside_its_graphs_and_prints_lines_that_outlive_it(
+    trt, bundle, onnx, tmp_path, capsys
+):
+    fp16 = Precisions("fp16", "fp16")
+    cache = tmp_path / "timing.cache"
+    built = build_plans(
+        {"text_encoder": onnx}, bundle, fp16, BuildOptions(), max_batch_size=16, timing_cache=cache
+    )
+    assert built == {"text_encoder": onnx.with_name("model.plan")}
+    manifest = check_manifest(built["text_encoder"])
+    assert manifest.precision == "fp16"
+    assert [p.max for p in manifest.profiles] == [(16, b) for b in bundle.config.text.buckets]
+    assert cache.read_bytes() == b"timings"
+    (line,) = (s for s in capsys.readouterr().err.splitlines() if s.startswith("trtexec "))
+    assert "--onnx=text_encoder/model.onnx --saveEngine=text_encoder/model.plan" in line
+    assert str(tmp_path) not in line
