@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from .tensorrt.dry_run import BUILD_SCRIPT, TIMING_CACHE_FILE, dry_run
 from .tensorrt.manifest import PLAN_FILE
 from .tensorrt.options import BuildOptions
 from .tensorrt.profiles import bundle_profiles
-from .tensorrt.trtexec import trtexec_command
+from .tensorrt.trtexec import trtexec_line
 
 
 def build_plans(
@@ -56,14 +55,14 @@ def build_plans(
     for model, graph in graphs.items():
         plans[model] = graph.with_name(PLAN_FILE)
         folder = Path(model)
-        command = trtexec_command(
+        line = trtexec_line(
             folder / graph.name,
             folder / PLAN_FILE,
             profiles[model],
             options,
             timing_cache=Path(TIMING_CACHE_FILE),
         )
-        console.print(shlex.join(command), soft_wrap=True, markup=False, highlight=False)
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
         build_plan(
             graph,
             plans[model],

@@ -13,15 +13,6 @@ from vireo_client.errors import ExportError
 from .profiles import Profile
 
 
-def use_profiles(
-    config: pb.ModelConfig, profiles: Sequence[Profile], batches: Sequence[int] | None = None
-) -> None:
-    """Sets, in a model whose instance groups are there, what a plan of these profiles needs."""
-    for group in config.instance_group:
-        group.profile[:] = profile_names(profiles)
-    config.optimization.MergeFrom(cuda_graphs(profiles, batches))
-
-
 def profile_names(profiles: Sequence[Profile]) -> list[str]:
     """Names a plan's profiles for `instance_group.profile`.
 

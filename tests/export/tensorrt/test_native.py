@@ -1,7 +1,6 @@
 import pytest
-from tritonclient.grpc import model_config_pb2 as pb
 from vireo_client.errors import ExportError
-from vireo_export.tensorrt.native import cuda_graphs, graph_batches, profile_names, use_profiles
+from vireo_export.tensorrt.native import cuda_graphs, graph_batches, profile_names
 from vireo_export.tensorrt.profiles import Profile
 
 BUCKETS = [Profile("input_ids", (1, n), (4, n), (12, n)) for n in (16, 32)]
@@ -48,17 +47,3 @@ def test_pictures_keep_their_shape_and_batches_can_be_chosen():
 def test_batches_that_the_plan_has_not_are_refused(batches):
     with pytest.raises(ExportError, match="CUDA graphs"):
         cuda_graphs(BUCKETS, batches)
-
-
-def test_a_model_gets_all_profiles_in_each_instance_group():
-    config = pb.ModelConfig(
-        instance_group=[
-            pb.ModelInstanceGroup(gpus=[gpu], kind=pb.ModelInstanceGroup.KIND_GPU)
-            for gpu in (0, 1)
-        ],
-        optimization=pb.ModelOptimizationPolicy(eager_batching=True),
-    )  # fmt: skip
-    use_profiles(config, BUCKETS, [12])
-    assert [list(group.profile) for group in config.instance_group] == [["0", "1"]] * 2
-    assert len(config.optimization.cuda.graph_spec) == 2
-    assert config.optimization.eager_batching  # what was set stays
