@@ -23,9 +23,10 @@ def export(
     gpu: Annotated[list[int] | None, typer.Option(min=0, help="A GPU that gets instances, repeatable; by default all.")] = None,
     cuda_graphs: Annotated[bool, typer.Option(help="Target tensorrt: replay captured CUDA graphs.")] = True,
     ort_tensorrt_cache: Annotated[str | None, typer.Option(metavar="FOLDER", help="Target onnxruntime on gpu: run the towers by TensorRT and keep its plans there (an absolute path on the server).")] = None,
-    queue_size: Annotated[int, typer.Option(min=0, help="Requests that may wait for a model, more are refused; 0 for no limit.")] = 1024,
-    queue_timeout_ms: Annotated[int, typer.Option(min=0, help="A query that has waited this long is refused; a request may ask for less. 0 for no limit.")] = 10_000,
-    bulk_queue_timeout_ms: Annotated[int, typer.Option(min=0, help="The same for indexing, which queries overtake.")] = 60_000,
+    queue_limits: Annotated[bool, typer.Option("--queue-limits", help="Refuse what finds a full queue or has waited too long, and let queries overtake indexing. Triton then starts batches later, by up to half a second where requests are few: docs/production.md.")] = False,
+    queue_size: Annotated[int, typer.Option(min=0, help="With --queue-limits: requests that may wait for a model; 0 for no limit.")] = 1024,
+    queue_timeout_ms: Annotated[int, typer.Option(min=0, help="With --queue-limits: how long a query may wait; a request may ask for less. 0 for no limit.")] = 10_000,
+    bulk_queue_timeout_ms: Annotated[int, typer.Option(min=0, help="With --queue-limits: the same for indexing, which queries overtake.")] = 60_000,
     response_cache: Annotated[bool, typer.Option(help="Answer texts asked for again from the server's cache.")] = True,
     target: Annotated[str, typer.Option(help="What runs the towers in Triton: cpu (on any machine), onnxruntime or tensorrt (in NVIDIA's image).")] = "cpu",
     keep: Annotated[int, typer.Option(min=1, help="Versions kept in the repository, the new one included; `vireo rollback` goes back to one.")] = 2,
@@ -57,7 +58,7 @@ def export(
     from .precision import Precisions
     from .sources import open_source, repository_for
     from .tensorrt.options import BuildOptions, HardwareCompatibility
-    from .triton_config import DEVICES, TARGETS, ServingOptions
+    from .triton_config import DEVICES, TARGETS, QueueLimits, ServingOptions
 
     if split is not None and split not in SPLITS:
         raise typer.BadParameter(f"--split is one of {', '.join(SPLITS)}")
@@ -65,6 +66,11 @@ def export(
         raise typer.BadParameter(f"--target is one of {', '.join(TARGETS)}")
     if device not in DEVICES:
         raise typer.BadParameter(f"--device is one of {', '.join(DEVICES)}")
+    limits = QueueLimits(queue_size, queue_timeout_ms, bulk_queue_timeout_ms)
+    if limits != QueueLimits() and not queue_limits:
+        raise typer.BadParameter(
+            "--queue-size, --queue-timeout-ms and --bulk-queue-timeout-ms go with --queue-limits"
+        )
     options = ServingOptions(
         max_batch_size=max_batch_size,
         max_queue_delay_us=queue_delay_us,
@@ -74,9 +80,7 @@ def export(
         gpus=tuple(gpu or ()),
         cuda_graphs=cuda_graphs,
         ort_tensorrt_cache=ort_tensorrt_cache,
-        max_queue_size=queue_size,
-        queue_timeout_ms=queue_timeout_ms,
-        bulk_queue_timeout_ms=bulk_queue_timeout_ms,
+        queue_limits=limits if queue_limits else None,
         response_cache=response_cache,
     )
     if hardware_compatibility not in get_args(HardwareCompatibility):

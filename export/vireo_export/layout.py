@@ -83,7 +83,8 @@ class Layout:
             platform="ensemble",
             max_batch_size=engine.max_batch_size,
             version_policy=engine.version_policy,
-            input=engine.input,
+            # An ensemble has no optional inputs; clients know an engine by its first one.
+            input=engine.input[:1] if engine.input[0].optional else engine.input,
             output=engine.output,
         )
         for key, value in engine.parameters.items():
@@ -93,6 +94,7 @@ class Layout:
         )
         for tensor in config.input:
             tensor.ClearField("reshape")  # the engine's own business
+            tensor.ClearField("optional")
             step.input_map[tensor.name] = tensor.name
         for tensor in config.output:
             tensor.ClearField("reshape")

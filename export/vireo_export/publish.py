@@ -19,6 +19,7 @@ from vireo_client.repository import (
     PARITY_FILE,
     PREPROCESS_IMAGE,
     PREPROCESS_TEXT,
+    TEXT_MODEL,
     VERSIONS_FILE,
     Versions,
     current_version,
@@ -138,10 +139,13 @@ def lay_out(
                 _copy_model("onnx_tower.py", folder)
         elif model in _PYTHON_MODELS:
             _copy_model(_PYTHON_MODELS[model], folder)
-    for model in (PREPROCESS_TEXT, PREPROCESS_IMAGE):
-        link(repository / BUNDLE_FILE, repository / model / str(version) / BUNDLE_FILE)
-    for file in bundle.text_files():
-        link(repository / file.name, repository / PREPROCESS_TEXT / str(version) / file.name)
+    texts = [file.name for file in bundle.text_files()]
+    needed = {PREPROCESS_TEXT: [BUNDLE_FILE, *texts], PREPROCESS_IMAGE: [BUNDLE_FILE]}
+    if target == "cpu":
+        needed[TEXT_MODEL] = needed[PREPROCESS_TEXT]
+    for model, names in needed.items():
+        for name in names:
+            link(repository / name, repository / model / str(version) / name)
 
 
 def _check_engines(engines: dict[str, Path], target: Target) -> None:

@@ -20,6 +20,27 @@ DEVICES: tuple[Device, ...] = get_args(Device)
 
 
 @dataclass(frozen=True, slots=True)
+class QueueLimits:
+    """What waits how long for a model, and in what order; each limit is refused at once.
+
+    Raises:
+        ExportError: a value is out of range.
+    """
+
+    size: int = 1024
+    """Requests that may wait for a model; more are refused. 0 for no limit."""
+    timeout_ms: int = 10_000
+    """A query that has waited this long is refused. A request may ask for less. 0 for no limit."""
+    bulk_timeout_ms: int = 60_000
+    """The same for requests of bulk priority, which any query overtakes."""
+
+    def __post_init__(self) -> None:
+        for name in ("size", "timeout_ms", "bulk_timeout_ms"):
+            if getattr(self, name) < 0:
+                raise ExportError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+
+
+@dataclass(frozen=True, slots=True)
 class ServingOptions:
     """What an operator may set.
 
@@ -46,12 +67,9 @@ class ServingOptions:
     ort_tensorrt_cache: str | None = None
     """Given, target `onnxruntime` on GPUs runs the towers by TensorRT, and keeps what it builds in
     this folder: an absolute path, as the server sees it."""
-    max_queue_size: int = 1024
-    """Requests that may wait for a model; more are refused at once. 0 for no limit."""
-    queue_timeout_ms: int = 10_000
-    """A query that has waited this long is refused. A request may ask for less. 0 for no limit."""
-    bulk_queue_timeout_ms: int = 60_000
-    """The same for requests of bulk priority, which any query overtakes."""
+    queue_limits: QueueLimits | None = None
+    """None by default: under any of them Triton prepares no batch while a model is busy, and looks
+    for a free one only when the next request comes, or after half a second."""
     response_cache: bool = True
     """Whether texts asked for again are answered from the server's cache, if it was given one."""
 
@@ -59,8 +77,7 @@ class ServingOptions:
         for name in ("max_batch_size", "instances"):
             if getattr(self, name) < 1:
                 raise ExportError(f"{name} is {getattr(self, name)}; it must be 1 or more")
-        for name in ("max_queue_delay_us", "threads", "max_queue_size", "queue_timeout_ms",
-                     "bulk_queue_timeout_ms"):  # fmt: skip
+        for name in ("max_queue_delay_us", "threads"):
             if getattr(self, name) < 0:
                 raise ExportError(f"{name} is {getattr(self, name)}; it must be 0 or more")
         if any(gpu < 0 for gpu in self.gpus):

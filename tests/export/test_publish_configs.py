@@ -17,6 +17,7 @@ from vireo_export.configs import build_configs
 from vireo_export.triton_config import (
     CONFIG_FILE,
     TARGETS,
+    QueueLimits,
     ServingOptions,
     read_config,
     write_config,
@@ -49,7 +50,7 @@ def test_every_model_is_configured_for_the_version_in_use(bundle, repository):
 
 
 def test_queries_come_before_bulk_work_and_queues_are_bounded(bundle):
-    options = ServingOptions(max_queue_size=7, queue_timeout_ms=200, bulk_queue_timeout_ms=900)
+    options = ServingOptions(queue_limits=QueueLimits(7, timeout_ms=200, bulk_timeout_ms=900))
     configs = build_configs(bundle.config, options)
     for model in (*MODELS, *PYTHON_MODELS):
         batching = configs[model].dynamic_batching
@@ -66,11 +67,17 @@ def test_queries_come_before_bulk_work_and_queues_are_bounded(bundle):
             assert policy.max_queue_size == 7
 
 
-def test_texts_alone_are_cached(bundle):
+@pytest.mark.parametrize("target", TARGETS)
+def test_vectors_of_texts_alone_are_cached(bundle, target):
+    """By Triton only where nothing refuses a request: it would keep the refusal."""
     for enabled in (True, False):
-        configs = build_configs(bundle.config, ServingOptions(response_cache=enabled))
+        options = ServingOptions(response_cache=enabled)
+        configs = build_configs(bundle.config, options, target=target)
         cached = {model for model, config in configs.items() if config.response_cache.enable}
-        assert cached == ({"text_encoder", "preprocess_text"} if enabled else set())
+        assert cached == ({"text_encoder"} if enabled and target != "cpu" else set())
+        if target == "cpu":
+            size = configs["text_encoder"].parameters["cache_mib"].string_value
+            assert size == ("64" if enabled else "0")
 
 
 def test_serving_options_reach_the_configuration(bundle):
@@ -90,12 +97,24 @@ def test_serving_options_reach_the_configuration(bundle):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"max_batch_size": 0}, {"instances": 0}, {"threads": -1}, {"max_queue_size": -1},
-     {"queue_timeout_ms": -1}, {"gpus": (0, -1)}],
-)  # fmt: skip
+    [{"max_batch_size": 0}, {"instances": 0}, {"threads": -1}, {"gpus": (0, -1)}],
+)
 def test_options_out_of_range_are_refused(wrong):
     with pytest.raises(ExportError, match=next(iter(wrong))):
         ServingOptions(**wrong)
+
+
+@pytest.mark.parametrize("name", ["size", "timeout_ms", "bulk_timeout_ms"])
+def test_queue_limits_out_of_range_are_refused(name):
+    with pytest.raises(ExportError, match=name):
+        QueueLimits(**{name: -1})
+
+
+def test_without_limits_triton_may_prepare_the_next_batch(bundle):
+    """Any priority, timeout or length would forbid it; see `ServingOptions.queue_limits`."""
+    for model, config in build_configs(bundle.config, ServingOptions()).items():
+        if model not in ENSEMBLES:
+            assert config.dynamic_batching == pb.ModelDynamicBatching()
 
 
 def test_target_cpu_has_no_gpu(bundle):
@@ -189,21 +208,21 @@ def _sample(repository, model, name):
     return (repository.folder / model / "warmup" / value.input_data_file).read_bytes(), value
 
 
-def test_warm_up_of_every_bucket_has_real_ids_and_a_real_sentence(repository, test_records):
+def test_warm_up_of_every_bucket_has_a_real_sentence(repository, test_records):
     buckets = repository.config.text.buckets
     configs = _configs(repository)
     with Embedder(repository, OnnxTowers(repository)) as embedder:
         for bucket in buckets:
             content, value = _sample(repository, "text_encoder", f"bucket-{bucket}-batch-1")
-            assert list(value.dims) == [bucket]
-            ids = np.frombuffer(content, dtype=np.int32)
-            content, _ = _sample(repository, "preprocess_text", f"bucket-{bucket}-batch-1")
+            assert list(value.dims) == [1]
+            again, _ = _sample(repository, "preprocess_text", f"bucket-{bucket}-batch-1")
+            assert content == again
             (length,) = struct.unpack("<I", content[:4])
             assert length == len(content) - 4
             sentence = content[4:].decode()
             assert sentence.startswith(test_records[0].captions[0].split()[0])
-            ((_, expected),) = embedder.text_path.encode([sentence])
-            assert np.array_equal(ids, expected[0])
+            ((_, input_ids),) = embedder.text_path.encode([sentence])
+            assert input_ids.shape == (1, bucket)
     for model in ("text_encoder", "preprocess_text"):
         names = {(w.name, w.batch_size) for w in configs[model].model_warmup}
         assert names == {(f"bucket-{b}-batch-{n}", n) for b in buckets for n in (1, 8)}

@@ -17,6 +17,7 @@ from tritonclient.utils import InferenceServerException
 from vireo_client.embedder import Embedder
 from vireo_client.rollback import rollback
 from vireo_client.towers.onnx import OnnxTowers
+from vireo_export.admin import GRPC_KEY_HEADER
 from vireo_export.export import export
 from vireo_export.ports import Ports
 from vireo_export.server import TritonServer
@@ -237,6 +238,38 @@ def test_a_batch_over_the_limit_is_refused(client):
     assert "batch-size must be <= 64" in _refused(client, "embed_text", [b"con ca"] * 65)
 
 
+def test_the_tower_takes_either_ids_or_a_text(triton, client, local):
+    """Under its own name, where the ensembles' signatures do not stand before it."""
+    index = client.get_model_repository_index(headers={GRPC_KEY_HEADER: triton.options.admin_key})
+    (engine,) = (model.name for model in index.models if model.name.startswith("text_encoder@"))
+    text = grpc.InferInput("text", [1, 1], "BYTES")
+    text.set_data_from_numpy(np.array([["con cá".encode()]], dtype=object))
+    ids = grpc.InferInput("input_ids", [1, 16], "INT32")
+    ((_, input_ids),) = local.text_path.encode(["con cá"])
+    ids.set_data_from_numpy(input_ids)
+    for tensor in (text, ids):
+        answer = client.infer(engine, [tensor]).as_numpy("embedding")
+        assert np.abs(answer - local.embed_texts(["con cá"])).max() < 1e-5
+    with pytest.raises(InferenceServerException, match="send either input_ids or text"):
+        client.infer(engine, [text, ids])
+
+
+def test_texts_of_every_length_in_one_request(client, local):
+    texts = [" ".join(["con cá bơi"] * count) for count in (1, 9, 2, 30, 1, 12)]
+    assert np.abs(_texts(client, texts) - local.embed_texts(texts)).max() < 1e-5
+
+
+def test_a_crowd_is_answered_each_its_own(triton, client, local):
+    """Answers of joined requests go out before the run that made them counts as ended."""
+    texts = [f"con cá số {number}" for number in range(48)]
+    expected = local.embed_texts(texts)
+    runs = metric(triton, "nv_inference_exec_count", "text_encoder")
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda text: _texts(client, [text])[0], texts))
+    assert np.abs(np.stack(answers) - expected).max() < 1e-5
+    assert metric(triton, "nv_inference_exec_count", "text_encoder") - runs < len(texts)
+
+
 def test_ids_out_of_range_are_named(client):
     for wrong in (-1, 10**6):
         ids = np.full((1, 16), 5, dtype=np.int32)
@@ -251,18 +284,14 @@ def test_ids_out_of_range_are_named(client):
         client.infer("text_encoder", [tensor])
 
 
-def test_a_text_asked_for_again_is_answered_from_the_cache(triton, client):
-    text = "một câu hỏi không ai hỏi trước đây"
-    first = _texts(client, [text])
-    before = {
-        model: metric(triton, "nv_cache_num_hits_per_model", model)
-        for model in ("preprocess_text", "text_encoder")
-    }
-    runs = metric(triton, "nv_inference_exec_count", "text_encoder")
-    assert np.array_equal(first, _texts(client, [text]))
-    for model, hits in before.items():
-        assert metric(triton, "nv_cache_num_hits_per_model", model) == hits + 1
-    assert metric(triton, "nv_inference_exec_count", "text_encoder") == runs
+def test_a_refusal_is_a_refusal_however_often(client):
+    """Triton's own cache keeps refusals too, and answers with success and no output."""
+    for _ in range(3):
+        assert "not UTF-8" in _refused(client, "embed_text", [b"\xff"])
+        text = grpc.InferInput("text", [1, 1], "BYTES")
+        text.set_data_from_numpy(np.array([[b"\xff"]], dtype=object))
+        with pytest.raises(InferenceServerException, match="not UTF-8"):
+            client.infer("preprocess_text", [text])
 
 
 def test_plain_http_reaches_the_ensemble(triton, local):

@@ -11,9 +11,16 @@ from told_metrics import metric
 from tritonclient.utils import InferenceServerException
 from vireo_client.repository import BULK_PRIORITY, QUERY_PRIORITY, model_file
 from vireo_client.towers.triton import TritonTowers
+from vireo_export.configs.parts import batch_dynamically
 from vireo_export.ports import Ports
 from vireo_export.server import TritonServer
-from vireo_export.triton_config import CONFIG_FILE, read_config, write_config
+from vireo_export.triton_config import (
+    CONFIG_FILE,
+    QueueLimits,
+    ServingOptions,
+    read_config,
+    write_config,
+)
 
 # Put at the end of the tower's real `model.py`: it tells what it runs, and can be held up.
 _TOLD = """
@@ -21,24 +28,24 @@ _TOLD = """
 import pathlib
 import time
 
-_execute = TritonPythonModel.execute
+_run = TritonPythonModel._run
 _FOLDER = pathlib.Path({folder!r})
 
 
-def _told(self, requests):
-    name = pb_utils.get_input_tensor_by_name(requests[0], self.input).as_numpy()
+def _told(self, members):
+    name = members[0][2]
     with (_FOLDER / "told").open("a") as file:
-        row = [len(requests), name.shape[1], int(name[0, 1]), str(name.dtype)]
+        row = [len(members), name.shape[1], int(name[0, 1]), str(name.dtype)]
         file.write(json.dumps(row) + "\\n")
     while (_FOLDER / "hold").exists():
         time.sleep(0.01)
-    answers = _execute(self, requests)
-    if any(answer.has_error() for answer in answers):
+    found = _run(self, members)
+    if any(isinstance(vectors, Exception) for vectors in found):
         (_FOLDER / "failed").touch()
-    return answers
+    return found
 
 
-TritonPythonModel.execute = _told
+TritonPythonModel._run = _told
 """
 
 
@@ -55,7 +62,8 @@ def served(repository, folder):
     with (version / "model.py").open("a") as code:
         code.write(_TOLD.format(folder=str(folder)))
     config = read_config(root / "text_encoder" / CONFIG_FILE)
-    config.dynamic_batching.default_queue_policy.max_queue_size = 3
+    config.ClearField("dynamic_batching")
+    batch_dynamically(config, ServingOptions(queue_limits=QueueLimits(size=3)))
     write_config(config, root / "text_encoder")
     with TritonServer(root, ports=Ports(0, 0, 0)) as server:
         yield server
@@ -145,6 +153,18 @@ def test_a_query_overtakes_bulk_work(served, folder, held):
     assert not [error for error in answers.values() if isinstance(error, Exception)]
     order = [name for _, _, name, _ in _told(folder)]
     assert [order[0], {*order[1:3]}, {*order[3:]}] == [100, {103, 104}, {101, 102}]
+
+
+def test_what_was_asked_for_before_is_not_run_again(served, folder):
+    (folder / "told").write_text("")
+    answers = []
+    for _ in range(3):
+        requests = _Requests(served)  # the same ids each time
+        requests.send(140)
+        answers.append(requests.wait()[140])
+    assert len(_told(folder)) == 1
+    assert np.array_equal(answers[0], answers[1])
+    assert np.array_equal(answers[0], answers[2])
 
 
 def test_a_request_may_wait_less_than_others(served, folder, held):

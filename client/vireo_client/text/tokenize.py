@@ -6,6 +6,7 @@ many texts at once, cut where a text is too long, padded to a few lengths.
 
 from __future__ import annotations
 
+import bisect
 import logging
 import threading
 from collections.abc import Sequence
@@ -105,7 +106,7 @@ class TextTokenizer:
 
     def bucket(self, length: int) -> int:
         """The smallest bucket that holds `length` ids."""
-        return next(bucket for bucket in self.buckets if length <= bucket)
+        return self.buckets[bisect.bisect_left(self.buckets, length)]
 
     def pad(self, rows: Sequence[Sequence[int]]) -> list[TextBatch]:
         """Sorts rows of ids into the smallest buckets that hold them and pads them.
@@ -116,19 +117,20 @@ class TextTokenizer:
         Returns:
             One batch for each bucket in use, shortest first; together they cover every row once.
         """
-        lengths = np.fromiter(map(len, rows), dtype=np.intp, count=len(rows))
-        bucket_of = np.searchsorted(self.buckets, lengths)
-        batches = []
-        for number in np.unique(bucket_of):
-            positions = np.flatnonzero(bucket_of == number)
-            shape = (len(positions), self.buckets[number])
-            padded = np.full(shape, self.pad_id, dtype=np.int32)
-            for row, position in enumerate(positions):
-                length = lengths[position]
-                start = shape[1] - length if self.pad_side == "left" else 0
-                padded[row, start : start + length] = rows[position]
-            batches.append(TextBatch(positions, padded))
-        return batches
+        # Lists, not arrays: one text at a time, NumPy's functions would take as long as the rest.
+        members: dict[int, tuple[list[int], list[list[int]]]] = {}
+        for position, row in enumerate(rows):
+            bucket = self.bucket(len(row))
+            padding = [self.pad_id] * (bucket - len(row))
+            if bucket not in members:
+                members[bucket] = [], []
+            positions, batch = members[bucket]
+            positions.append(position)
+            batch.append([*padding, *row] if self.pad_side == "left" else [*row, *padding])
+        return [
+            TextBatch(np.array(positions, dtype=np.intp), np.array(batch, dtype=np.int32))
+            for _, (positions, batch) in sorted(members.items())
+        ]
 
     def save(self, folder: Path) -> None:
         """Writes `tokenizer.json` into a folder."""

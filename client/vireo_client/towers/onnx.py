@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..bundle import Bundle
-from ..errors import BundleError, MissingExtraError
 from ..repository import IMAGE_MODEL, TEXT_MODEL, model_file
+from .engine import OnnxEngine
 
 
 class OnnxTowers:
@@ -17,7 +17,7 @@ class OnnxTowers:
 
     Args:
         bundle: a model repository that `vireo export` wrote.
-        threads: threads an inference may use; 0 lets ONNX Runtime take all cores.
+        threads: threads a batch may use; 0 for as many as this process has cores.
         max_batch_size: the largest batch that is run at once.
 
     Raises:
@@ -42,29 +42,17 @@ class OnnxTowers:
 
     def _load(self, text: Path, image: Path, threads: int, max_batch_size: int) -> None:
         self.max_batch_size = max_batch_size
-        self._text, self._image = _session(text, threads), _session(image, threads)
+        self._text, self._image = OnnxEngine(text, threads), OnnxEngine(image, threads)
 
     def encode_text(self, input_ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """INT32 `[N, L]` to unit vectors FP32 `[N, D]`."""
-        return np.asarray(self._text.run(["embedding"], {"input_ids": input_ids})[0])
+        return self._text.run(input_ids)
 
     def encode_image(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """UINT8 `[N, 3, H, W]` to unit vectors FP32 `[N, D]`."""
-        return np.asarray(self._image.run(["embedding"], {"pixels": pixels})[0])
+        return self._image.run(pixels)
 
     def close(self) -> None:
-        """Nothing to free: sessions go with the object."""
-
-
-def _session(path: Path, threads: int):  # type: ignore[no-untyped-def]  # onnxruntime is optional
-    try:
-        import onnxruntime
-    except ImportError:
-        raise MissingExtraError("onnxruntime", "onnx") from None
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's own exceptions share no public base
-        raise BundleError(f"{path}: does not load in ONNX Runtime ({error})") from error
+        """Ends the engines' threads."""
+        self._text.close()
+        self._image.close()

@@ -34,7 +34,7 @@ def build_configs(
         preprocess_text(bundle, options),
         preprocess_image(bundle, options),
         mask_rows(bundle, options),
-        embed_text(bundle, options, version),
+        embed_text(bundle, options, target, version),
         embed_image(bundle, options, version),
     ]
     for config in configs:

@@ -14,15 +14,20 @@ from vireo_client.repository import (
     TEXT_MODEL,
 )
 
-from ..triton_config import ServingOptions
+from ..triton_config import ServingOptions, Target
 from .parts import add_input, add_output, model
 
 
-def embed_text(bundle: BundleConfig, options: ServingOptions, version: int) -> pb.ModelConfig:
+def embed_text(
+    bundle: BundleConfig, options: ServingOptions, target: Target, version: int
+) -> pb.ModelConfig:
     """BYTES `text` `[N, 1]` to FP32 `embedding` `[N, D]`."""
     config = _ensemble(EMBED_TEXT, bundle, options)
     add_input(config, "text", pb.TYPE_STRING, 1)
     add_output(config, "embedding", pb.TYPE_FP32, bundle.embedding_dim)
+    if target == "cpu":
+        _step(config, TEXT_MODEL, version, {"text": "text"}, {"embedding": "embedding"})
+        return config
     _step(config, PREPROCESS_TEXT, version, {"text": "text"}, {"input_ids": "ids"})
     _step(config, TEXT_MODEL, version, {"input_ids": "ids"}, {"embedding": "embedding"})
     return config

@@ -21,8 +21,10 @@ def set_parameter(config: pb.ModelConfig, key: str, value: object) -> None:
     config.parameters[key].string_value = str(value)
 
 
-def add_input(config: pb.ModelConfig, name: str, dtype: pb.DataType, *dims: int) -> None:
-    config.input.add(name=name, data_type=dtype, dims=dims)
+def add_input(
+    config: pb.ModelConfig, name: str, dtype: pb.DataType, *dims: int, optional: bool = False
+) -> None:
+    config.input.add(name=name, data_type=dtype, dims=dims, optional=optional)
 
 
 def add_output(config: pb.ModelConfig, name: str, dtype: pb.DataType, *dims: int) -> None:
@@ -30,19 +32,23 @@ def add_output(config: pb.ModelConfig, name: str, dtype: pb.DataType, *dims: int
 
 
 def batch_dynamically(config: pb.ModelConfig, options: ServingOptions) -> None:
-    """Joins waiting requests to batches, queries before bulk work, and bounds the queue."""
+    """Joins waiting requests to batches; with limits, bounds the queue, bulk work at its end."""
     batching = config.dynamic_batching
+    batching.SetInParent()
     batching.max_queue_delay_microseconds = options.max_queue_delay_us
+    limits = options.queue_limits
+    if limits is None:
+        return
     batching.priority_levels = BULK_PRIORITY
     batching.default_priority_level = QUERY_PRIORITY
     for policy, timeout_ms in (
-        (batching.default_queue_policy, options.queue_timeout_ms),
-        (batching.priority_queue_policy[BULK_PRIORITY], options.bulk_queue_timeout_ms),
+        (batching.default_queue_policy, limits.timeout_ms),
+        (batching.priority_queue_policy[BULK_PRIORITY], limits.bulk_timeout_ms),
     ):
         policy.timeout_action = pb.ModelQueuePolicy.REJECT
         policy.default_timeout_microseconds = timeout_ms * 1000
         policy.allow_timeout_override = True
-        policy.max_queue_size = options.max_queue_size
+        policy.max_queue_size = limits.size
 
 
 def run_on_cpu(config: pb.ModelConfig, count: int = 1) -> None:

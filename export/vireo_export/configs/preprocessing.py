@@ -11,18 +11,21 @@ from .parts import add_input, add_output, batch_dynamically, model, run_on_cpu, 
 
 
 def preprocess_text(bundle: BundleConfig, options: ServingOptions) -> pb.ModelConfig:
-    """BYTES `text` `[N, 1]` to INT32 `input_ids` `[N, L]`."""
+    """BYTES `text` `[N, 1]` to INT32 `input_ids` `[N, L]`.
+
+    Never cached: Triton keeps errors too, and answers the next such request with success and no
+    output.
+    """
     config = _python_model(PREPROCESS_TEXT, bundle, options)
     add_input(config, "text", pb.TYPE_STRING, 1)
     add_output(config, "input_ids", pb.TYPE_INT32, -1)
-    config.response_cache.enable = options.response_cache
     return config
 
 
 def preprocess_image(bundle: BundleConfig, options: ServingOptions) -> pb.ModelConfig:
     """BYTES `image` `[N, 1]` to UINT8 `pixels` `[N, 3, H, W]`, and what is wrong with each row.
 
-    Never cached: Triton's key leaves out the request's parameters, and `partial` matters here.
+    Never cached either; besides, Triton's key leaves out the parameters, and `partial` matters.
     """
     config = _python_model(PREPROCESS_IMAGE, bundle, options)
     size = bundle.image.size

@@ -21,17 +21,27 @@ from .parts import (
     set_parameter,
 )
 
+TEXT_CACHE_MIB = 64
+"""On target `cpu`: some 25,000 vectors of 512 numbers."""
+
 
 def text_encoder(
     bundle: BundleConfig, options: ServingOptions, target: Target, version: int
 ) -> pb.ModelConfig:
-    """INT32 `input_ids` `[N, L]` to FP32 `embedding` `[N, D]`."""
+    """INT32 `input_ids` `[N, L]` to FP32 `embedding` `[N, D]`.
+
+    On target `cpu` it takes BYTES `text` `[N, 1]` too, in place of ids.
+    """
     config = model(TEXT_MODEL, bundle, options)
-    add_input(config, "input_ids", pb.TYPE_INT32, -1)
-    if target == "cpu":  # the model checks its input with these
+    add_input(config, "input_ids", pb.TYPE_INT32, -1, optional=target == "cpu")
+    if target == "cpu":
+        add_input(config, "text", pb.TYPE_STRING, 1, optional=True)
+        # The model checks its input with these.
         set_parameter(config, "vocab_size", bundle.text.vocab_size)
         set_parameter(config, "max_length", bundle.text.max_length)
-    config.response_cache.enable = options.response_cache
+        set_parameter(config, "cache_mib", TEXT_CACHE_MIB if options.response_cache else 0)
+    else:
+        config.response_cache.enable = options.response_cache
     return _finish(config, bundle, options, target, version)
 
 

@@ -1,0 +1,123 @@
+"""One ONNX tower on CPU cores, for this process and for Triton's Python backend alike.
+
+A run on several threads stops at each of its hundreds of operators until the last thread is done;
+when other work holds a core, every thread waits for that one. Only a small batch must be run so: a
+larger one is cut into parts that one thread each runs through alone (`benchmarks/serving.py`).
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from ..cores import usable_cores
+from ..errors import BundleError, MissingExtraError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+LEAST_TOKENS = 32
+"""A part of fewer is slower than all threads on all of them: it waits for the weights."""
+MOST_TOKENS = 256
+"""A part of more is slower again: what its layers hand on no longer fits the core's own cache."""
+
+LEAST_BUSY = 0.8
+"""Share of the threads' time that parts must fill: some threads get a part, or a row, fewer."""
+
+
+class OnnxEngine:
+    """Runs one tower. Threads may share it.
+
+    It holds the weights twice if it may use several threads: ONNX Runtime packs them for a session.
+
+    Args:
+        path: the ONNX file; one input, an output `embedding`.
+        threads: threads that a batch may use; 0 for as many as this process has cores.
+
+    Raises:
+        MissingExtraError: onnxruntime is not installed.
+        BundleError: the file does not load.
+    """
+
+    def __init__(self, path: Path, threads: int = 0) -> None:
+        self.threads = threads or usable_cores()
+        self.enough = self.threads * MOST_TOKENS
+        """Tokens of a batch that no larger one outruns."""
+        self._together = _session(path, self.threads)
+        self._input = self._together.get_inputs()[0].name
+        self._alone, self._pool = self._together, None
+        if self.threads > 1:
+            self._alone = _session(path, 1)
+            self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix=path.parent.name)
+
+    def run(self, values: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+        """Embeds a batch.
+
+        Args:
+            values: INT32 ids `[N, L]`, or UINT8 pixels `[N, 3, H, W]`.
+
+        Returns:
+            Unit vectors, FP32 `[N, D]`.
+        """
+        parts = _parts(len(values), tokens_of_row(values), self.threads)
+        if not parts:
+            return self._run(self._together, values)
+        pieces = np.array_split(values, parts)
+        if self._pool is None:
+            return np.concatenate([self._run(self._alone, piece) for piece in pieces])
+        found = self._pool.map(lambda piece: self._run(self._alone, piece), pieces)
+        return np.concatenate(list(found))
+
+    def close(self) -> None:
+        """Ends the threads; sessions go with the object."""
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def _run(
+        self, session: onnxruntime.InferenceSession, values: npt.NDArray[np.generic]
+    ) -> npt.NDArray[np.float32]:
+        return np.asarray(session.run(["embedding"], {self._input: values})[0])
+
+
+def tokens_of_row(values: npt.NDArray[np.generic]) -> int:
+    """How much work a row of a batch is: ids in a text; a picture is as much as a part may be."""
+    return values.shape[1] if values.ndim == 2 else MOST_TOKENS
+
+
+def _parts(rows: int, tokens: int, threads: int) -> int:
+    """Says into how many parts a batch is cut; 0 if all threads are to run it together.
+
+    Args:
+        rows: of the batch.
+        tokens: of each row.
+        threads: that there are.
+    """
+    if rows * tokens < threads * LEAST_TOKENS:
+        return 0
+    most = max(1, MOST_TOKENS // tokens)
+    rounds = -(-rows // (threads * most))
+    largest = -(-rows // (threads * rounds))
+    if rows < LEAST_BUSY * threads * rounds * largest:
+        return 0
+    return min(threads * rounds, rows)
+
+
+def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingExtraError("onnxruntime", "onnx") from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    # Within a run threads wait for each other by spinning, which is a third faster than waking
+    # them. After it they stop: what spins on takes a core from preprocessing and other towers.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's own exceptions share no public base
+        raise BundleError(f"{path}: does not load in ONNX Runtime ({error})") from error

@@ -1,0 +1,84 @@
+"""The engine's answers are those of a plain session, however it cuts a batch."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from vireo_client.errors import BundleError
+from vireo_client.towers import engine as engine_module
+from vireo_client.towers.engine import LEAST_TOKENS, MOST_TOKENS, OnnxEngine, _parts
+
+
+@pytest.fixture(scope="module")
+def tower(tmp_path_factory):
+    """Row-wise arithmetic: ids `[N, L]` to `[N, 4]`."""
+    weights = np.random.default_rng(0).normal(size=(512, 4)).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gather", ["table", "input_ids"], ["words"]),
+            helper.make_node("ReduceMean", ["words"], ["embedding"], axes=[1], keepdims=0),
+        ],
+        "tower",
+        [helper.make_tensor_value_info("input_ids", TensorProto.INT32, ["N", "L"])],
+        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", 4])],
+        [numpy_helper.from_array(weights, "table")],
+    )
+    opsets = [helper.make_opsetid("", 13)]
+    path = tmp_path_factory.mktemp("engine") / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+    return path
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("length", [16, 64, 500])
+def test_every_batch_size_gives_what_a_session_gives(tower, threads, length):
+    session = onnxruntime.InferenceSession(tower)
+    engine = OnnxEngine(tower, threads)
+    random = np.random.default_rng(length)
+    for rows in (0, 1, 2, 3, 5, 8, 17, 64):
+        ids = random.integers(0, 512, (rows, length)).astype(np.int32)
+        expected = session.run(["embedding"], {"input_ids": ids})[0]
+        found = engine.run(ids)
+        assert found.dtype == np.float32
+        assert np.allclose(found, expected, atol=1e-6)
+    engine.close()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4, 16])
+@pytest.mark.parametrize("tokens", [16, 64, 256, 512])
+def test_parts_keep_every_thread_busy_and_fit_a_core(threads, tokens):
+    cut = 0
+    for rows in range(1, 130):
+        parts = _parts(rows, tokens, threads)
+        if not parts:
+            continue
+        cut += 1
+        assert parts <= rows
+        largest = -(-rows // parts)
+        assert largest == 1 or largest * tokens <= MOST_TOKENS
+        assert rows * tokens >= threads * LEAST_TOKENS
+        rounds = -(-parts // threads)
+        assert rows >= 0.8 * rounds * largest * threads
+    assert cut > 30
+
+
+def test_a_failing_part_fails_the_run(tower):
+    engine = OnnxEngine(tower, 2)
+    ids = np.full((32, 16), 3, dtype=np.int32)
+    ids[31, 0] = 512  # no such row in the table
+    with pytest.raises(Exception, match="indices element out of data bounds"):
+        engine.run(ids)
+    assert engine.run(ids[:31]).shape == (31, 4)
+
+
+def test_the_process_decides_the_threads_by_itself(tower, monkeypatch):
+    monkeypatch.setattr(engine_module, "usable_cores", lambda: 5)
+    assert OnnxEngine(tower).threads == 5
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"no graph")
+    with pytest.raises(BundleError, match=r"model\.onnx: does not load"):
+        OnnxEngine(path)
