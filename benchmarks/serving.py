@@ -249,7 +249,7 @@ def many_clients(side: Texts | Pictures, url: str, rounds: int, seconds: float) 
     """Rates of sixteen clients, and of the best batch in process, the two sides in turns."""
     rates: dict[str, list[float]] = {"triton": []}
     for _ in range(rounds):
-        rates["triton"].append(asyncio.run(_ask_together(side, url, seconds)))
+        rates["triton"].append(asyncio.run(ask_together(side, url, seconds)))
         for batch in BATCHES:
             side.in_process(0, batch)
             started, done = time.perf_counter(), 0
@@ -266,7 +266,7 @@ def many_clients(side: Texts | Pictures, url: str, rounds: int, seconds: float) 
     }
 
 
-async def _ask_together(side: Texts | Pictures, url: str, seconds: float) -> float:
+async def ask_together(side: Texts | Pictures, url: str, seconds: float) -> float:
     client = grpc_aio.InferenceServerClient(url)
     model, tensors = (
         MODELS[side.kind],
