@@ -63,8 +63,7 @@ class TritonPythonModel:
             if not isinstance(blocks, Exception)
             for block in blocks
         )
-        failed = any(answer.has_error() for answer in answers)  # sent, they would come out empty
-        if tokens >= self.engine.enough or failed:
+        if tokens >= self.engine.enough:
             return answers
         # A larger batch takes less time a row, and clients that have their answer soon ask again:
         # they get it now, and join those that wait already if the next run starts a little later.
