@@ -139,7 +139,7 @@ def serve(
     tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate of the gRPC endpoint; HTTP then stays on 127.0.0.1.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its private key.")] = None,
     tls_ca: Annotated[Path | None, typer.Option(help="Let in only clients with a certificate of this authority.")] = None,
-    cache_size: Annotated[int, typer.Option(min=0, metavar="MIB", help="Response cache in MiB; 0 turns it off.")] = 64,
+    cache_size: Annotated[int, typer.Option(min=0, metavar="MIB", help="Triton's response cache in MiB; 0 turns it off. Target cpu keeps vectors itself.")] = 64,
     trace_url: Annotated[str | None, typer.Option(metavar="URL", help="OpenTelemetry collector, such as http://127.0.0.1:4318/v1/traces.")] = None,
     trace_rate: Annotated[int, typer.Option(min=1, help="Trace one request in so many.")] = 1000,
     install_carrier: Annotated[bool, typer.Option("--install-carrier", help="Fetch a Triton binary for this machine (Linux, x86-64) and exit.")] = False,

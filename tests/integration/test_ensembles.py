@@ -261,8 +261,11 @@ def test_texts_of_every_length_in_one_request(client, local):
 
 def test_a_crowd_is_answered_each_its_own(triton, client, local):
     """Answers of joined requests go out before the run that made them counts as ended."""
-    texts = [f"con cá số {number}" for number in range(48)]
+    words = ["con", "cá", "màu", "đỏ", "hai", "xanh", "bơi"]
+    texts = [" ".join(three) for three in itertools.permutations(words, 3)][:48]
     expected = local.embed_texts(texts)
+    apart = np.abs(expected[:, None] - expected[None]).max(axis=2)
+    assert apart[~np.eye(len(texts), dtype=bool)].min() > 1e-4, "answers could be exchanged unseen"
     runs = metric(triton, "nv_inference_exec_count", "text_encoder")
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda text: _texts(client, [text])[0], texts))

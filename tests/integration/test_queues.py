@@ -57,20 +57,16 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def served(repository, folder):
     """The repository with a tower that tells, and a queue of 3."""
-    with _serve(repository, folder, QueueLimits(size=3)) as server:
-        yield server
-
-
-def _serve(repository, folder, limits):
     root = shutil.copytree(repository.folder, folder / "repository")
     version = model_file(root, "text_encoder").parent
     with (version / "model.py").open("a") as code:
         code.write(_TOLD.format(folder=str(folder)))
     config = read_config(root / "text_encoder" / CONFIG_FILE)
     config.ClearField("dynamic_batching")
-    batch_dynamically(config, ServingOptions(queue_limits=limits))
+    batch_dynamically(config, ServingOptions(queue_limits=QueueLimits(size=3)))
     write_config(config, root / "text_encoder")
-    return TritonServer(root, ports=Ports(0, 0, 0))
+    with TritonServer(root, ports=Ports(0, 0, 0)) as server:
+        yield server
 
 
 @pytest.fixture

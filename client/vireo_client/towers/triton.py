@@ -34,9 +34,10 @@ class TritonTowers:
         url: `host:port` of Triton's gRPC endpoint; `grpcs://host:port` where it speaks TLS.
         tls: certificates; given, it asks for TLS as well.
         connect_timeout: seconds to wait for the first answer.
-        request_timeout: seconds to wait for one inference; the server drops a request that has
-            queued for so long.
-        bulk: whether any query overtakes these requests, as when pictures are indexed.
+        request_timeout: seconds to wait for one inference; a server with queue limits drops a
+            request that has queued for so long.
+        bulk: whether any query overtakes these requests, as when pictures are indexed, on a server
+            with queue limits.
 
     Raises:
         ServerError: no answer, a model that is not ready, or engines of another bundle.
