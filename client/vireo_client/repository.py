@@ -31,7 +31,7 @@ MASK_ROWS = "mask_rows"
 EMBED_TEXT = "embed_text"
 EMBED_IMAGE = "embed_image"
 ALL_MODELS = (*MODELS, PREPROCESS_TEXT, PREPROCESS_IMAGE, MASK_ROWS, EMBED_TEXT, EMBED_IMAGE)
-"""All that Triton serves, those first that others are made of."""
+"""All that Triton serves; target `cpu` has no `MASK_ROWS`."""
 
 ENGINE_FILE = "model.onnx"
 CONFIG_FILE = "config.pbtxt"

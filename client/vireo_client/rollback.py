@@ -63,8 +63,11 @@ def rollback(repository: Path, to: int | None = None) -> int:
                 link(entry, draft / entry.name)  # of no version: a cache of timings, say
         for model in ALL_MODELS:
             config = draft / model / CONFIG_FILE
-            config.unlink()  # the file of the old repository is the same one: not to be written
-            shutil.copyfile(draft / model / str(to) / CONFIG_FILE, config)
+            # The file of the old repository is the same one: not to be written.
+            config.unlink(missing_ok=True)
+            version = draft / model / str(to)
+            if version.is_dir():  # not every target has every model
+                shutil.copyfile(version / CONFIG_FILE, config)
         for file in release.iterdir():
             (draft / file.name).unlink(missing_ok=True)
             link(file, draft / file.name)

@@ -78,14 +78,15 @@ class Layout:
     def _over_slot(self, model: str) -> pb.ModelConfig:
         """An ensemble that looks like the engine: signature, batch size and parameters."""
         engine = self.publication.config(model)
+        # An ensemble has no optional inputs; clients know such an engine by its first tensors.
+        first = slice(1 if engine.input[0].optional else None)
         config = pb.ModelConfig(
             name=model,
             platform="ensemble",
             max_batch_size=engine.max_batch_size,
             version_policy=engine.version_policy,
-            # An ensemble has no optional inputs; clients know an engine by its first one.
-            input=engine.input[:1] if engine.input[0].optional else engine.input,
-            output=engine.output,
+            input=engine.input[first],
+            output=engine.output[first],
         )
         for key, value in engine.parameters.items():
             config.parameters[key].CopyFrom(value)

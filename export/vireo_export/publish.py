@@ -14,12 +14,10 @@ from vireo_client.errors import ExportError
 from vireo_client.files import replacing
 from vireo_client.repository import (
     ALL_MODELS,
-    MASK_ROWS,
     MODELS,
     PARITY_FILE,
     PREPROCESS_IMAGE,
     PREPROCESS_TEXT,
-    TEXT_MODEL,
     VERSIONS_FILE,
     Versions,
     current_version,
@@ -33,12 +31,6 @@ from vireo_client.rollback import link
 from .configs import build_configs
 from .triton_config import CONFIG_FILE, ServingOptions, Target, write_config
 from .warm_up import add_warm_up
-
-_PYTHON_MODELS = {
-    PREPROCESS_TEXT: "preprocess_text.py",
-    PREPROCESS_IMAGE: "preprocess_image.py",
-    MASK_ROWS: "mask_rows.py",
-}
 
 
 @contextmanager
@@ -137,13 +129,12 @@ def lay_out(
             move_engine(engines[model], folder)
             if target == "cpu":
                 _copy_model("onnx_tower.py", folder)
-        elif model in _PYTHON_MODELS:
-            _copy_model(_PYTHON_MODELS[model], folder)
-    texts = [file.name for file in bundle.text_files()]
-    needed = {PREPROCESS_TEXT: [BUNDLE_FILE, *texts], PREPROCESS_IMAGE: [BUNDLE_FILE]}
-    if target == "cpu":
-        needed[TEXT_MODEL] = needed[PREPROCESS_TEXT]
-    for model, names in needed.items():
+        elif config.backend == "python":
+            _copy_model(f"{model}.py", folder)
+    texts = [BUNDLE_FILE, *(file.name for file in bundle.text_files())]
+    # Whoever preprocesses: on target cpu the towers themselves.
+    text, image = MODELS if target == "cpu" else (PREPROCESS_TEXT, PREPROCESS_IMAGE)
+    for model, names in ((text, texts), (image, [BUNDLE_FILE])):
         for name in names:
             link(repository / name, repository / model / str(version) / name)
 

@@ -85,15 +85,19 @@ def add_warm_up(
                 entry.dims.extend([1] if text else np.shape(value))
                 entry.input_data_file = f"{version}/{file}"
 
-    for bucket, (sentence, ids) in _sentences(bundle, records).items():
-        add(PREPROCESS_TEXT, f"bucket-{bucket}", text=sentence.encode())
-        if target == "cpu":  # it has the text path in it, and does not run the same ids twice
+    sentences = _sentences(bundle, records)
+    encoded, pixels = _picture(bundle, records)
+    if target == "cpu":  # the towers preprocess
+        for bucket, (sentence, ids) in sentences.items():
             add(TEXT_MODEL, f"bucket-{bucket}", every[:1], text=sentence.encode())
+            # The same text would not be run twice.
             other = _reordered(ids, bundle.config.text.pad_id)
             add(TEXT_MODEL, f"bucket-{bucket}", every[1:], input_ids=other)
-        else:
-            add(TEXT_MODEL, f"bucket-{bucket}", input_ids=ids)
-    encoded, pixels = _picture(bundle, records)
+        add(IMAGE_MODEL, "picture", image=encoded)
+        return
+    for bucket, (sentence, ids) in sentences.items():
+        add(PREPROCESS_TEXT, f"bucket-{bucket}", text=sentence.encode())
+        add(TEXT_MODEL, f"bucket-{bucket}", input_ids=ids)
     add(PREPROCESS_IMAGE, "picture", image=encoded)
     add(IMAGE_MODEL, "picture", pixels=pixels)
     vector = np.ones(bundle.config.embedding_dim, dtype=np.float32)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
@@ -22,20 +23,35 @@ LINGER = 0.05
 """Share of a run's time that the next one waits for more company, while it would make use of it."""
 
 
+class Work(NamedTuple):
+    """What one request asks for."""
+
+    blocks: list
+    """Arrays `[n, ...]` of rows of one shape, for the tower to run."""
+    made: dict[str, np.ndarray]
+    """Outputs that there are already, by name."""
+    readable: np.ndarray | None = None
+    """BOOL `[N]`: the other rows are in no block, and get zeros, which resemble nothing. (NaN could
+    not be written as JSON over HTTP.)"""
+
+
 class TritonPythonModel:
     """Joins the requests that Triton hands over together into one run of the tower.
 
-    The image tower takes UINT8 `pixels` `[N, 3, H, W]`. The text tower takes INT32 `input_ids`
-    `[N, L]` or, in their place, BYTES `text` `[N, 1]`: a sentence sent by itself would spend as
-    long on the way to a model of its own and back as in the text path.
+    The image tower takes UINT8 `pixels` `[N, 3, H, W]` or, in their place, BYTES `image` `[N, 1]`;
+    the text tower INT32 `input_ids` `[N, L]` or BYTES `text` `[N, 1]`. A sentence sent by itself
+    would spend as long on the way to a model of its own and back as in the text path, pixels as
+    long on the way as in the decoder; and two processes that load for each tower make a reload
+    twice as long. What the tower makes of a string or a file is an output too, which the
+    `preprocess_*` ensembles ask for alone.
     """
 
     def initialize(self, args: dict[str, str]) -> None:
         config = json.loads(args["model_config"])
         folder = Path(args["model_repository"]) / args["model_version"]
-        inputs = [tensor["name"] for tensor in config["input"]]
-        self.input = inputs[0]
+        self.input, self.raw = (tensor["name"] for tensor in config["input"])
         self.output = config["output"][0]["name"]
+        self.dim = int(config["output"][0]["dims"][0])
         parameters = {k: v["string_value"] for k, v in config["parameters"].items()}
         self.vocab_size = int(parameters.get("vocab_size", 0))
         self.max_length = int(parameters.get("max_length", 0))
@@ -43,25 +59,32 @@ class TritonPythonModel:
         self.cache = VectorCache(int(parameters.get("cache_mib", 0)) << 20)
         # Counted here, not at export: the server's machine may be another.
         share = max(1, usable_cores() // config["instance_group"][0]["count"])
-        self.engine = OnnxEngine(folder / "model.onnx", int(parameters["threads"]) or share)
-        self.texts = None
-        if "text" in inputs:
+        threads = int(parameters["threads"]) or share
+        self.engine = OnnxEngine(folder / "model.onnx", threads)
+        # Imported here: one tower has no use for the other's, and each of them takes its time.
+        if self.raw == "text":
             from vireo_client.text.requests import TextRequests
 
             self.texts = TextRequests(folder)
+            self.preprocess = self._encode
+        else:
+            from vireo_client.image_requests import ImageRequests
+
+            self.images = ImageRequests(folder, threads)
+            self.preprocess = self._decode
 
     def execute(self, requests: list) -> list | None:
         """Runs the rows of all requests, those of one shape together; bad requests fail alone."""
         started = time.perf_counter()
-        batches = self._read(requests)
-        answers = self._answers(batches)
+        works = self._read(requests)
+        answers = self._answers(works)
         if len(requests) == 1:
             return answers
         tokens = sum(
             len(block) * tokens_of_row(block)
-            for blocks in batches
-            if not isinstance(blocks, Exception)
-            for block in blocks
+            for work in works
+            if not isinstance(work, Exception)
+            for block in work.blocks
         )
         if tokens >= self.engine.enough:
             return answers
@@ -74,18 +97,20 @@ class TritonPythonModel:
 
     def finalize(self) -> None:
         self.engine.close()
+        if self.raw == "image":
+            self.images.close()
 
-    def _answers(self, batches: list) -> list:
-        answers: list = [None] * len(batches)
+    def _answers(self, works: list) -> list:
+        answers: list = [None] * len(works)
         groups: dict[tuple, list[tuple[int, int, np.ndarray]]] = {}
         vectors: list[list] = []
-        for number, blocks in enumerate(batches):
-            if isinstance(blocks, Exception):
-                answers[number] = _failure(blocks)
+        for number, work in enumerate(works):
+            if isinstance(work, Exception):
+                answers[number] = _failure(work)
                 vectors.append([])
                 continue
-            vectors.append([None] * len(blocks))
-            for place, block in enumerate(blocks):
+            vectors.append([None] * len(work.blocks))
+            for place, block in enumerate(work.blocks):
                 if (known := self._known(block)) is not None:
                     vectors[number][place] = known
                     continue
@@ -99,8 +124,8 @@ class TritonPythonModel:
                 if len(block) == 1 and self.vocab_size:
                     self.cache.put(block.tobytes(), found)
         return [
-            answer or self._answer(found)
-            for answer, found in zip(answers, vectors)  # noqa: B905
+            answer or self._answer(work, found)
+            for answer, work, found in zip(answers, works, vectors)  # noqa: B905
         ]
 
     def _known(self, block: np.ndarray) -> np.ndarray | None:
@@ -108,36 +133,60 @@ class TritonPythonModel:
         return self.cache.get(block.tobytes()) if len(block) == 1 and self.vocab_size else None
 
     def _read(self, requests: list) -> list:
-        """For each request its blocks `[n, ...]` of rows of one shape, or what is wrong with it."""
-        given = [pb_utils.get_input_tensor_by_name(r, self.input) for r in requests]
-        found: list = [
-            None if tensor is None else self._checked(tensor.as_numpy()) for tensor in given
-        ]
-        if self.texts is None:
+        """For each request its work, or what is wrong with it."""
+        found: list = [None] * len(requests)
+        raw = []
+        for number, request in enumerate(requests):
+            ready = pb_utils.get_input_tensor_by_name(request, self.input)
+            values = pb_utils.get_input_tensor_by_name(request, self.raw)
+            if (ready is None) == (values is None):
+                found[number] = DataError(f"send either {self.input} or {self.raw}")
+            elif values is None:
+                found[number] = self._checked(ready.as_numpy())
+            else:
+                raw.append((number, values.as_numpy()))
+        if not raw:
             return found
-        texts = [pb_utils.get_input_tensor_by_name(r, "text") for r in requests]
-        asked = []
-        for number, text in enumerate(texts):
-            if (text is None) == (found[number] is None):
-                found[number] = DataError(f"send either {self.input} or text")
-            elif text is not None:
-                asked.append(number)
-        if asked:
-            encoded = self.texts.encode([texts[number].as_numpy() for number in asked])
-            for number, rows in zip(asked, encoded):  # noqa: B905
-                found[number] = rows if isinstance(rows, Exception) else [row[None] for row in rows]
+        works = self.preprocess([values for _, values in raw], [requests[n] for n, _ in raw])
+        for (number, _), work in zip(raw, works):  # noqa: B905
+            found[number] = work
+            if not isinstance(work, Exception):
+                wanted = requests[number].requested_output_names()
+                made = {name: values for name, values in work.made.items() if name in wanted}
+                run = self.output in wanted
+                found[number] = work._replace(made=made) if run else Work([], made)
         return found
 
-    def _checked(self, values: np.ndarray) -> list[np.ndarray] | DataError:
+    def _encode(self, texts: list, requests: list) -> list:
+        return [
+            rows
+            if isinstance(rows, Exception)
+            else Work([row[None] for row in rows], {self.input: self.texts.pad(rows)})
+            for rows in self.texts.encode(texts)
+        ]
+
+    def _decode(self, files: list, requests: list) -> list:
+        works = []
+        for found in self.images.load(files, [request.parameters() for request in requests]):
+            if isinstance(found, Exception):
+                works.append(found)
+                continue
+            readable = found.readable[:, 0]
+            made = {self.input: found.pixels, "readable": found.readable, "error": found.errors}
+            rows = found.pixels if readable.all() else found.pixels[readable]
+            works.append(Work([rows] if len(rows) else [], made, readable))
+        return works
+
+    def _checked(self, values: np.ndarray) -> Work | DataError:
         """What is wrong by itself is refused by itself; ONNX Runtime would take negative ids."""
         if not self.vocab_size:
-            return [values]  # pixels are right in any value
+            return Work([values], {})  # pixels are right in any value
         if values.shape[1] > self.max_length:
             return DataError(f"{values.shape[1]} ids in a row, at most {self.max_length} are taken")
         if values.min() < 0 or values.max() >= self.vocab_size:
             wrong = values[(values < 0) | (values >= self.vocab_size)][0]
             return DataError(f"{self.input} hold {wrong}; ids are from 0 to {self.vocab_size - 1}")
-        return [values]
+        return Work([values], {})
 
     def _run(self, members: list[tuple[int, int, np.ndarray]]) -> list:
         """The vectors of each block, or what went wrong with it."""
@@ -154,9 +203,17 @@ class TritonPythonModel:
         ends = np.cumsum([len(block) for block in blocks])
         return np.split(joined, ends[:-1])
 
-    def _answer(self, vectors: list[np.ndarray]) -> pb_utils.InferenceResponse:
-        joined = vectors[0] if len(vectors) == 1 else np.concatenate(vectors)
-        return pb_utils.InferenceResponse([pb_utils.Tensor(self.output, joined)])
+    def _answer(self, work: Work, vectors: list[np.ndarray]) -> pb_utils.InferenceResponse:
+        made = work.made
+        if work.readable is not None and not work.readable.all():
+            joined = np.zeros((len(work.readable), self.dim), dtype=np.float32)
+            if vectors:
+                (joined[work.readable],) = vectors
+            vectors = [joined]
+        if vectors:
+            joined = vectors[0] if len(vectors) == 1 else np.concatenate(vectors)
+            made = made | {self.output: joined}
+        return pb_utils.InferenceResponse([pb_utils.Tensor(*output) for output in made.items()])
 
 
 def _failure(error: Exception) -> pb_utils.InferenceResponse:

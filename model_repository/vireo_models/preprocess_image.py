@@ -7,18 +7,12 @@ inside Triton's Python stub and needs `vireo_client` there, and nothing else of 
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import triton_python_backend_utils as pb_utils
-from vireo_client.bundle import read_bundle_config
 from vireo_client.cores import usable_cores
-from vireo_client.errors import ImageError
-from vireo_client.images import load_pixels
-
-PARTIAL = "partial"
-"""Request parameter: answer the readable pictures of a request that has broken ones too."""
+from vireo_client.errors import DataError
+from vireo_client.image_requests import ImageRequests
 
 
 class TritonPythonModel:
@@ -31,60 +25,28 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         folder = Path(args["model_repository"]) / args["model_version"]
-        self.spec = read_bundle_config(folder).image
         parameters = json.loads(args["model_config"])["parameters"]
         threads = int(parameters["threads"]["string_value"]) or usable_cores()
-        # Pillow releases the interpreter lock while it decodes and resizes.
-        self.pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self.images = ImageRequests(folder, threads)
 
     def execute(self, requests: list) -> list:
-        """Decodes the pictures of all requests side by side; a broken one fails its request."""
-        pictures = [
-            pb_utils.get_input_tensor_by_name(request, "image").as_numpy().ravel()
-            for request in requests
-        ]
-        if sum(map(len, pictures)) == 1:
-            return [self._answer(requests[0], [self._load(0, pictures[0][0])], 1)]
-        # All are under way before the first is waited for.
-        decoding = [self.pool.map(self._load, range(len(rows)), rows) for rows in pictures]
-        return [
-            self._answer(request, loaded, len(rows))
-            for request, loaded, rows in zip(requests, decoding, pictures)  # noqa: B905
-        ]
+        files = [pb_utils.get_input_tensor_by_name(r, "image").as_numpy() for r in requests]
+        parameters = [request.parameters() for request in requests]
+        return [_answer(found) for found in self.images.load(files, parameters)]
 
     def finalize(self) -> None:
-        self.pool.shutdown(cancel_futures=True)
-
-    def _load(self, row: int, value: bytes) -> np.ndarray | Exception:
-        try:
-            return load_pixels(value, self.spec, name=f"image {row}")
-        except Exception as error:
-            return error
-
-    def _answer(self, request, loaded, count: int) -> pb_utils.InferenceResponse:
-        pixels = np.zeros((count, 3, self.spec.size, self.spec.size), dtype=np.uint8)
-        errors = np.full((count, 1), b"", dtype=object)
-        readable = np.ones((count, 1), dtype=bool)
-        code = pb_utils.TritonError.INVALID_ARG
-        for row, result in enumerate(loaded):
-            if isinstance(result, np.ndarray):
-                pixels[row] = result
-                continue
-            readable[row] = False
-            errors[row] = str(result).encode()
-            if not isinstance(result, ImageError):  # not the picture's fault: out of memory, say
-                code = pb_utils.TritonError.INTERNAL
-        if not readable.all() and not _is_partial(request):
-            error = pb_utils.TritonError(b"; ".join(errors[~readable]).decode(), code)
-            return pb_utils.InferenceResponse(error=error)
-        return pb_utils.InferenceResponse(
-            [
-                pb_utils.Tensor("pixels", pixels),
-                pb_utils.Tensor("readable", readable),
-                pb_utils.Tensor("error", errors),
-            ]
-        )
+        self.images.close()
 
 
-def _is_partial(request) -> bool:
-    return json.loads(request.parameters() or "{}").get(PARTIAL) in (True, "true")
+def _answer(found) -> pb_utils.InferenceResponse:
+    if isinstance(found, Exception):
+        fault = isinstance(found, DataError)
+        code = pb_utils.TritonError.INVALID_ARG if fault else pb_utils.TritonError.INTERNAL
+        return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(found), code))
+    return pb_utils.InferenceResponse(
+        [
+            pb_utils.Tensor("pixels", found.pixels),
+            pb_utils.Tensor("readable", found.readable),
+            pb_utils.Tensor("error", found.errors),
+        ]
+    )

@@ -23,36 +23,45 @@ from vireo_export.triton_config import (
     write_config,
 )
 
-PYTHON_MODELS = ("preprocess_text", "preprocess_image", "mask_rows")
+PREPROCESSING = ("preprocess_text", "preprocess_image")
+PYTHON_MODELS = (*PREPROCESSING, "mask_rows")
+"""Beside the towers, on the targets whose towers take ids and pixels alone."""
 ENSEMBLES = ("embed_text", "embed_image")
 GPU = pb.ModelInstanceGroup.KIND_GPU
 
 
 def _configs(repository: Bundle) -> dict[str, pb.ModelConfig]:
     return {
-        model: text_format.Parse(
-            (repository.folder / model / CONFIG_FILE).read_text(), pb.ModelConfig()
-        )
-        for model in ALL_MODELS
+        path.parent.name: text_format.Parse(path.read_text(), pb.ModelConfig())
+        for path in repository.folder.glob(f"*/{CONFIG_FILE}")
     }
 
 
+def _models(target: str) -> tuple[str, ...]:
+    return tuple(m for m in ALL_MODELS if target != "cpu" or m != "mask_rows")
+
+
 def test_every_model_is_configured_for_the_version_in_use(bundle, repository):
-    for model, config in _configs(repository).items():
+    configs = _configs(repository)
+    assert set(configs) == set(_models("cpu"))
+    for model, config in configs.items():
         assert config.name == model
         assert config.max_batch_size == 64
         assert list(config.version_policy.specific.versions) == [1]
         assert config.parameters["bundle_id"].string_value == bundle.bundle_id
-        assert config.HasField("dynamic_batching") == (model not in ENSEMBLES)
+        assert config.HasField("dynamic_batching") == (model in MODELS)
         assert {step.model_version for step in config.ensemble_scheduling.step} <= {1}
         copy = repository.folder / model / "1" / CONFIG_FILE
         assert read_config(copy) == config
 
 
-def test_queries_come_before_bulk_work_and_queues_are_bounded(bundle):
+@pytest.mark.parametrize(
+    ("target", "engines"), [("cpu", MODELS), ("onnxruntime", (*MODELS, *PYTHON_MODELS))]
+)
+def test_queries_come_before_bulk_work_and_queues_are_bounded(bundle, target, engines):
     options = ServingOptions(queue_limits=QueueLimits(7, timeout_ms=200, bulk_timeout_ms=900))
-    configs = build_configs(bundle.config, options)
-    for model in (*MODELS, *PYTHON_MODELS):
+    configs = build_configs(bundle.config, options, target=target)
+    for model in engines:
         batching = configs[model].dynamic_batching
         assert batching.priority_levels == BULK_PRIORITY
         assert batching.default_priority_level == QUERY_PRIORITY
@@ -86,7 +95,7 @@ def test_serving_options_reach_the_configuration(bundle):
     for model, config in configs.items():
         assert config.max_batch_size == 1
         assert list(config.version_policy.specific.versions) == [5]
-        if model in ENSEMBLES:
+        if model not in MODELS:
             assert {step.model_version for step in config.ensemble_scheduling.step} == {5}
         else:
             assert config.dynamic_batching.max_queue_delay_microseconds == 7
@@ -110,11 +119,15 @@ def test_queue_limits_out_of_range_are_refused(name):
         QueueLimits(**{name: -1})
 
 
-def test_without_limits_triton_may_prepare_the_next_batch(bundle):
+@pytest.mark.parametrize("target", TARGETS)
+def test_without_limits_triton_may_prepare_the_next_batch(bundle, target):
     """Any priority, timeout or length would forbid it; see `ServingOptions.queue_limits`."""
-    for model, config in build_configs(bundle.config, ServingOptions()).items():
-        if model not in ENSEMBLES:
-            assert config.dynamic_batching == pb.ModelDynamicBatching()
+    configs = build_configs(bundle.config, ServingOptions(), target=target)
+    engines = {name for name, config in configs.items() if config.platform != "ensemble"}
+    assert engines >= set(MODELS)
+    for model in engines:
+        assert configs[model].HasField("dynamic_batching")
+        assert configs[model].dynamic_batching == pb.ModelDynamicBatching()
 
 
 def test_target_cpu_has_no_gpu(bundle):
@@ -127,7 +140,8 @@ def test_every_target_reads_back_and_has_its_engine(bundle, test_records, tmp_pa
     folder = laid_out(bundle, tmp_path / "r", target, records=test_records)
     backend = "python" if target == "cpu" else target
     engine = "model.plan" if target == "tensorrt" else "model.onnx"
-    for model in ALL_MODELS:
+    assert {path.parent.name for path in folder.glob("*/1")} == set(_models(target))
+    for model in _models(target):
         config = read_config(folder / model / CONFIG_FILE)
         if model in MODELS:
             assert config.backend == backend
@@ -136,11 +150,15 @@ def test_every_target_reads_back_and_has_its_engine(bundle, test_records, tmp_pa
             assert config.instance_group[0].kind == (
                 GPU if target == "tensorrt" else pb.ModelInstanceGroup.KIND_CPU
             )
-        elif model in PYTHON_MODELS:
+        elif model in PYTHON_MODELS and target != "cpu":
             assert config.backend == "python"
             assert (folder / model / "1" / "model.py").is_file()
         else:
             assert config.platform == "ensemble"
+    # Whoever preprocesses has the files for it.
+    text, image = MODELS if target == "cpu" else PREPROCESSING
+    for model, names in ((text, {"bundle.json", "tokenizer.json"}), (image, {"bundle.json"})):
+        assert names <= {path.name for path in (folder / model / "1").iterdir()}
     # What lies beside an engine goes with it; external data keeps the name that the graph has.
     beside = "model.plan.json" if target == "tensorrt" else "text_encoder.onnx.data"
     assert (folder / "text_encoder" / "1" / beside).is_file()
@@ -215,24 +233,24 @@ def test_warm_up_of_every_bucket_has_a_real_sentence(repository, test_records):
         for bucket in buckets:
             content, value = _sample(repository, "text_encoder", f"bucket-{bucket}-batch-1")
             assert list(value.dims) == [1]
-            again, _ = _sample(repository, "preprocess_text", f"bucket-{bucket}-batch-1")
-            assert content == again
             (length,) = struct.unpack("<I", content[:4])
             assert length == len(content) - 4
             sentence = content[4:].decode()
             assert sentence.startswith(test_records[0].captions[0].split()[0])
             ((_, input_ids),) = embedder.text_path.encode([sentence])
             assert input_ids.shape == (1, bucket)
-    for model in ("text_encoder", "preprocess_text"):
-        names = {(w.name, w.batch_size) for w in configs[model].model_warmup}
-        assert names == {(f"bucket-{b}-batch-{n}", n) for b in buckets for n in (1, 8)}
+    names = {(w.name, w.batch_size) for w in configs["text_encoder"].model_warmup}
+    assert names == {(f"bucket-{b}-batch-{n}", n) for b in buckets for n in (1, 8)}
 
 
-def test_warm_up_of_the_picture_is_a_real_one(repository, test_records):
+def test_warm_up_of_the_picture_is_a_real_one(repository, bundle, test_records, tmp_path):
     file = test_records[0].path.read_bytes()
-    encoded, _ = _sample(repository, "preprocess_image", "picture-batch-8")
+    encoded, _ = _sample(repository, "image_encoder", "picture-batch-8")
     assert encoded[4:] == file
-    pixels, value = _sample(repository, "image_encoder", "picture-batch-8")
+    other = Bundle(laid_out(bundle, tmp_path / "r", "onnxruntime", records=test_records))
+    encoded, _ = _sample(other, "preprocess_image", "picture-batch-8")
+    assert encoded[4:] == file
+    pixels, value = _sample(other, "image_encoder", "picture-batch-8")
     expected = load_pixels(file, repository.config.image)
     assert np.array_equal(np.frombuffer(pixels, np.uint8).reshape(value.dims), expected)
 

@@ -19,6 +19,7 @@ from vireo_client.commands.rollback import rollback as rollback_command
 from vireo_client.errors import BundleError, ExportError
 from vireo_client.repository import (
     ALL_MODELS,
+    MASK_ROWS,
     MODELS,
     current_version,
     model_file,
@@ -27,6 +28,8 @@ from vireo_client.repository import (
 from vireo_client.rollback import rollback
 from vireo_export.publish import lay_out, publishing
 from vireo_export.triton_config import CONFIG_FILE, ServingOptions, read_config
+
+OF_CPU = [model for model in ALL_MODELS if model != MASK_ROWS]
 
 
 def _publish(bundle, folder, mark, **options):
@@ -39,7 +42,7 @@ def _content(folder):
 
 def _configured(folder):
     """The versions that Triton is told to load; they must be one."""
-    configs = [read_config(folder / model / CONFIG_FILE) for model in ALL_MODELS]
+    configs = [read_config(folder / model / CONFIG_FILE) for model in OF_CPU]
     found = {v for config in configs for v in config.version_policy.specific.versions}
     found |= {s.model_version for c in configs for s in c.ensemble_scheduling.step}
     (version,) = found
@@ -51,7 +54,7 @@ def _is_in_use(folder, version, mark):
     assert json.loads((folder / "parity.json").read_text())["mark"] == mark
     for model in MODELS:
         assert model_file(folder, model).read_text() == model + mark
-    for model in ALL_MODELS:
+    for model in OF_CPU:
         assert (folder / model / str(version)).is_dir()
         for warmed in read_config(folder / model / CONFIG_FILE).model_warmup:
             for value in warmed.inputs.values():
@@ -66,7 +69,7 @@ def test_each_export_is_a_new_version_beside_the_one_before(bundle, tmp_path):
         _is_in_use(folder, version, mark)
     assert read_versions(folder) == (3, (2, 3))
     assert (folder / "text_encoder" / "2" / "model.onnx").read_text() == "text_encoderb"
-    for model in ALL_MODELS:
+    for model in OF_CPU:
         versions = {f.name for f in (folder / model).iterdir() if f.is_dir()} - {"warmup"}
         assert versions == {"2", "3"}
     assert [p.name for p in tmp_path.iterdir()] == ["r"]
@@ -92,10 +95,10 @@ def test_a_kept_version_is_self_contained_and_takes_no_room(bundle, tmp_path):
     engine = (folder / "text_encoder" / "1" / "model.onnx").stat()
     _publish(bundle, folder, "b")
     assert (folder / "text_encoder" / "1" / "model.onnx").stat().st_ino == engine.st_ino
-    version = folder / "preprocess_text" / "1"
+    version = folder / "text_encoder" / "1"
     for name in ("bundle.json", "tokenizer.json", "model.py", CONFIG_FILE):
         assert (version / name).is_file()
-    assert (folder / "preprocess_image" / "1" / "bundle.json").is_file()
+    assert (folder / "image_encoder" / "1" / "bundle.json").is_file()
 
 
 def test_going_back_brings_everything_back(bundle, tmp_path):
@@ -122,6 +125,24 @@ def test_going_back_keeps_what_belongs_to_no_version(bundle, tmp_path):
     rollback(folder)
     _is_in_use(folder, 1, "a")
     assert (folder / "timing.cache").read_text() == "x"
+
+
+@pytest.mark.parametrize(("first", "second"), [("cpu", "onnxruntime"), ("onnxruntime", "cpu")])
+def test_versions_of_targets_with_other_models_lie_side_by_side(bundle, tmp_path, first, second):
+    folder = tmp_path / "r"
+
+    def configured():
+        return {path.parent.name: read_config(path) for path in folder.glob(f"*/{CONFIG_FILE}")}
+
+    laid_out(bundle, folder, first)
+    before = configured()
+    laid_out(bundle, folder, second)
+    after = configured()
+    assert set(before) ^ set(after) == {"mask_rows"}
+    assert rollback(folder) == 1
+    assert configured() == before
+    assert rollback(folder, 2) == 2
+    assert configured() == after
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from PIL import Image
 from told_metrics import metric
 from tritonclient.utils import InferenceServerException
 from vireo_client.embedder import Embedder
+from vireo_client.images import load_pixels
 from vireo_client.rollback import rollback
 from vireo_client.towers.onnx import OnnxTowers
 from vireo_export.admin import GRPC_KEY_HEADER
@@ -55,7 +56,7 @@ def files(test_records):
 
 def _ask(client, model, rows, outputs=("embedding",), **options):
     """Sends rows of bytes to an ensemble; gives its one output, or a list of them."""
-    tensor = grpc.InferInput(model.removeprefix("embed_"), [len(rows), 1], "BYTES")
+    tensor = grpc.InferInput(model.rpartition("_")[2], [len(rows), 1], "BYTES")
     tensor.set_data_from_numpy(np.array([[row] for row in rows], dtype=object))
     wanted = [grpc.InferRequestedOutput(output) for output in outputs]
     answer = client.infer(model, [tensor], outputs=wanted, **options)
@@ -67,10 +68,10 @@ def _texts(client, texts, **options):
     return _ask(client, "embed_text", [text.encode() for text in texts], **options)
 
 
-def _refused(client, model, rows):
+def _refused(client, model, rows, output="embedding"):
     """What Triton says about rows that it must refuse as the caller's fault."""
     with pytest.raises(InferenceServerException) as caught:
-        _ask(client, model, rows)
+        _ask(client, model, rows, (output,))
     assert caught.value.status() == "StatusCode.INVALID_ARGUMENT"
     return caught.value.message()
 
@@ -252,6 +253,65 @@ def test_the_tower_takes_either_ids_or_a_text(triton, client, local):
         assert np.abs(answer - local.embed_texts(["con cá"])).max() < 1e-5
     with pytest.raises(InferenceServerException, match="send either input_ids or text"):
         client.infer(engine, [text, ids])
+
+
+def test_the_image_tower_takes_either_pixels_or_files(triton, client, local, files):
+    index = client.get_model_repository_index(headers={GRPC_KEY_HEADER: triton.options.admin_key})
+    (engine,) = (model.name for model in index.models if model.name.startswith("image_encoder@"))
+    image = grpc.InferInput("image", [2, 1], "BYTES")
+    image.set_data_from_numpy(np.array([[file] for file in files[:2]], dtype=object))
+    spec = local.bundle.config.image
+    values = np.stack([load_pixels(file, spec) for file in files[:2]])
+    pixels = grpc.InferInput("pixels", list(values.shape), "UINT8")
+    pixels.set_data_from_numpy(values)
+    for tensor in (image, pixels):
+        answer = client.infer(engine, [tensor]).as_numpy("embedding")
+        assert np.abs(answer - local.embed_images(files[:2])).max() < 1e-5
+    with pytest.raises(InferenceServerException, match="send either pixels or image"):
+        client.infer(engine, [image, pixels])
+
+
+def test_preprocessing_alone_gives_the_clients_ids_and_pixels(client, local, files):
+    ids = _ask(client, "preprocess_text", [s.encode() for s in SENTENCES], ("input_ids",))
+    for row, sentence in zip(ids, SENTENCES, strict=True):
+        ((_, expected),) = local.text_path.encode([sentence])
+        length = expected.shape[1]
+        assert row[:length].tolist() == expected[0].tolist()
+        assert set(row[length:]) <= {local.bundle.config.text.pad_id}
+    assert ids.shape[1] == max(local.bundle.config.text.buckets)
+    assert "text 0: is not UTF-8" in _refused(client, "preprocess_text", [b"\xff"], "input_ids")
+
+    names = ("pixels", "readable", "error")
+    pixels, readable, errors = _ask(
+        client, "preprocess_image", [files[0], b"zzz"], names, parameters={"partial": True}
+    )
+    assert np.array_equal(pixels[0], load_pixels(files[0], local.bundle.config.image))
+    assert not pixels[1].any()
+    assert readable.tolist() == [[True], [False]]
+    assert errors[0, 0] == b""
+    assert errors[1, 0].startswith(b"image 1: not a readable picture")
+    assert "image 1: not a" in _refused(client, "preprocess_image", [files[0], b"zzz"], "pixels")
+
+
+def test_preprocessing_runs_no_tower_and_does_not_disturb_those_that_do(client, local, files):
+    """Requests for pixels, vectors and errors alone, joined into the same batches."""
+    expected = local.embed_images(files)
+    asked = [("embed_image", "embedding"), ("preprocess_image", "pixels"), ("embed_image", "error")]
+
+    def ask(number):
+        model, output = asked[number % 3]
+        return _ask(client, model, [files[number % len(files)]], (output,))
+
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(ask, range(48)))
+    for number, answer in enumerate(answers):
+        place = number % len(files)
+        if number % 3 == 0:
+            assert np.abs(answer[0] - expected[place]).max() < 1e-5
+        elif number % 3 == 1:
+            assert np.array_equal(answer[0], load_pixels(files[place], local.bundle.config.image))
+        else:
+            assert answer.tolist() == [[b""]]
 
 
 def test_texts_of_every_length_in_one_request(client, local):

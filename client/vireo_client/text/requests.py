@@ -7,7 +7,9 @@ import os
 # Before the tokenizer is loaded: its threads would take cores from the towers.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +39,8 @@ class TextRequests:
         bundle = Bundle(folder)
         self._pad_id = bundle.config.text.pad_id
         self._pad_left = bundle.config.text.pad_side == "left"
-        self._text_path = TextPath.from_bundle(bundle)
+        with _without("sklearn"):
+            self._text_path = TextPath.from_bundle(bundle)
         self._blank = self._text_path.encode([""])[0].input_ids[0].tobytes()
 
     def encode(self, requests: Sequence[npt.NDArray[np.object_]]) -> list[Rows | VireoError]:
@@ -98,6 +101,24 @@ class TextRequests:
                     f"text {number}: holds no text; send a sentence, in letters that the model's "
                     "tokenizer knows"
                 )
+
+
+@contextmanager
+def _without(package: str) -> Iterator[None]:
+    """Lets imports of a package fail, unless it is there already.
+
+    pyvi's CRF library makes its class one of scikit-learn's where it finds it, and tags as well
+    without. Loading scikit-learn takes six times as long as all the rest, each time that a server
+    loads a model. In a server's own process nobody else can miss it meanwhile.
+    """
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[package]
 
 
 def _decode(row: int, value: bytes) -> str:

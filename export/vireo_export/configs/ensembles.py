@@ -15,7 +15,7 @@ from vireo_client.repository import (
 )
 
 from ..triton_config import ServingOptions, Target
-from .parts import add_input, add_output, model
+from .parts import add_input, add_output, add_pixels, model
 
 
 def embed_text(
@@ -33,12 +33,20 @@ def embed_text(
     return config
 
 
-def embed_image(bundle: BundleConfig, options: ServingOptions, version: int) -> pb.ModelConfig:
+def embed_image(
+    bundle: BundleConfig, options: ServingOptions, target: Target, version: int
+) -> pb.ModelConfig:
     """BYTES `image` `[N, 1]` to FP32 `embedding` `[N, D]` and BYTES `error` `[N, 1]`."""
     config = _ensemble(EMBED_IMAGE, bundle, options)
     add_input(config, "image", pb.TYPE_STRING, 1)
     add_output(config, "embedding", pb.TYPE_FP32, bundle.embedding_dim)
     add_output(config, "error", pb.TYPE_STRING, 1)
+    if target == "cpu":
+        _step(
+            config, IMAGE_MODEL, version, {"image": "image"},
+            {"embedding": "embedding", "error": "error"},
+        )  # fmt: skip
+        return config
     _step(
         config, PREPROCESS_IMAGE, version, {"image": "image"},
         {"pixels": "pixels", "readable": "readable", "error": "error"},
@@ -48,6 +56,25 @@ def embed_image(bundle: BundleConfig, options: ServingOptions, version: int) -> 
         config, MASK_ROWS, version, {"vectors": "vectors", "readable": "readable"},
         {"embedding": "embedding"},
     )  # fmt: skip
+    return config
+
+
+def preprocess_text(bundle: BundleConfig, options: ServingOptions, version: int) -> pb.ModelConfig:
+    """BYTES `text` `[N, 1]` to INT32 `input_ids` `[N, L]`, by a tower that has the text path."""
+    config = _ensemble(PREPROCESS_TEXT, bundle, options)
+    add_input(config, "text", pb.TYPE_STRING, 1)
+    add_output(config, "input_ids", pb.TYPE_INT32, -1)
+    _step(config, TEXT_MODEL, version, {"text": "text"}, {"input_ids": "input_ids"})
+    return config
+
+
+def preprocess_image(bundle: BundleConfig, options: ServingOptions, version: int) -> pb.ModelConfig:
+    """BYTES `image` `[N, 1]` to pixels, by a tower that has the image path."""
+    config = _ensemble(PREPROCESS_IMAGE, bundle, options)
+    add_input(config, "image", pb.TYPE_STRING, 1)
+    add_pixels(config, bundle.image.size)
+    names = [output.name for output in config.output]
+    _step(config, IMAGE_MODEL, version, {"image": "image"}, dict(zip(names, names, strict=True)))
     return config
 
 

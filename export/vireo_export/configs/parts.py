@@ -31,6 +31,13 @@ def add_output(config: pb.ModelConfig, name: str, dtype: pb.DataType, *dims: int
     config.output.add(name=name, data_type=dtype, dims=dims)
 
 
+def add_pixels(config: pb.ModelConfig, size: int) -> None:
+    """What pictures become: UINT8 `pixels`, BOOL `readable`, and BYTES `error` of each row."""
+    add_output(config, "pixels", pb.TYPE_UINT8, 3, size, size)
+    add_output(config, "readable", pb.TYPE_BOOL, 1)
+    add_output(config, "error", pb.TYPE_STRING, 1)
+
+
 def batch_dynamically(config: pb.ModelConfig, options: ServingOptions) -> None:
     """Joins waiting requests to batches; with limits, bounds the queue, bulk work at its end."""
     batching = config.dynamic_batching

@@ -1,4 +1,4 @@
-"""Configurations of the Python models around the towers, the same for every target."""
+"""Configurations of the Python models around towers that take ids and pixels alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from vireo_client.bundle import BundleConfig
 from vireo_client.repository import MASK_ROWS, PREPROCESS_IMAGE, PREPROCESS_TEXT
 
 from ..triton_config import ServingOptions
-from .parts import add_input, add_output, batch_dynamically, model, run_on_cpu, set_parameter
+from .parts import (
+    add_input,
+    add_output,
+    add_pixels,
+    batch_dynamically,
+    model,
+    run_on_cpu,
+    set_parameter,
+)
 
 
 def preprocess_text(bundle: BundleConfig, options: ServingOptions) -> pb.ModelConfig:
@@ -28,11 +36,8 @@ def preprocess_image(bundle: BundleConfig, options: ServingOptions) -> pb.ModelC
     Never cached either; besides, Triton's key leaves out the parameters, and `partial` matters.
     """
     config = _python_model(PREPROCESS_IMAGE, bundle, options)
-    size = bundle.image.size
     add_input(config, "image", pb.TYPE_STRING, 1)
-    add_output(config, "pixels", pb.TYPE_UINT8, 3, size, size)
-    add_output(config, "readable", pb.TYPE_BOOL, 1)
-    add_output(config, "error", pb.TYPE_STRING, 1)
+    add_pixels(config, bundle.image.size)
     set_parameter(config, "threads", options.threads)
     return config
 

@@ -14,6 +14,7 @@ from ..triton_config import ServingOptions, Target
 from .parts import (
     add_input,
     add_output,
+    add_pixels,
     batch_dynamically,
     model,
     run_on_cpu,
@@ -30,12 +31,14 @@ def text_encoder(
 ) -> pb.ModelConfig:
     """INT32 `input_ids` `[N, L]` to FP32 `embedding` `[N, D]`.
 
-    On target `cpu` it takes BYTES `text` `[N, 1]` too, in place of ids.
+    On target `cpu` it takes BYTES `text` `[N, 1]` too, in place of ids, and tells the ids.
     """
     config = model(TEXT_MODEL, bundle, options)
     add_input(config, "input_ids", pb.TYPE_INT32, -1, optional=target == "cpu")
+    add_output(config, "embedding", pb.TYPE_FP32, bundle.embedding_dim)
     if target == "cpu":
         add_input(config, "text", pb.TYPE_STRING, 1, optional=True)
+        add_output(config, "input_ids", pb.TYPE_INT32, -1)
         # The model checks its input with these.
         set_parameter(config, "vocab_size", bundle.text.vocab_size)
         set_parameter(config, "max_length", bundle.text.max_length)
@@ -48,9 +51,18 @@ def text_encoder(
 def image_encoder(
     bundle: BundleConfig, options: ServingOptions, target: Target, version: int
 ) -> pb.ModelConfig:
-    """UINT8 `pixels` `[N, 3, H, W]` to FP32 `embedding` `[N, D]`."""
+    """UINT8 `pixels` `[N, 3, H, W]` to FP32 `embedding` `[N, D]`.
+
+    On target `cpu` it takes BYTES `image` `[N, 1]` too, whole files in place of pixels, and tells
+    the pixels and what is wrong with each row.
+    """
     config = model(IMAGE_MODEL, bundle, options)
-    add_input(config, "pixels", pb.TYPE_UINT8, 3, bundle.image.size, bundle.image.size)
+    size = bundle.image.size
+    add_input(config, "pixels", pb.TYPE_UINT8, 3, size, size, optional=target == "cpu")
+    add_output(config, "embedding", pb.TYPE_FP32, bundle.embedding_dim)
+    if target == "cpu":
+        add_input(config, "image", pb.TYPE_STRING, 1, optional=True)
+        add_pixels(config, size)
     return _finish(config, bundle, options, target, version)
 
 
@@ -61,7 +73,6 @@ def _finish(
     target: Target,
     version: int,
 ) -> pb.ModelConfig:
-    add_output(config, "embedding", pb.TYPE_FP32, bundle.embedding_dim)
     batch_dynamically(config, options)
     if options.ort_tensorrt_cache is not None and (target, options.device) != (
         "onnxruntime",
