@@ -23,6 +23,49 @@ LINGER = 0.05
 """Share of a run's time that the next one waits for more company, while it would make use of it."""
 
 
+REPORT_SECONDS = 1.0
+"""Between two reports of the cache: each is a message to the server and its answer."""
+
+
+class CacheReport:
+    """Counters of a cache among the server's metrics, by the engine's name and version.
+
+    Triton's metrics may be turned off; then there are none.
+    """
+
+    def __init__(self, cache: VectorCache, model: str, version: str) -> None:
+        self.cache = cache
+        self.told = {"hits": 0, "misses": 0}
+        self.due = 0.0
+        labels = {"model": model, "version": version}
+        try:
+            # A metric ends with its family.
+            self.families = {
+                what: pb_utils.MetricFamily(
+                    name=f"vireo_cache_{what}_total",
+                    description=f"Look-ups in the tower's own cache of vectors: {what}",
+                    kind=pb_utils.MetricFamily.COUNTER,
+                )
+                for what in self.told
+            }
+            self.metrics = {what: f.Metric(labels=labels) for what, f in self.families.items()}
+        except pb_utils.TritonModelException as error:
+            pb_utils.Logger.log_warn(f"{model}: its cache is not among the metrics ({error})")
+            self.metrics = {}
+
+    def tell(self, *, last: bool = False) -> None:
+        """Brings the counters up to date, unless that was done just now."""
+        now = time.monotonic()
+        if now < self.due and not last:
+            return
+        self.due = now + REPORT_SECONDS
+        for what, metric in self.metrics.items():
+            count = getattr(self.cache, what)
+            if count > self.told[what]:
+                metric.increment(count - self.told[what])
+                self.told[what] = count
+
+
 class Work(NamedTuple):
     """What one request asks for."""
 
@@ -57,6 +100,9 @@ class TritonPythonModel:
         self.max_length = int(parameters.get("max_length", 0))
         # Not Triton's own cache: it keeps errors too, and answers them with success and nothing.
         self.cache = VectorCache(int(parameters.get("cache_mib", 0)) << 20)
+        self.report = None
+        if "cache_mib" in parameters:
+            self.report = CacheReport(self.cache, args["model_name"], args["model_version"])
         # Counted here, not at export: the server's machine may be another.
         share = max(1, usable_cores() // config["instance_group"][0]["count"])
         threads = int(parameters["threads"]) or share
@@ -78,6 +124,8 @@ class TritonPythonModel:
         started = time.perf_counter()
         works = self._read(requests)
         answers = self._answers(works)
+        if self.report is not None:
+            self.report.tell()
         if len(requests) == 1:
             return answers
         tokens = sum(
@@ -96,6 +144,8 @@ class TritonPythonModel:
         return None
 
     def finalize(self) -> None:
+        if self.report is not None:
+            self.report.tell(last=True)
         self.engine.close()
         if self.raw == "image":
             self.images.close()

@@ -59,10 +59,13 @@ def metrics(repository):
     return found
 
 
-def test_every_metric_is_one_of_tritons(dashboard, metrics):
+def test_every_metric_is_one_that_the_server_writes(dashboard, metrics):
     asked = {
-        name for query in _queries(dashboard) + _rules() for name in re.findall(r"nv_\w+", query)
+        name
+        for query in _queries(dashboard) + _rules()
+        for name in re.findall(r"(?:nv|vireo)_\w+", query)
     }
+    assert {name for name in asked if name.startswith("vireo_")} <= metrics.keys()
     assert len(asked) > 12
     assert asked - metrics.keys() <= GPU_ONLY
 
@@ -70,7 +73,7 @@ def test_every_metric_is_one_of_tritons(dashboard, metrics):
 def test_every_selector_finds_something(dashboard, metrics):
     """A misspelt label or a pattern that fits no model would show an empty panel."""
     for query in _queries(dashboard) + _rules():
-        for name, selector in re.findall(r"(nv_\w+)\{([^}]*)\}", query):
+        for name, selector in re.findall(r"((?:nv|vireo)_\w+)\{([^}]*)\}", query):
             matchers = re.findall(r'(\w+)(=~|!~|!=|=)"([^"]*)"', selector)
             assert matchers, selector
 
@@ -94,6 +97,7 @@ def test_the_dashboard_shows_what_is_promised(dashboard):
         "nv_inference_request_success", "nv_inference_request_failure",
         "nv_inference_request_summary_us", "nv_inference_queue_summary_us",
         "nv_inference_compute_infer_summary_us", "nv_inference_exec_count", "nv_cache_num_hits",
+        "vireo_cache_hits_total",
         "nv_inference_pending_request_count", "nv_gpu_utilization",
     ):  # fmt: skip
         assert metric in queries

@@ -5,6 +5,7 @@ import itertools
 import json
 import re
 import shutil
+import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
@@ -355,6 +356,20 @@ def test_a_refusal_is_a_refusal_however_often(client):
         text.set_data_from_numpy(np.array([[b"\xff"]], dtype=object))
         with pytest.raises(InferenceServerException, match="not UTF-8"):
             client.infer("preprocess_text", [text])
+
+
+def test_the_towers_own_cache_is_among_the_metrics(triton, client):
+    def counted():
+        time.sleep(1.1)  # it reports once a second
+        _texts(client, ["một câu để đếm"])
+        names = ("vireo_cache_hits_total", "vireo_cache_misses_total")
+        return [metric(triton, name, "text_encoder") for name in names]
+
+    counted()  # the sentence is now known, and all before it told
+    hits, misses = counted()
+    for text in ("câu khác", "câu khác", "một câu để đếm"):
+        _texts(client, [text])
+    assert counted() == [hits + 3, misses + 1]
 
 
 def test_plain_http_reaches_the_ensemble(triton, local):

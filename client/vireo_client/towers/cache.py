@@ -19,6 +19,10 @@ class VectorCache:
     """
 
     def __init__(self, size: int) -> None:
+        self.hits = 0
+        """Look-ups that found a vector, since the beginning."""
+        self.misses = 0
+        """Look-ups that found none."""
         self._size = size
         self._used = 0
         self._vectors: OrderedDict[bytes, npt.NDArray[np.float32]] = OrderedDict()
@@ -26,7 +30,10 @@ class VectorCache:
     def get(self, key: bytes) -> npt.NDArray[np.float32] | None:
         """The vector of `key`, FP32 `[1, D]`."""
         vector = self._vectors.get(key)
-        if vector is not None:
+        if vector is None:
+            self.misses += 1
+        else:
+            self.hits += 1
             self._vectors.move_to_end(key)
         return vector
 

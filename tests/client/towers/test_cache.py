@@ -15,6 +15,7 @@ def test_what_was_asked_for_last_stays():
     assert cache.get(b"b") is None
     assert np.array_equal(cache.get(b"a"), _vector(ord("a")))
     assert np.array_equal(cache.get(b"c"), _vector(ord("c")))
+    assert (cache.hits, cache.misses) == (3, 1)
 
 
 def test_it_holds_no_batch_alive_and_keeps_nothing_without_room():
