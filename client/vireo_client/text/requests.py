@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vireo_client.bundle import Bundle
-from vireo_client.errors import DataError, VireoError
+from vireo_client.errors import DataError, SegmenterError, VireoError
 from vireo_client.text.pipeline import TextPath
 
 MAX_TEXT_BYTES = 16_384
@@ -39,7 +39,10 @@ class TextRequests:
         bundle = Bundle(folder)
         self._pad_id = bundle.config.text.pad_id
         self._pad_left = bundle.config.text.pad_side == "left"
-        with _without("sklearn"):
+        try:
+            with _without("sklearn"):
+                self._text_path = TextPath.from_bundle(bundle)
+        except SegmenterError:  # it may be needed one day
             self._text_path = TextPath.from_bundle(bundle)
         self._blank = self._text_path.encode([""])[0].input_ids[0].tobytes()
 

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from vireo_client.errors import DataError
+from vireo_client.errors import DataError, SegmenterError
 from vireo_client.text.pipeline import TextPath
 from vireo_client.text.requests import TextRequests
 
@@ -41,6 +41,20 @@ def test_a_bad_text_fails_its_request_alone(texts):
     assert "text 0: is not UTF-8" in str(bad)
     assert isinstance(blank, DataError)
     assert "text 1: holds no text" in str(blank)
+
+
+def test_a_segmenter_that_needs_scikit_learn_gets_it(bundle, monkeypatch):
+    load = TextPath.from_bundle
+
+    def needs_it(given):
+        if "sklearn" in sys.modules:  # as one whose import fails
+            raise SegmenterError("pyvi is not installed")
+        return load(given)
+
+    monkeypatch.delitem(sys.modules, "sklearn", raising=False)
+    monkeypatch.setattr(TextPath, "from_bundle", needs_it)
+    (rows,) = TextRequests(bundle.folder).encode([_request(b"con ca")])
+    assert len(rows) == 1
 
 
 def test_a_server_segments_by_pyvi_without_scikit_learn(bundle):
