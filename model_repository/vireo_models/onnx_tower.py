@@ -200,29 +200,34 @@ class TritonPythonModel:
         works = self.preprocess([values for _, values in raw], [requests[n] for n, _ in raw])
         for (number, _), work in zip(raw, works):  # noqa: B905
             found[number] = work
-            if not isinstance(work, Exception):
-                wanted = requests[number].requested_output_names()
-                made = {name: values for name, values in work.made.items() if name in wanted}
-                run = self.output in wanted
-                found[number] = work._replace(made=made) if run else Work([], made)
         return found
 
     def _encode(self, texts: list, requests: list) -> list:
-        return [
-            rows
-            if isinstance(rows, Exception)
-            else Work([row[None] for row in rows], {self.input: self.texts.pad(rows)})
-            for rows in self.texts.encode(texts)
-        ]
+        works = []
+        for rows, request in zip(self.texts.encode(texts), requests):  # noqa: B905
+            if isinstance(rows, Exception):
+                works.append(rows)
+                continue
+            wanted = request.requested_output_names()
+            # Seldom: what is not asked for shall not cost a query its time.
+            made = {self.input: self.texts.pad(rows)} if self.input in wanted else {}
+            works.append(Work([row[None] for row in rows] if self.output in wanted else [], made))
+        return works
 
     def _decode(self, files: list, requests: list) -> list:
         works = []
-        for found in self.images.load(files, [request.parameters() for request in requests]):
+        loaded = self.images.load(files, [request.parameters() for request in requests])
+        for found, request in zip(loaded, requests):  # noqa: B905
             if isinstance(found, Exception):
                 works.append(found)
                 continue
-            readable = found.readable[:, 0]
+            wanted = request.requested_output_names()
             made = {self.input: found.pixels, "readable": found.readable, "error": found.errors}
+            made = {name: values for name, values in made.items() if name in wanted}
+            if self.output not in wanted:
+                works.append(Work([], made))
+                continue
+            readable = found.readable[:, 0]
             rows = found.pixels if readable.all() else found.pixels[readable]
             works.append(Work([rows] if len(rows) else [], made, readable))
         return works
