@@ -22,7 +22,7 @@ from vireo_client.errors import DataError
 
 from .metrics import summarise, text_to_image_ranks
 
-PENALTIES = (0.1, 1.0, 10.0, 100.0)
+PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 MAX_WORDS = 2000
 """Words kept, the commonest: bounds memory at 2000 x 2000 whatever the data's size."""
 _BLOCK = 4096
@@ -72,7 +72,7 @@ def fit_bag_of_words(
         DataError: there is no word to count.
     """
     held_out = np.random.default_rng(seed).permutation(len(images)) % _HELD_OUT == 0
-    penalty = PENALTIES[1]
+    penalty = 1.0
     if 0 < held_out.sum() < len(images):
         test, rows = held_out[picture], np.cumsum(held_out) - 1
         train_texts = [text for text, out in zip(segmented, test, strict=True) if not out]

@@ -136,7 +136,7 @@ def fingerprint(prepared: Prepared) -> str:
         digest.update(json.dumps([r.path.name for r in side.records] if side else None).encode())
     digest.update(np.ascontiguousarray(prepared.mixture.weights).data)
     held = prepared.validation.captions if prepared.validation else None
-    for captions in (prepared.train.captions, held, prepared.others):
+    for captions in (prepared.train.captions, held, prepared.others, prepared.classes):
         for numbers in _arrays(captions):
             digest.update(str(len(numbers)).encode())
             digest.update(np.ascontiguousarray(numbers).data)

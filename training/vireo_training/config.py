@@ -211,6 +211,9 @@ class TrainConfig(_Settings):
     """Where the sigmoid loss's bias starts (Zhai et al., 2023, section 3.2)."""
     warm_start: bool = False
     """Begin with the closed form over the features of a frozen image tower (`warm_start.py`)."""
+    class_names: str | None = None
+    """With `warm_start`: names of the classes that the image tower's classifier tells apart, as
+    further captions (`class_names`): "imagenet-1k", or a text file with a line for each class."""
     text_pairs: float = Field(0.0, ge=0)
     """Weight of the loss that draws captions of one picture together; the captions of `--captions`,
     which have no pictures, train through it."""
@@ -258,6 +261,12 @@ class TrainConfig(_Settings):
     def _something_to_train_on(self) -> TrainConfig:
         if self.validation_fraction + self.test_fraction >= 1:
             raise ValueError("validation_fraction and test_fraction leave nothing to train on")
+        return self
+
+    @model_validator(mode="after")
+    def _class_names_begin(self) -> TrainConfig:
+        if self.class_names is not None and not self.warm_start:
+            raise ValueError("class_names needs warm_start=true: only the closed form uses them")
         return self
 
     @model_validator(mode="after")

@@ -70,6 +70,38 @@ class ImageTower(Tower):
         return [[parameters[name] for name in names[layer]] for layer in sorted(names)]
 
 
+def classifier_weights(config: ImageTowerConfig, classes: int) -> Tensor | None:
+    """The weights of the classifier that the tower was trained with.
+
+    Args:
+        config: of a tower with pretrained weights.
+        classes: how many the classifier tells apart. One more is taken for a background class
+            before the others, as TensorFlow's towers have it.
+
+    Returns:
+        FP32 `[classes, W]`, in the space of the tower's features; None if its weights have no such
+        classifier, or the features are not what it was on top of.
+
+    Raises:
+        TrainingError: the weights cannot be had.
+    """
+    backbone = _make_backbone(config, load=False)
+    name = getattr(backbone, "pretrained_cfg", {}).get("classifier")
+    if config.pool != "model" or not isinstance(name, str):
+        return None
+    if config.weights == "timm":
+        state = _make_backbone(config, load=True, classifier=True).state_dict()
+    else:
+        state = _read_weights(backbone, weights_folder(str(config.weights)))
+    weights = state.get(f"{name}.weight")
+    if weights is None or weights.ndim < 2:
+        return None
+    weights = weights.detach().float().flatten(1)
+    weights = weights[len(weights) - classes :] if len(weights) == classes + 1 else weights
+    width = _feature_width(backbone, config.name, image_spec(config).size)
+    return weights if weights.shape == (classes, width) else None
+
+
 def load_backbone(backbone: nn.Module, path: Path) -> None:
     """Loads pretrained weights from a local file or folder; classifier weights are left out.
 
@@ -78,21 +110,7 @@ def load_backbone(backbone: nn.Module, path: Path) -> None:
     Raises:
         TrainingError: no such file, or its tensors do not fit the model.
     """
-    from timm.models import load_state_dict
-
-    if path.is_dir():
-        path = path / "model.safetensors"
-    if not path.is_file():
-        raise TrainingError(
-            f"image weights {path}: no such file; give a safetensors or PyTorch file, "
-            "or leave image.weights out to train from scratch"
-        )
-    try:
-        state = load_state_dict(str(path))
-        adapt = getattr(sys.modules[type(backbone).__module__], "checkpoint_filter_fn", None)
-        state = adapt(state, backbone) if adapt else state
-    except Exception as error:
-        raise TrainingError(f"image weights {path}: cannot be read ({error})") from error
+    state = _read_weights(backbone, path)
     wanted = backbone.state_dict()
     missing = sorted(set(wanted) - set(state))
     misfits = [k for k in wanted if k in state and wanted[k].shape != state[k].shape]
@@ -104,14 +122,33 @@ def load_backbone(backbone: nn.Module, path: Path) -> None:
     backbone.load_state_dict({name: state[name] for name in wanted})
 
 
-def _make_backbone(config: ImageTowerConfig, *, load: bool) -> nn.Module:
+def _read_weights(backbone: nn.Module, path: Path) -> dict[str, Tensor]:
+    """The tensors of a file, by timm's names for them."""
+    from timm.models import load_state_dict
+
+    if path.is_dir():
+        path = path / "model.safetensors"
+    if not path.is_file():
+        raise TrainingError(
+            f"image weights {path}: no such file; give a safetensors or PyTorch file, "
+            "or leave image.weights out to train from scratch"
+        )
+    try:
+        state: dict[str, Tensor] = load_state_dict(str(path))
+        adapt = getattr(sys.modules[type(backbone).__module__], "checkpoint_filter_fn", None)
+        return adapt(state, backbone) if adapt else state
+    except Exception as error:
+        raise TrainingError(f"image weights {path}: cannot be read ({error})") from error
+
+
+def _make_backbone(config: ImageTowerConfig, *, load: bool, classifier: bool = False) -> nn.Module:
     ensure_torchvision()
     import timm
 
     from_timm = load and config.weights == "timm"
     # Without a download timm must be told the file: it would ask the hub even for what is cached.
     file = _cached_weights(config.name) if from_timm and offline() else None
-    settings: dict[str, Any] = {"num_classes": 0, **config.kwargs}
+    settings: dict[str, Any] = {**({} if classifier else {"num_classes": 0}), **config.kwargs}
     if config.pool == "grid":
         settings["global_pool"] = ""
     if file is not None:

@@ -22,6 +22,7 @@ from vireo_client.text.pipeline import TextPath
 from vireo_client.text.segment import Segmenter, load_segmenter
 
 from .batches import Captions, Ragged
+from .class_names import read_class_names
 from .config import TrainConfig
 from .decode import Decoded, decode_pictures, map_pixels
 from .readers import Mixture, read_data, read_mixture
@@ -55,6 +56,8 @@ class Prepared:
     validation: Side | None
     others: Captions | None
     """Captions that have no picture."""
+    classes: Captions | None
+    """Names of the classes of the image tower's classifier."""
     text_path: TextPath
     image_spec: ImageSpec
     pictures: dict[str, int]
@@ -104,6 +107,7 @@ def prepare(
         found = read_caption_groups(path)
         log_skips(found.skipped)
         groups += found.groups
+    classes = read_class_names(config.class_names) if config.class_names is not None else []
     segmenter = load_segmenter(config.text.segmenter)
 
     spec = image_spec(config.image)
@@ -117,13 +121,15 @@ def prepare(
     )
     texts = [caption for record in decoded.records for caption in record.captions]
     extra = [caption for group in groups for caption in group]
+    named = [name for names in classes for name in names]
     ways = variants(config.text_augment)
     segmented = [
-        _segment(segmenter, [apply(way, text) for text in texts + extra], "segment captions")
+        _segment(segmenter, [apply(way, t) for t in texts + extra + named], "segment captions")
         for way in ways
     ]
     tokenizer = make_tokenizer(config.text, [text for way in segmented for text in way])
     ids = [tokenizer.ids(way) for way in segmented]
+    ends = np.cumsum([len(texts), len(extra), len(named)])
     text_path = TextPath(segmenter, tokenizer)
     held_side = None
     if held_out is not None:
@@ -151,7 +157,9 @@ def prepare(
         ),
         validation=held_side,
         others=Captions.of([len(group) for group in groups],
-                           [Ragged.of(way[len(texts) :]) for way in ids]) if groups else None,
+                           [Ragged.of(way[ends[0] : ends[1]]) for way in ids]) if groups else None,
+        classes=Captions.of([len(names) for names in classes],
+                            [Ragged.of(way[ends[1] :]) for way in ids]) if classes else None,
         text_path=text_path,
         image_spec=spec,
         pictures={"train": len(decoded.records),

@@ -35,6 +35,20 @@ class Progress:
         self.seconds += seconds
         self.waited += waited
 
+    def begin(self, metrics: dict[str, Any]) -> dict[str, Any]:
+        """What the run begins with counts as epoch 0.
+
+        Args:
+            metrics: what validation gave, both ways.
+
+        Returns:
+            The line of the history.
+        """
+        line = {"epoch": 0, **metrics}
+        self.history.append(line)
+        self.best_score, self.metrics = score_of(metrics), metrics
+        return line
+
     def end_epoch(self, metrics: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         """Ends the epoch that runs.
 

@@ -37,6 +37,7 @@ from .checkpoint import check_data, fingerprint, load_checkpoint, save_checkpoin
 from .config import PictureAugmentation, TrainConfig
 from .ema import moving_average
 from .features import features_key, frozen_features
+from .image_tower import classifier_weights
 from .model import DualEncoder
 from .optimiser import parameter_groups
 from .prepare import Prepared, prepare
@@ -46,7 +47,7 @@ from .schedule import Schedule
 from .step import Step
 from .stopping import StopRequests
 from .validate import validate
-from .warm_start import warm_start
+from .warm_start import Classes, warm_start
 
 _TOO_FAST = "lower the learning rates and begin anew with --restart"
 
@@ -126,7 +127,10 @@ def train(
         raw.text_tower.backbone.compile(dynamic=True)
     images, held_images = _images(raw, config, prepared, features or out, accelerator)
     if config.warm_start and not resume:
-        warm_start(raw, images, prepared.train.captions, seed=config.seed)
+        warm_start(
+            raw, images, prepared.train.captions, seed=config.seed,
+            classes=_classes(config, prepared),
+        )  # fmt: skip
     make = _batch_maker(config, prepared, images, accelerator)
     size = _batch_size(config, len(prepared.train), make.devices)
     batches = len(prepared.train) // size  # in an epoch
@@ -154,6 +158,16 @@ def train(
         _set_random_state(state["random"][accelerator.process_index])
         state = None  # a second copy of everything
 
+    def best_weights() -> dict[str, Tensor]:
+        return {k: v.detach().to("cpu", copy=True) for k, v in kept.state_dict().items()}
+
+    def validated() -> dict[str, Any]:
+        """Of all processes, one validates; empty without validation pictures."""
+        told: list[dict[str, Any]] = [{}]
+        if prepared.validation and held_images is not None and accelerator.is_main_process:
+            told = [validate(kept, held_images, prepared.validation.captions, tokenizer)]
+        return cast(dict[str, Any], broadcast_object_list(told)[0])
+
     def save(*, finished: bool = False) -> None:
         random = gather_object([_random_state()])
         if accelerator.is_main_process:
@@ -165,6 +179,12 @@ def train(
                    "epoch": progress.epoch, "epochs": config.epochs, "finished": finished},
             )  # fmt: skip
 
+    # Where little can be learnt, nothing may be better than what the closed form knows.
+    if config.warm_start and not progress.history and not progress.step and (first := validated()):
+        line, best = progress.begin(first), best_weights()
+        if accelerator.is_main_process:
+            _report(line, config.epochs)
+            accelerator.log(_flat(line), step=0)
     saved = time.monotonic()
     with StopRequests() as stop, progress_bar() as bar:
         task = bar.add_task("train", total=batches * config.epochs)
@@ -205,13 +225,10 @@ def train(
             if progress.step < len(plan):
                 continue  # asked to stop
             _check_weights(raw, f"epoch {epoch}")
-            told: list[dict[str, Any]] = [{}]
-            if prepared.validation and held_images is not None and accelerator.is_main_process:
-                told = [validate(kept, held_images, prepared.validation.captions, tokenizer)]
-            line, better = progress.end_epoch(broadcast_object_list(told)[0])
+            line, better = progress.end_epoch(validated())
             schedule.epoch_ended(better)
             if better:
-                best = {k: v.detach().to("cpu", copy=True) for k, v in kept.state_dict().items()}
+                best = best_weights()
             if accelerator.is_main_process:
                 _write_history(out, progress.history)
                 _report(line, config.epochs)
@@ -338,6 +355,20 @@ def _images(
     return found[0], found[1] if held else None
 
 
+def _classes(config: TrainConfig, prepared: Prepared) -> Classes | None:
+    """The classes of the image tower's classifier, if they were named and it is there."""
+    if prepared.classes is None:
+        return None
+    weights = classifier_weights(config.image, len(prepared.classes))
+    if weights is None:
+        logger.warning(
+            "class_names can do nothing: the weights of %s have no classifier of %d classes",
+            config.image.name, len(prepared.classes),
+        )  # fmt: skip
+        return None
+    return Classes(prepared.classes, weights)
+
+
 def _batch_maker(
     config: TrainConfig, prepared: Prepared, images: npt.NDArray[Any], accelerator: Accelerator
 ) -> BatchMaker:
@@ -426,12 +457,14 @@ def _flat(line: dict[str, Any], prefix: str = "") -> dict[str, float]:
 
 
 def _report(line: dict[str, Any], epochs: int) -> None:
-    parts = [f"epoch {line['epoch']:>3}/{epochs}", f"loss {line['loss']:.3f}"]
+    parts = [f"epoch {line['epoch']:>3}/{epochs}"]
+    parts += [f"loss {line['loss']:.3f}"] if "loss" in line else []
     for way, label in (("text_to_image", "text->image"), ("image_to_text", "image->text")):
         if way in line:
             figures = line[way]
             parts.append(
                 f"{label} R@1 {figures['recall_at_1']:.3f} R@10 {figures['recall_at_10']:.3f}"
             )
-    parts.append(f"{line['seconds']:.1f} s ({line['waiting']:.0%} waiting)")
+    if "seconds" in line:
+        parts.append(f"{line['seconds']:.1f} s ({line['waiting']:.0%} waiting)")
     console.print("  ".join(parts), highlight=False)

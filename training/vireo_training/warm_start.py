@@ -3,10 +3,14 @@
 A few hundred captioned photos teach a text tower less by gradients than a ridge regression finds at
 once. So the image head becomes the principal components of the training pictures' features, and the
 embedding of each token what regression from TF-IDF counts to those components gives it; contrastive
-training goes on from there.
+training goes on from there. Names of the classes that the image tower was trained to tell apart are
+captions too (`class_names`): each of the direction that its classifier looks for.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,13 +25,31 @@ from .text_towers.bag_of_words import BagOfWordsBackbone
 from .text_towers.transformer import TransformerBackbone
 
 PENALTIES = (0.3, 1.0, 3.0, 10.0)
+CLASS_WEIGHT = 0.5
+"""What a class's name counts for, beside a caption."""
+CLASS_LENGTH = 2.0
+"""How far a class is from the mean, in mean distances of pictures: it is seen clearer in none."""
 _HELD_OUT = 5
 _BLOCK = 4096
 
 
+class Classes(NamedTuple):
+    """What an image tower's classifier tells apart."""
+
+    names: Captions
+    """Of C classes."""
+    weights: Tensor
+    """FP32 `[C, W]`: the classifier's, in the space of the tower's features."""
+
+
 @torch.no_grad()
 def warm_start(
-    model: DualEncoder, features: npt.NDArray[np.float32], captions: Captions, *, seed: int
+    model: DualEncoder,
+    features: npt.NDArray[np.float32],
+    captions: Captions,
+    *,
+    seed: int,
+    classes: Classes | None = None,
 ) -> float:
     """Sets the image head and the token embeddings of `model` to the closed form.
 
@@ -42,6 +64,8 @@ def warm_start(
         features: of a frozen image tower, FP32 `[N, views, W]`.
         captions: of those pictures; every variant is regressed on.
         seed: which fifth is held out.
+        classes: further captions, with the same variants. The regression takes `CLASS_LENGTH` times
+            the unit vector of a class's weights, less the mean of all classes, for its picture.
 
     Returns:
         The penalty.
@@ -63,30 +87,40 @@ def warm_start(
     mean, components = _principal_components(pictures, linear.out_features)
     projected = (pictures - mean) @ components
     scale = 1 / projected.norm(dim=1).mean().clamp(min=1e-12)
+    described, targets = [captions], projected
+    if classes is not None:
+        directions = classes.weights.double()
+        directions = nn.functional.normalize(directions - directions.mean(dim=0), dim=1)
+        length = CLASS_LENGTH * (pictures - mean).norm(dim=1).mean()
+        described.append(classes.names)
+        targets = torch.cat([projected, length * directions @ components])
 
     table = model.text_tower.backbone.get_submodule(_TABLES[type(model.text_tower.backbone)])
     assert isinstance(table, nn.Embedding)
-    counts = _Counts(captions, table.num_embeddings, model.text_tower.backbone.pad_id)
-    held = np.random.default_rng(seed).permutation(len(pictures)) % _HELD_OUT == 0
+    counts = _Counts(described, table.num_embeddings, model.text_tower.backbone.pad_id)
+    weights = torch.ones(len(targets), dtype=torch.float64)
+    weights[len(pictures) :] = CLASS_WEIGHT
+    held = np.zeros(len(targets), dtype=bool)
+    held[: len(pictures)] = np.random.default_rng(seed).permutation(len(pictures)) % _HELD_OUT == 0
     known, asked = counts.rows_of(~held), counts.rows_of(held)
-    gram, target = counts.normal_equations(known, projected)
+    gram, target = counts.normal_equations(known, targets, weights)
     scores = []
     for penalty in PENALTIES:
         found = counts.predict(asked, _solve(gram, target, penalty))
         place = np.cumsum(held) - 1
         ranks = text_to_image_ranks(
-            _unit(projected[torch.from_numpy(held)]), _unit(found), place[counts.owner[asked]]
+            _unit(targets[torch.from_numpy(held)]), _unit(found), place[counts.owner[asked]]
         )
         scores.append(summarise(ranks, int(held.sum())).mean_reciprocal_rank)
     penalty = PENALTIES[int(np.argmax(scores))]
-    gram, target = counts.normal_equations(counts.rows_of(held | ~held), projected)
-    weights = _solve(gram, target, penalty) * counts.idf[:, None]
+    gram, target = counts.normal_equations(counts.rows_of(held | ~held), targets, weights)
+    embeddings = _solve(gram, target, penalty) * counts.idf[:, None]
 
     linear.weight.copy_((components * scale).T)
     linear.bias.copy_(-(mean @ components) * scale)
     table.weight.zero_()
     # As the mean of a text's tokens, of about the length that the pictures have.
-    table.weight[counts.ids] = (weights * scale * counts.mean_length).float()
+    table.weight[counts.ids] = (embeddings * scale * counts.mean_length).float()
     return penalty
 
 
@@ -99,16 +133,24 @@ class _Counts:
     """TF-IDF counts of tokens (smoothed idf, rows of unit length) of all variants of captions.
 
     Args:
-        captions: of P pictures, in all T = captions x variants rows.
+        described: captions of pictures, and of what else has captions, P in all; T = captions x
+            variants rows.
         vocab_size: ids are below it.
         pad_id: an id that is no token.
     """
 
-    def __init__(self, captions: Captions, vocab_size: int, pad_id: int) -> None:
-        variants = captions.variants
-        self._rows = [variant[number] for variant in variants for number in range(len(variant))]
-        per_caption = np.repeat(np.arange(len(captions)), np.diff(captions.starts))
-        self.owner = np.tile(per_caption, len(variants))
+    def __init__(self, described: Sequence[Captions], vocab_size: int, pad_id: int) -> None:
+        self._rows: list[npt.NDArray[np.int32]] = []
+        owners, before = [], 0
+        for captions in described:
+            variants = captions.variants
+            self._rows += [
+                variant[number] for variant in variants for number in range(len(variant))
+            ]
+            per_caption = np.repeat(np.arange(len(captions)), np.diff(captions.starts))
+            owners.append(before + np.tile(per_caption, len(variants)))
+            before += len(captions)
+        self.owner = np.concatenate(owners)
         """INT64 `[T]`: the picture of each row."""
         documents = np.zeros(vocab_size)
         for row in self._rows:
@@ -121,23 +163,27 @@ class _Counts:
         idf = np.log((1 + len(self._rows)) / (1 + documents[self.ids])) + 1
         self.idf = torch.from_numpy(idf)
         """FP64 `[V]`."""
-        self.mean_length = float(np.mean([len(row) for row in self._rows]))
+        self.mean_length = float(np.mean([len(row) for row in self._rows[: len(owners[0])]]))
+        """Of captions of pictures, in tokens."""
 
     def rows_of(self, pictures: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
         """The rows of the pictures that BOOL `[P]` chooses."""
         return np.flatnonzero(pictures[self.owner])
 
     def normal_equations(
-        self, rows: npt.NDArray[np.int64], projected: Tensor
+        self, rows: npt.NDArray[np.int64], targets: Tensor, weights: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """X'X FP64 `[V, V]` and X'Y FP64 `[V, D]` of some rows."""
+        """X'AX FP64 `[V, V]` and X'AY FP64 `[V, D]` of some rows; `[P, D]` and `[P]` are Y and A of
+        each picture."""
         gram = torch.zeros(len(self.ids), len(self.ids), dtype=torch.float64)
-        target = torch.zeros(len(self.ids), projected.shape[1], dtype=torch.float64)
+        target = torch.zeros(len(self.ids), targets.shape[1], dtype=torch.float64)
         for start in range(0, len(rows), _BLOCK):
             part = rows[start : start + _BLOCK]
+            owner = torch.from_numpy(self.owner[part])
             block = self._block(part)
-            gram += block.T @ block
-            target += block.T @ projected[torch.from_numpy(self.owner[part])]
+            weighted = block * weights[owner, None]
+            gram += weighted.T @ block
+            target += weighted.T @ targets[owner]
         return gram, target
 
     def predict(self, rows: npt.NDArray[np.int64], weights: Tensor) -> Tensor:
