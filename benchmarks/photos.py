@@ -4,8 +4,8 @@
 
 Every recipe has the same image tower, kept as it is (so that its features are computed once);
 `vireo-small` also takes the names of the classes that this tower was trained to tell apart. For
-each seed there is the same division by picture: 70 % to train on, 15 % to choose the epoch by, 15 % to
-measure once. Beside them stand chance and a bag of words: TF-IDF and ridge regression to the
+each seed all have the same division by picture: 70 % to train on, 15 % to choose the epoch by, 15 %
+to measure once. Beside them stand chance and a bag of words: TF-IDF and ridge regression to the
 features of the same tower (`vireo_training/bag_of_words.py`), at 224 pixels and at the pixels ours
 takes. Intervals are 95 % percentile bootstraps over the test pictures of all seeds, each picture
 with all its queries. Writes `benchmarks/results/photos.json` and `photos.md`.

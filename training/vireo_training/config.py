@@ -264,12 +264,6 @@ class TrainConfig(_Settings):
         return self
 
     @model_validator(mode="after")
-    def _class_names_begin(self) -> TrainConfig:
-        if self.class_names is not None and not self.warm_start:
-            raise ValueError("class_names needs warm_start=true: only the closed form uses them")
-        return self
-
-    @model_validator(mode="after")
     def _warm_start_is_linear(self) -> TrainConfig:
         words = self.text.kind == "bag-of-words" or (
             self.text.kind == "transformer" and self.text.shortcut

@@ -107,7 +107,9 @@ def prepare(
         found = read_caption_groups(path)
         log_skips(found.skipped)
         groups += found.groups
-    classes = read_class_names(config.class_names) if config.class_names is not None else []
+    classes: list[tuple[str, ...]] = []
+    if config.class_names is not None and config.warm_start:
+        classes = read_class_names(config.class_names)
     segmenter = load_segmenter(config.text.segmenter)
 
     spec = image_spec(config.image)

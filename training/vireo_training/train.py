@@ -322,6 +322,8 @@ def _warn(config: TrainConfig, prepared: Prepared) -> None:
         logger.warning(
             "text_pairs can do nothing: captions_per_picture is 1, and no --captions are given"
         )
+    if config.class_names is not None and not config.warm_start:
+        logger.warning("class_names can do nothing: only warm_start uses them, and it is false")
 
 
 def _images(
