@@ -21,8 +21,6 @@ from vireo_client.towers.engine import OnnxEngine, tokens_of_row
 FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 LINGER = 0.05
 """Share of a run's time that the next one waits for more company, while it would make use of it."""
-
-
 REPORT_SECONDS = 1.0
 """Between two reports of the cache: each is a message to the server and its answer."""
 
@@ -83,9 +81,9 @@ class TritonPythonModel:
 
     The image tower takes UINT8 `pixels` `[N, 3, H, W]` or, in their place, BYTES `image` `[N, 1]`;
     the text tower INT32 `input_ids` `[N, L]` or BYTES `text` `[N, 1]`. A sentence sent by itself
-    would spend as long on the way to a model of its own and back as in the text path, pixels as
-    long on the way as in the decoder; and two processes that load for each tower make a reload
-    twice as long. What the tower makes of a string or a file is an output too, which the
+    would spend as long on the way to a model of its own and back as in the text path, pixels are
+    thousands of times as large as the vector, and each process more makes a reload longer
+    (`benchmarks/serving.py`, `benchmarks/reload.py`). What the tower makes of a string or a file is an output too, which the
     `preprocess_*` ensembles ask for alone.
     """
 
@@ -99,9 +97,10 @@ class TritonPythonModel:
         self.vocab_size = int(parameters.get("vocab_size", 0))
         self.max_length = int(parameters.get("max_length", 0))
         # Not Triton's own cache: it keeps errors too, and answers them with success and nothing.
-        self.cache = VectorCache(int(parameters.get("cache_mib", 0)) << 20)
+        size = int(parameters.get("cache_mib", 0)) << 20
+        self.cache = VectorCache(size)
         self.report = None
-        if "cache_mib" in parameters:
+        if size:
             self.report = CacheReport(self.cache, args["model_name"], args["model_version"])
         # Counted here, not at export: the server's machine may be another.
         share = max(1, usable_cores() // config["instance_group"][0]["count"])
