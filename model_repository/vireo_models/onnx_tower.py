@@ -81,10 +81,10 @@ class TritonPythonModel:
 
     The image tower takes UINT8 `pixels` `[N, 3, H, W]` or, in their place, BYTES `image` `[N, 1]`;
     the text tower INT32 `input_ids` `[N, L]` or BYTES `text` `[N, 1]`. A sentence sent by itself
-    would spend as long on the way to a model of its own and back as in the text path, pixels are
-    thousands of times as large as the vector, and each process more makes a reload longer
-    (`benchmarks/serving.py`, `benchmarks/reload.py`). What the tower makes of a string or a file is an output too, which the
-    `preprocess_*` ensembles ask for alone.
+    would spend as long on the way to a model of its own and back as in the text path, pixels are a
+    hundred times as large as their vector, and each process more makes a reload longer
+    (`benchmarks/serving.py`, `benchmarks/reload.py`). What the tower makes of a string or a file is
+    an output too, which the `preprocess_*` ensembles ask for alone.
     """
 
     def initialize(self, args: dict[str, str]) -> None:
