@@ -37,10 +37,8 @@ from vireo_training.diacritics import strip_diacritics
 from vireo_training.evaluate import captions_of, embed_pictures, select_records
 from vireo_training.image_tower import ImageTower
 from vireo_training.metrics import chance, image_to_text_ranks, summarise, text_to_image_ranks
-from vireo_training.plots import read_history
 from vireo_training.ranking import Ranks
 from vireo_training.report_tables import markdown_table
-from vireo_training.report_writer import HISTORY_FILE
 from vireo_training.resolve import image_spec, resolve
 from vireo_training.torch_towers import TorchTowers
 from vireo_training.train import train
@@ -77,7 +75,6 @@ def main() -> None:
 
     measured: dict[str, list[Measured]] = {}
     validation: dict[str, list[float]] = {}
-    epochs: dict[str, list[int]] = {name: [] for name in RECIPES}
     for seed in range(given.seeds):
         for name, own in RECIPES.items():
             config = load_config(name, [*common, *own, f"seed={seed}"])
@@ -89,7 +86,6 @@ def main() -> None:
             )  # fmt: skip
             if result.interrupted:
                 parser.exit(1, "stopped; the same command goes on with --resume\n")
-            epochs[name].append(len(read_history(out / HISTORY_FILE)))
             validation.setdefault(name, []).append(
                 sum(result.metrics[way]["mean_reciprocal_rank"] for way in WAYS) / 2
             )
@@ -127,7 +123,6 @@ def main() -> None:
         "validation_mean_reciprocal_rank": {
             n: np.round(v, 4).tolist() for n, v in validation.items()
         },
-        "epochs": epochs,
         "test": rows,
     }
     report["ahead"] = {

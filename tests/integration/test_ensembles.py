@@ -294,8 +294,8 @@ def test_preprocessing_alone_gives_the_clients_ids_and_pixels(client, local, fil
     assert "image 1: not a" in _refused(client, "preprocess_image", [files[0], b"zzz"], "pixels")
 
 
-def test_preprocessing_runs_no_tower_and_does_not_disturb_those_that_do(client, local, files):
-    """Requests for pixels, vectors and errors alone, joined into the same batches."""
+def test_requests_for_other_outputs_share_batches_and_get_their_own(client, local, files):
+    """Pixels, vectors, or errors alone."""
     expected = local.embed_images(files)
     asked = [("embed_image", "embedding"), ("preprocess_image", "pixels"), ("embed_image", "error")]
 
