@@ -26,9 +26,9 @@ for root in ("client", "training", "export", "model_repository"):
     sys.path.insert(0, str(HERE.parent / root))
 
 import numpy as np  # noqa: E402
-import onnxruntime  # noqa: E402
 import torch  # noqa: E402
 from vireo_client.repository import TEXT_MODEL  # noqa: E402
+from vireo_client.towers.engine import open_session  # noqa: E402
 from vireo_export.onnx_export import export_tower  # noqa: E402
 from vireo_export.precision.calibration import Calibration, largest_values  # noqa: E402
 from vireo_export.precision.external_data import engine_bytes  # noqa: E402
@@ -73,18 +73,9 @@ def ids_of(vocab_size: int, bucket: int, batch: int) -> Any:
     return ids
 
 
-def session(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    """As target `cpu` runs it."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-
 def latencies(engines: dict[str, Path], threads: int, rounds: int) -> list[dict[str, Any]]:
     """Median milliseconds by bucket and batch, FP32 and INT8 in turns."""
-    sessions = {name: session(engines[name], threads) for name in ("fp32", "int8")}
+    sessions = {name: open_session(engines[name], threads) for name in ("fp32", "int8")}
     found = []
     for bucket in BUCKETS:
         for batch in BATCHES:

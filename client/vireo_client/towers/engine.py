@@ -28,6 +28,10 @@ MOST_TOKENS = 256
 LEAST_BUSY = 0.8
 """Share of the threads' time that parts must fill: some threads get a part, or a row, fewer."""
 
+SLOWER_FUSIONS = ("SkipLayerNormFusion", "BiasGeluFusion")
+"""What ONNX Runtime would make one operator of, "add, then layer norm" and "add a bias, then GELU",
+though its CPU kernels of them are slower than those of the parts (`benchmarks/serving.py`)."""
+
 
 class OnnxEngine:
     """Runs one tower. Threads may share it.
@@ -47,11 +51,11 @@ class OnnxEngine:
         self.threads = threads or usable_cores()
         self.enough = self.threads * MOST_TOKENS
         """Tokens of a batch that no larger one outruns."""
-        self._together = _session(path, self.threads)
+        self._together = open_session(path, self.threads)
         self._input = self._together.get_inputs()[0].name
         self._alone, self._pool = self._together, None
         if self.threads > 1:
-            self._alone = _session(path, 1)
+            self._alone = open_session(path, 1)
             self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix=path.parent.name)
 
     def run(self, values: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
@@ -106,7 +110,13 @@ def _parts(rows: int, tokens: int, threads: int) -> int:
     return min(threads * rounds, rows)
 
 
-def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    """Opens an ONNX file as the engine does.
+
+    Raises:
+        MissingExtraError: onnxruntime is not installed.
+        BundleError: the file does not load.
+    """
     try:
         import onnxruntime
     except ImportError:
@@ -118,6 +128,8 @@ def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     # them. After it they stop: what spins on takes a core from preprocessing and other towers.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            path, options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOWER_FUSIONS
+        )
     except Exception as error:  # ONNX Runtime's own exceptions share no public base
         raise BundleError(f"{path}: does not load in ONNX Runtime ({error})") from error

@@ -142,7 +142,12 @@ def _static(
             use_external_data_format=uses_external_data(prepared),
             calibrate_method=_METHODS[method][0],
             calibration_cache_path=ranges,
-            extra_options={"WeightSymmetric": True},
+            extra_options={
+                "WeightSymmetric": True,
+                # What follows a product of a transformer runs in FP32: rounding in between would
+                # only lose precision, and take an operator more.
+                "OpTypesToExcludeOutputQuantization": ["MatMul"],
+            },
         )
     return Candidate(how, path)
 

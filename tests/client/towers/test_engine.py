@@ -72,6 +72,55 @@ def test_a_failing_part_fails_the_run(tower):
     assert engine.run(ids[:31]).shape == (31, 4)
 
 
+@pytest.fixture
+def layer(tmp_path):
+    """`x [N, 3, 8]`: an addition before a layer norm, a bias before a GELU."""
+    random = np.random.default_rng(0)
+    floats = {name: random.normal(size=8).astype(np.float32) for name in ("scale", "shift", "bias")}
+    graph = helper.make_graph(
+        [
+            helper.make_node("Exp", ["x"], ["branch"]),
+            helper.make_node("Add", ["x", "branch"], ["sum"]),
+            helper.make_node("LayerNormalization", ["sum", "scale", "shift"], ["normed"]),
+            helper.make_node("Add", ["normed", "bias"], ["biased"]),
+            helper.make_node("Gelu", ["biased"], ["embedding"], domain="com.microsoft"),
+        ],
+        "layer",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 8])],
+        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", 3, 8])],
+        [numpy_helper.from_array(values, name) for name, values in floats.items()],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    path = tmp_path / "layer.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+    return path
+
+
+def test_fusions_whose_kernels_are_slower_are_not_made(layer, tmp_path, monkeypatch):
+    """ONNX Runtime knows them by name and passes over names that it does not know."""
+    made = onnxruntime.SessionOptions
+
+    def kinds(open_one):
+        def options():
+            found = made()
+            found.optimized_model_filepath = str(tmp_path / "as_run.onnx")
+            return found
+
+        monkeypatch.setattr(onnxruntime, "SessionOptions", options)
+        session = open_one()
+        values = np.random.default_rng(1).normal(size=(2, 3, 8)).astype(np.float32)
+        graph = onnx.load(tmp_path / "as_run.onnx").graph
+        return {node.op_type for node in graph.node}, session.run(None, {"x": values})[0]
+
+    by_itself, expected = kinds(
+        lambda: onnxruntime.InferenceSession(layer, onnxruntime.SessionOptions())
+    )
+    ours, found = kinds(lambda: engine_module.open_session(layer, 1))
+    assert {"SkipLayerNormalization", "BiasGelu"} <= by_itself
+    assert ours == {"Exp", "Add", "LayerNormalization", "Gelu"}
+    assert np.allclose(found, expected, atol=1e-5)
+
+
 def test_the_process_decides_the_threads_by_itself(tower, monkeypatch):
     monkeypatch.setattr(engine_module, "usable_cores", lambda: 5)
     assert OnnxEngine(tower).threads == 5

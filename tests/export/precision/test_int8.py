@@ -77,6 +77,10 @@ def test_image_towers_are_calibrated_two_ways(exported, tmp_path, preset, plain)
     pooled = {n.output[0] for n in first.node if n.op_type in ("MaxPool", "AveragePool")}
     quantised = {n.input[0] for n in first.node if n.op_type == "QuantizeLinear"}
     assert bool(pooled & quantised) == plain
+    # What follows a transformer's products runs in FP32 on what they give.
+    products = {n.output[0] for n in first.node if n.op_type == "MatMul"}
+    assert products.isdisjoint(quantised)
+    assert bool(products) == (preset == "phobert-dinov2")
 
 
 def test_pooling_by_attention_stays_in_fp32(tmp_path):
