@@ -7,6 +7,7 @@ larger one is cut into parts that one thread each runs through alone (`benchmark
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,11 @@ MOST_TOKENS = 256
 LEAST_BUSY = 0.8
 """Share of the threads' time that parts must fill: some threads get a part, or a row, fewer."""
 
+LEAST_SECONDS = 0.002
+"""A row that one thread runs in less is run by one thread. Others would spare it little, and when
+something else holds a core for some milliseconds, a run on all of them waits as long
+(`benchmarks/threads.py`)."""
+
 SLOWER_FUSIONS = ("SkipLayerNormFusion", "BiasGeluFusion")
 """What ONNX Runtime would make one operator of, "add, then layer norm" and "add a bias, then GELU",
 though its CPU kernels of them are slower than those of the parts (`benchmarks/serving.py`)."""
@@ -36,7 +42,8 @@ though its CPU kernels of them are slower than those of the parts (`benchmarks/s
 class OnnxEngine:
     """Runs one tower. Threads may share it.
 
-    It holds the weights twice if it may use several threads: ONNX Runtime packs them for a session.
+    Where several threads may run one row, and the tower is large enough for them, it holds the
+    weights twice: ONNX Runtime packs them for a session. How large it is, is found out by running.
 
     Args:
         path: the ONNX file; one input, an output `embedding`.
@@ -51,11 +58,12 @@ class OnnxEngine:
         self.threads = threads or usable_cores()
         self.enough = self.threads * MOST_TOKENS
         """Tokens of a batch that no larger one outruns."""
-        self._together = open_session(path, self.threads)
-        self._input = self._together.get_inputs()[0].name
-        self._alone, self._pool = self._together, None
+        self._alone = self._together = open_session(path, 1)
+        self._input = self._alone.get_inputs()[0].name
+        self._pool = None
         if self.threads > 1:
-            self._alone = open_session(path, 1)
+            if _seconds_of_row(self._alone) > LEAST_SECONDS:
+                self._together = open_session(path, self.threads)
             self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix=path.parent.name)
 
     def run(self, values: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
@@ -90,6 +98,23 @@ class OnnxEngine:
 def tokens_of_row(values: npt.NDArray[np.generic]) -> int:
     """How much work a row of a batch is: ids in a text; a picture is as much as a part may be."""
     return values.shape[1] if values.ndim == 2 else MOST_TOKENS
+
+
+def _seconds_of_row(session: onnxruntime.InferenceSession) -> float:
+    """The shortest time in which a session runs one row: a short text, or a picture."""
+    (tower_input,) = session.get_inputs()
+    _, *dims = tower_input.shape
+    dtype = np.uint8 if "uint8" in tower_input.type else np.int32
+    # A length is dynamic. No tokenizer pads with 2; a tower may run a row of padding in no time.
+    row = np.full([1, *(LEAST_TOKENS if isinstance(d, str) else d for d in dims)], 2, dtype)
+    best = float("inf")
+    for _ in range(5):
+        started = time.perf_counter()
+        session.run(["embedding"], {tower_input.name: row})
+        best = min(best, time.perf_counter() - started)
+        if best < LEAST_SECONDS or best > 5 * LEAST_SECONDS:  # the first run is slower than others
+            break
+    return best
 
 
 def _parts(rows: int, tokens: int, threads: int) -> int:

@@ -32,7 +32,11 @@ def tower(tmp_path_factory):
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("length", [16, 64, 500])
-def test_every_batch_size_gives_what_a_session_gives(tower, threads, length):
+@pytest.mark.parametrize("least_seconds", [0.0, engine_module.LEAST_SECONDS])
+def test_every_batch_size_gives_what_a_session_gives(
+    tower, threads, length, least_seconds, monkeypatch
+):
+    monkeypatch.setattr(engine_module, "LEAST_SECONDS", least_seconds)
     session = onnxruntime.InferenceSession(tower)
     engine = OnnxEngine(tower, threads)
     random = np.random.default_rng(length)
@@ -119,6 +123,26 @@ def test_fusions_whose_kernels_are_slower_are_not_made(layer, tmp_path, monkeypa
     assert {"SkipLayerNormalization", "BiasGelu"} <= by_itself
     assert ours == {"Exp", "Add", "LayerNormalization", "Gelu"}
     assert np.allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("threads", "least_seconds", "expected"),
+    [(2, 10.0, [1]), (2, 0.0, [1, 2]), (1, 0.0, [1])],
+    ids=["small", "large", "one thread"],
+)
+def test_only_a_row_that_takes_long_is_run_on_all_threads(
+    tower, monkeypatch, threads, least_seconds, expected
+):
+    opened = []
+
+    def open_session(path, threads, made=engine_module.open_session):
+        opened.append(threads)
+        return made(path, threads)
+
+    monkeypatch.setattr(engine_module, "open_session", open_session)
+    monkeypatch.setattr(engine_module, "LEAST_SECONDS", least_seconds)
+    OnnxEngine(tower, threads).close()
+    assert opened == expected
 
 
 def test_the_process_decides_the_threads_by_itself(tower, monkeypatch):
