@@ -51,7 +51,7 @@ class OnnxEngine:
 
     Raises:
         MissingExtraError: onnxruntime is not installed.
-        BundleError: the file does not load.
+        BundleError: the file does not load, or does not run.
     """
 
     def __init__(self, path: Path, threads: int = 0) -> None:
@@ -62,7 +62,7 @@ class OnnxEngine:
         self._input = self._alone.get_inputs()[0].name
         self._pool = None
         if self.threads > 1:
-            if _seconds_of_row(self._alone) > LEAST_SECONDS:
+            if _seconds_of_row(self._alone, path) > LEAST_SECONDS:
                 self._together = open_session(path, self.threads)
             self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix=path.parent.name)
 
@@ -100,17 +100,20 @@ def tokens_of_row(values: npt.NDArray[np.generic]) -> int:
     return values.shape[1] if values.ndim == 2 else MOST_TOKENS
 
 
-def _seconds_of_row(session: onnxruntime.InferenceSession) -> float:
-    """The shortest time in which a session runs one row: a short text, or a picture."""
-    (tower_input,) = session.get_inputs()
+def _seconds_of_row(session: onnxruntime.InferenceSession, path: Path) -> float:
+    """The shortest time in which a session of `path` runs one row: a short text, or a picture."""
+    tower_input = session.get_inputs()[0]
     _, *dims = tower_input.shape
     dtype = np.uint8 if "uint8" in tower_input.type else np.int32
-    # A length is dynamic. No tokenizer pads with 2; a tower may run a row of padding in no time.
+    # A length is dynamic. Tokenizers pad with 0 or 1, and a tower may run a row of padding faster.
     row = np.full([1, *(LEAST_TOKENS if isinstance(d, str) else d for d in dims)], 2, dtype)
     best = float("inf")
     for _ in range(5):
         started = time.perf_counter()
-        session.run(["embedding"], {tower_input.name: row})
+        try:
+            session.run(["embedding"], {tower_input.name: row})
+        except Exception as error:  # as in `open_session`
+            raise BundleError(f"{path}: does not run in ONNX Runtime ({error})") from error
         best = min(best, time.perf_counter() - started)
         if best < LEAST_SECONDS or best > 5 * LEAST_SECONDS:  # the first run is slower than others
             break

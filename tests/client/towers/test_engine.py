@@ -12,8 +12,12 @@ from vireo_client.towers.engine import LEAST_TOKENS, MOST_TOKENS, OnnxEngine, _p
 
 @pytest.fixture(scope="module")
 def tower(tmp_path_factory):
+    return write_tower(tmp_path_factory.mktemp("engine") / "model.onnx", vocab_size=512)
+
+
+def write_tower(path, vocab_size):
     """Row-wise arithmetic: ids `[N, L]` to `[N, 4]`."""
-    weights = np.random.default_rng(0).normal(size=(512, 4)).astype(np.float32)
+    weights = np.random.default_rng(0).normal(size=(vocab_size, 4)).astype(np.float32)
     graph = helper.make_graph(
         [
             helper.make_node("Gather", ["table", "input_ids"], ["words"]),
@@ -25,7 +29,6 @@ def tower(tmp_path_factory):
         [numpy_helper.from_array(weights, "table")],
     )
     opsets = [helper.make_opsetid("", 13)]
-    path = tmp_path_factory.mktemp("engine") / "model.onnx"
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
     return path
 
@@ -155,3 +158,9 @@ def test_a_damaged_file_is_named(tmp_path):
     path.write_bytes(b"no graph")
     with pytest.raises(BundleError, match=r"model\.onnx: does not load"):
         OnnxEngine(path)
+
+
+def test_a_file_that_loads_but_does_not_run_is_named(tmp_path):
+    path = write_tower(tmp_path / "model.onnx", vocab_size=1)
+    with pytest.raises(BundleError, match=r"model\.onnx: does not run .*out of data bounds"):
+        OnnxEngine(path, threads=2)
