@@ -68,10 +68,11 @@ def measure(path: Path, row: np.ndarray, rounds: int) -> dict[str, dict[str, flo
     seconds: dict[str, list[float]] = {way: [] for way in sessions}
     for _ in range(rounds):
         for way, session in sessions.items():
+            values = {session.get_inputs()[0].name: row}
             for number in range(TURN):
                 time.sleep(0.001)  # a client has something to do between two requests
                 started = time.perf_counter()
-                session.run(["embedding"], {session.get_inputs()[0].name: row})
+                session.run(["embedding"], values)
                 if number >= 5:
                     seconds[way].append(time.perf_counter() - started)
     return {way: percentiles(values) for way, values in seconds.items()}
