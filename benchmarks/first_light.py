@@ -29,8 +29,8 @@ from vireo_client.index import Index, NewImage
 from vireo_client.indexing import index_pictures
 from vireo_client.towers.onnx import OnnxTowers
 from vireo_client.towers.triton import TritonTowers
-from vireo_export.ports import Ports
-from vireo_export.server import TritonServer
+from vireo_serving.server.ports import Ports
+from vireo_serving.server.server import TritonServer
 from vireo_training.torch_towers import TorchTowers
 
 K = 10

@@ -28,9 +28,14 @@ from vireo_client.bundle import Bundle
 from vireo_client.captions import read_captions
 from vireo_client.repository import CONFIG_FILE
 from vireo_client.text.pipeline import TextPath
-from vireo_export.configs.parts import batch_dynamically
-from vireo_export.server import Ports, TritonServer
-from vireo_export.triton_config import QueueLimits, ServingOptions, read_config, write_config
+from vireo_serving.configs.parts import batch_dynamically
+from vireo_serving.configs.triton_config import (
+    QueueLimits,
+    ServingOptions,
+    read_config,
+    write_config,
+)
+from vireo_serving.server.server import Ports, TritonServer
 
 RESULTS = Path(__file__).parent / "results" / "queue_limits.json"
 BUCKET = 16

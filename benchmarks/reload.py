@@ -27,8 +27,8 @@ from vireo_client.captions import read_captions
 from vireo_client.embedder import Embedder
 from vireo_client.images import load_pixels
 from vireo_client.towers.onnx import OnnxTowers
-from vireo_export.ports import Ports
-from vireo_export.server import TritonServer
+from vireo_serving.server.ports import Ports
+from vireo_serving.server.server import TritonServer
 
 # What publishes without an export is the tests' own.
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))

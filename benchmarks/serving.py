@@ -45,10 +45,10 @@ from vireo_export.onnx_export import export_towers
 from vireo_export.precision.calibration import Calibration
 from vireo_export.precision.int8 import candidates
 from vireo_export.precision.optimise import optimise
-from vireo_export.publish import lay_out, publishing
-from vireo_export.server import Ports, TritonServer
 from vireo_export.sources import open_source
-from vireo_export.triton_config import ServingOptions
+from vireo_serving.configs.triton_config import ServingOptions
+from vireo_serving.repository.publish import lay_out, publishing
+from vireo_serving.server.server import Ports, TritonServer
 from vireo_training.bundle_writer import write_bundle
 from vireo_training.config import load_config
 from vireo_training.model import DualEncoder

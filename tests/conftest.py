@@ -16,13 +16,15 @@ from PIL import Image
 from vireo_client.bundle import Bundle
 from vireo_client.captions import CaptionedImage, read_captions
 from vireo_export.export import export
-from vireo_export.ports import Ports
-from vireo_export.server import TritonServer
 from vireo_export.sources import open_source
+from vireo_serving.server.ports import Ports
+from vireo_serving.server.server import TritonServer
 from vireo_training.config import load_config
 from vireo_training.scenes import write_scenes
 from vireo_training.torchvision_ops import ensure_torchvision
 from vireo_training.train import train
+
+pytest_plugins = ["support.tensorrt"]
 
 # No test may depend on what a network or this user's cache holds.
 os.environ["VIREO_OFFLINE"] = "1"

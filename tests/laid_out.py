@@ -8,8 +8,8 @@ from pathlib import Path
 from vireo_client.bundle import Bundle
 from vireo_client.captions import CaptionedImage
 from vireo_client.repository import MODELS
-from vireo_export.publish import lay_out, publishing
-from vireo_export.triton_config import ServingOptions, Target
+from vireo_serving.configs.triton_config import ServingOptions, Target
+from vireo_serving.repository.publish import lay_out, publishing
 
 
 def laid_out(

@@ -19,8 +19,8 @@ from vireo_client.repository import (
     current_version,
     write_versions,
 )
-from vireo_client.rollback import link
-from vireo_export.triton_config import CONFIG_FILE, read_config, write_config
+from vireo_serving.configs.triton_config import CONFIG_FILE, read_config, write_config
+from vireo_serving.repository.rollback import link
 
 
 def republish(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import urllib.request
 
-from vireo_export.server import TritonServer
+from vireo_serving.server.server import TritonServer
 
 _LINE = re.compile(
     r'(?P<name>\w+)\{model="(?P<model>[^"@]+)(?P<slot>@[^"]*)?"[^}]*\} (?P<value>\S+)'

@@ -1,4 +1,4 @@
-"""`vireo export`, `vireo serve` and `vireo demo`. Heavy imports stay inside."""
+"""`vireo export` and `vireo demo`. Heavy imports stay inside."""
 
 from __future__ import annotations
 
@@ -49,6 +49,8 @@ def export(
     """
     require("export", "torch", "onnx", "onnxscript", "onnxruntime")
     from vireo_client.repository import read_versions
+    from vireo_serving.configs.triton_config import DEVICES, TARGETS, QueueLimits, ServingOptions
+    from vireo_serving.plans.options import BuildOptions, HardwareCompatibility
     from vireo_training.evaluate import SPLITS
 
     from .comparison import comparison_set
@@ -57,8 +59,6 @@ def export(
     from .parity_report import TABLE_FILE
     from .precision import Precisions
     from .sources import open_source, repository_for
-    from .tensorrt.options import BuildOptions, HardwareCompatibility
-    from .triton_config import DEVICES, TARGETS, QueueLimits, ServingOptions
 
     if split is not None and split not in SPLITS:
         raise typer.BadParameter(f"--split is one of {', '.join(SPLITS)}")
@@ -124,73 +124,6 @@ def export(
         typer.echo(f"next: copy {folder} to the machine with the GPU and run ./build.sh there")
         return
     typer.echo(f"next: vireo serve {folder}   or   vireo index PHOTOS --model {folder}")
-
-
-def serve(
-    repository: Annotated[Path | None, typer.Argument(help="The model repository that `vireo export` wrote.")] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all, as in a container.")] = "127.0.0.1",
-    http_port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free one.")] = 8000,
-    grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free one.")] = 8001,
-    metrics_port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free one.")] = 8002,
-    triton: Annotated[Path | None, typer.Option(help="A tritonserver binary; by default the one on PATH, else the carrier.")] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds until all models must be ready, and in which a reload loads one.")] = 120.0,
-    reload: Annotated[bool, typer.Option(help="Take over each new publication of the repository; SIGHUP asks for it at once.")] = True,
-    admin_key_file: Annotated[Path | None, typer.Option(help="File with the key for loading models, shared memory, traces and logs; else VIREO_ADMIN_KEY, else a random one.")] = None,
-    tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate of the gRPC endpoint; HTTP then stays on 127.0.0.1.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Its private key.")] = None,
-    tls_ca: Annotated[Path | None, typer.Option(help="Let in only clients with a certificate of this authority.")] = None,
-    cache_size: Annotated[int, typer.Option(min=0, metavar="MIB", help="Triton's response cache in MiB; 0 turns it off. Target cpu keeps vectors itself.")] = 64,
-    trace_url: Annotated[str | None, typer.Option(metavar="URL", help="OpenTelemetry collector, such as http://127.0.0.1:4318/v1/traces.")] = None,
-    trace_rate: Annotated[int, typer.Option(min=1, help="Trace one request in so many.")] = 1000,
-    install_carrier: Annotated[bool, typer.Option("--install-carrier", help="Fetch a Triton binary for this machine (Linux, x86-64) and exit.")] = False,
-) -> None:  # fmt: skip
-    """Runs a Triton Inference Server until Ctrl-C, and takes over what `vireo export` publishes.
-
-    A new publication is loaded beside the one that is served and takes its place when it is ready;
-    no request is lost, and one that does not load changes nothing.
-
-    Example: `vireo serve runs/demo/model_repository --grpc-port 9001`
-    """
-    if install_carrier:
-        from . import carrier
-
-        typer.echo(f"Triton carrier: {carrier.install()}")
-        return
-    if repository is None:
-        raise typer.BadParameter("give the model repository that `vireo export` wrote")
-    if (tls_cert is None) != (tls_key is None):
-        raise typer.BadParameter("--tls-cert and --tls-key go together")
-    if tls_ca is not None and tls_cert is None:
-        raise typer.BadParameter("--tls-ca needs --tls-cert and --tls-key")
-    from .ports import Ports
-    from .process import handling_signals
-    from .server import TritonServer
-    from .server_options import ServerOptions, ServerTls, read_key
-    from .watch import watch
-
-    options = ServerOptions(
-        host=host,
-        admin_key=read_key(admin_key_file),
-        tls=ServerTls(tls_cert, tls_key, tls_ca) if tls_cert and tls_key else None,
-        cache_mib=cache_size,
-        trace_url=trace_url,
-        trace_rate=trace_rate,
-    )
-    with handling_signals() as asked:
-        with TritonServer(
-            repository,
-            ports=Ports(http_port, grpc_port, metrics_port),
-            options=options,
-            binary=triton,
-            timeout=timeout,
-        ) as server:
-            typer.echo(f"Triton {server.version} is ready; log: {server.log_path}")
-            typer.echo(f"gRPC {server.url}   HTTP {server.http_url}   metrics {server.metrics_url}")
-            typer.echo(f'next: vireo search "..." --triton {server.url} --index INDEX')
-            try:
-                watch(server, asked=asked, say=typer.echo, new_publications=reload)
-            except KeyboardInterrupt:
-                typer.echo("stopping Triton")
 
 
 def demo(

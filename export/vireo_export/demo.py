@@ -24,6 +24,8 @@ from vireo_client.indexing import index_pictures
 from vireo_client.progress import console
 from vireo_client.sheet import contact_sheet
 from vireo_client.towers.triton import TritonTowers
+from vireo_serving.server.ports import Ports
+from vireo_serving.server.server import TritonServer
 from vireo_training.config import load_config
 from vireo_training.evaluate import embed_corpus
 from vireo_training.scenes import generate_scenes, query_for, write_scenes
@@ -32,8 +34,6 @@ from vireo_training.train import train
 
 from .export import export
 from .parity import check, compare
-from .ports import Ports
-from .server import TritonServer
 from .sources import open_source
 
 DESCRIBED_SCENES = 8

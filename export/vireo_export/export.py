@@ -12,6 +12,9 @@ from vireo_client.errors import ExportError
 from vireo_client.progress import console
 from vireo_client.text.pipeline import TextPath
 from vireo_client.towers.onnx import OnnxTowers
+from vireo_serving.configs.triton_config import ServingOptions, Target
+from vireo_serving.plans.options import BuildOptions
+from vireo_serving.repository.publish import lay_out, publishing
 
 from . import plans
 from .onnx_export import export_towers
@@ -24,11 +27,8 @@ from .precision.calibration import Calibration
 from .precision.external_data import EXTERNAL_DATA_LIMIT
 from .precision.optimise import optimise
 from .proof import MODEL_OF, Proof, Tower
-from .publish import lay_out, publishing
 from .sources import Source
 from .tensorrt.builder import require_tensorrt
-from .tensorrt.options import BuildOptions
-from .triton_config import ServingOptions, Target
 
 DEFAULT_BUILD = BuildOptions()
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import onnx
 import onnxruntime
 from vireo_client.errors import ExportError
-
-from .triton_config import Target
+from vireo_serving.configs.triton_config import Target
 
 _STANDARD = ("", "ai.onnx")
 # As ONNX Runtime says it: "... Op with name (n) ... Foo(1)", "Could not find an implementation for

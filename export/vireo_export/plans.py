@@ -10,15 +10,15 @@ from vireo_client.captions import CaptionedImage
 from vireo_client.embedder import Embedder
 from vireo_client.progress import console
 from vireo_client.repository import IMAGE_MODEL, MODELS, TEXT_MODEL, current_version
+from vireo_serving.plans.manifest import PLAN_FILE
+from vireo_serving.plans.options import BuildOptions
+from vireo_serving.plans.profiles import bundle_profiles
 from vireo_training.evaluate import CorpusEmbeddings
 
 from .parity import check, compare
 from .precision import Precisions
 from .tensorrt.builder import build_plan
 from .tensorrt.dry_run import BUILD_SCRIPT, TIMING_CACHE_FILE, dry_run
-from .tensorrt.manifest import PLAN_FILE
-from .tensorrt.options import BuildOptions
-from .tensorrt.profiles import bundle_profiles
 from .tensorrt.trtexec import trtexec_line
 
 

@@ -12,9 +12,9 @@ import pytest
 import yaml
 from told_versions import ask, publish
 from vireo_client.towers.triton import TritonTowers
-from vireo_export.ports import Ports
-from vireo_export.server import TritonServer
-from vireo_export.server_options import ServerOptions
+from vireo_serving.server.options import ServerOptions
+from vireo_serving.server.ports import Ports
+from vireo_serving.server.server import TritonServer
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

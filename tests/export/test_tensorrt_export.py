@@ -10,11 +10,11 @@ import pytest
 from vireo_client.errors import EngineError, ExportError, MissingExtraError
 from vireo_client.repository import MODELS
 from vireo_export.export import EngineOptions, export
-from vireo_export.ports import Ports
 from vireo_export.precision import Precisions
-from vireo_export.server import TritonServer
 from vireo_export.sources import open_source
-from vireo_export.triton_config import CONFIG_FILE, ServingOptions, read_config
+from vireo_serving.configs.triton_config import CONFIG_FILE, ServingOptions, read_config
+from vireo_serving.server.ports import Ports
+from vireo_serving.server.server import TritonServer
 
 FP16 = Precisions("fp16", "fp16")
 

@@ -11,16 +11,16 @@ from told_metrics import metric
 from tritonclient.utils import InferenceServerException
 from vireo_client.repository import BULK_PRIORITY, QUERY_PRIORITY, model_file
 from vireo_client.towers.triton import TritonTowers
-from vireo_export.configs.parts import batch_dynamically
-from vireo_export.ports import Ports
-from vireo_export.server import TritonServer
-from vireo_export.triton_config import (
+from vireo_serving.configs.parts import batch_dynamically
+from vireo_serving.configs.triton_config import (
     CONFIG_FILE,
     QueueLimits,
     ServingOptions,
     read_config,
     write_config,
 )
+from vireo_serving.server.ports import Ports
+from vireo_serving.server.server import TritonServer
 
 # Put at the end of the tower's real `model.py`: it tells what it runs, and can be held up.
 _TOLD = """

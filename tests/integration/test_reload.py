@@ -26,11 +26,11 @@ from vireo_client.images import load_pixels
 from vireo_client.repository import MODELS
 from vireo_client.towers.onnx import OnnxTowers
 from vireo_client.towers.triton import TritonTowers
-from vireo_export import publication as publication_module
-from vireo_export.ports import Ports
-from vireo_export.server import TritonServer
-from vireo_export.serving import ServingFolder
-from vireo_export.triton_config import read_config, write_config
+from vireo_serving.configs.triton_config import read_config, write_config
+from vireo_serving.reload import publication as publication_module
+from vireo_serving.reload.folder import ServingFolder
+from vireo_serving.server.ports import Ports
+from vireo_serving.server.server import TritonServer
 
 FREE = Ports(0, 0, 0)
 CLIENTS = 8

@@ -21,9 +21,9 @@ from vireo_client.indexing import index_pictures
 from vireo_client.search import SearchClient, open_embedder
 from vireo_client.tls import ClientTls
 from vireo_client.towers.triton import TritonTowers
-from vireo_export.ports import Ports, claim
-from vireo_export.server import TritonServer
-from vireo_export.server_options import ServerOptions, ServerTls, read_key
+from vireo_serving.server.options import ServerOptions, ServerTls, read_key
+from vireo_serving.server.ports import Ports, claim
+from vireo_serving.server.server import TritonServer
 
 FREE = Ports(0, 0, 0)
 KEY = "a-key-that-the-test-made-up"

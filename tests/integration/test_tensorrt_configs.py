@@ -7,12 +7,12 @@ import shutil
 
 from tritonclient.grpc import InferenceServerClient
 from vireo_client.repository import IMAGE_MODEL, TEXT_MODEL
-from vireo_export.ports import Ports
-from vireo_export.server import TritonServer
-from vireo_export.tensorrt.native import cuda_graphs
-from vireo_export.tensorrt.onnxruntime_ep import tensorrt_provider
-from vireo_export.tensorrt.profiles import bundle_profiles
-from vireo_export.triton_config import read_config, write_config
+from vireo_serving.configs.triton_config import read_config, write_config
+from vireo_serving.plans.profiles import bundle_profiles
+from vireo_serving.server.ports import Ports
+from vireo_serving.server.server import TritonServer
+from vireo_serving.targets.onnxruntime import tensorrt_provider
+from vireo_serving.targets.tensorrt import cuda_graphs
 
 
 def test_triton_reads_both_policies_as_they_were_meant(repository, tmp_path):

@@ -22,9 +22,9 @@ from vireo_client.embedder import Embedder
 from vireo_client.errors import ServerError
 from vireo_client.repository import model_file
 from vireo_client.towers.triton import TritonTowers
-from vireo_export.launch import check_python
-from vireo_export.ports import Ports
-from vireo_export.server import TritonServer
+from vireo_serving.server.launch import check_python
+from vireo_serving.server.ports import Ports
+from vireo_serving.server.server import TritonServer
 
 FREE = Ports(0, 0, 0)
 
@@ -202,8 +202,8 @@ def test_a_python_that_does_not_suit_the_backend_is_refused(tmp_path, program, m
 _SERVE = """
 import sys
 from pathlib import Path
-from vireo_export.ports import Ports
-from vireo_export.server import TritonServer
+from vireo_serving.server.ports import Ports
+from vireo_serving.server.server import TritonServer
 server = TritonServer(Path(sys.argv[1]), ports=Ports(0, 0, 0))
 print(server._process.pid, flush=True)
 server.wait()

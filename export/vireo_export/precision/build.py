@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vireo_client.errors import ExportError
+from vireo_serving.configs.triton_config import Target
 
-from ..triton_config import Target
 from .calibration import Calibration, largest_values
 from .choice import Precision
 from .external_data import EXTERNAL_DATA_LIMIT

@@ -23,8 +23,8 @@ from onnxscript.rewriter.ort_fusions.mha_scale import fuse_mha_scale
 from onnxscript.rewriter.ort_fusions.sdpa import fuse_sdpa
 from onnxscript.rewriter.ort_fusions.sdpa_via_mha import replace_sdpa_by_mha
 from onnxscript.rewriter.ort_fusions.skip_normalization import fuse_skip_layer_normalization
+from vireo_serving.configs.triton_config import Target
 
-from ..triton_config import Target
 from .external_data import EXTERNAL_DATA_LIMIT, save_engine
 
 FUSED_DOMAIN = "com.microsoft"

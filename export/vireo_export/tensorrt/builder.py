@@ -10,12 +10,11 @@ from pathlib import Path
 from vireo_client.errors import ExportError, MissingExtraError
 from vireo_client.files import replacing_file
 from vireo_client.progress import console, progress_bar
-
-from .manifest import Manifest, adopt_plan, new_plan_file
-from .options import BuildOptions
-from .present import present_gpu
-from .profiles import Profile
-from .recipe import make_recipe
+from vireo_serving.plans.manifest import Manifest, adopt_plan, new_plan_file
+from vireo_serving.plans.options import BuildOptions
+from vireo_serving.plans.present import present_gpu
+from vireo_serving.plans.profiles import Profile
+from vireo_serving.plans.recipe import make_recipe
 
 _SECONDS_BETWEEN_LOOKS = 0.2
 _ELSEWHERE = (

@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 from vireo_client.errors import EngineError, ExportError
+from vireo_serving.plans.manifest import PLAN_FILE, Manifest, adopt_plan, check_plans, new_plan_file
+from vireo_serving.plans.present import present_gpu, present_tensorrt
+from vireo_serving.plans.recipe import Recipe, graph_sha256
 
 from .builder import build_plan
 from .dry_run import RECIPE_FILE, TIMING_CACHE_FILE
-from .manifest import PLAN_FILE, Manifest, adopt_plan, check_plans, new_plan_file
-from .present import present_gpu, present_tensorrt
-from .recipe import Recipe, graph_sha256
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vireo_client.files import replacing_file
+from vireo_serving.plans.manifest import PLAN_FILE, new_plan_file
+from vireo_serving.plans.options import BuildOptions
+from vireo_serving.plans.profiles import Profile
+from vireo_serving.plans.recipe import make_recipe
 
-from .manifest import PLAN_FILE, new_plan_file
-from .options import BuildOptions
-from .profiles import Profile
-from .recipe import make_recipe
 from .trtexec import trtexec_command
 
 BUILD_SCRIPT = "build.sh"

@@ -15,9 +15,8 @@ from pathlib import Path
 import tensorrt as trt
 from rich.progress import Progress, TaskID
 from vireo_client.errors import ExportError
-
-from .options import BuildOptions
-from .profiles import Profile
+from vireo_serving.plans.options import BuildOptions
+from vireo_serving.plans.profiles import Profile
 
 log = logging.getLogger(__name__)
 

@@ -15,10 +15,10 @@ import numpy.typing as npt
 import tensorrt as trt
 import torch
 from vireo_client.errors import EngineError
+from vireo_serving.plans.manifest import check_manifest
+from vireo_serving.plans.profiles import dims
 
-from .manifest import check_manifest
 from .network import Logger, version
-from .profiles import dims
 
 OUTPUT = "embedding"
 _DEFAULT_STREAM = 0

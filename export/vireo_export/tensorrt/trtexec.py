@@ -11,8 +11,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from .options import BuildOptions
-from .profiles import Profile, dims
+from vireo_serving.plans.options import BuildOptions
+from vireo_serving.plans.profiles import Profile, dims
 
 _COMPATIBILITY = {"same_compute_capability": "sameComputeCapability", "ampere_plus": "ampere+"}
 

@@ -11,10 +11,10 @@ from vireo_client.towers.onnx import OnnxTowers
 from vireo_client.towers.triton import TritonTowers
 from vireo_export.export import EngineOptions, export
 from vireo_export.parity_report import PARITY_FILE, PLOT_FILE, TABLE_FILE
-from vireo_export.ports import Ports
 from vireo_export.precision import Precisions
-from vireo_export.server import TritonServer
 from vireo_export.sources import open_source
+from vireo_serving.server.ports import Ports
+from vireo_serving.server.server import TritonServer
 
 
 @pytest.fixture(scope="module")

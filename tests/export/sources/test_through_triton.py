@@ -7,8 +7,8 @@ from tiny_models import SENTENCES
 from vireo_client.embedder import Embedder
 from vireo_client.repository import EMBED_IMAGE, EMBED_TEXT
 from vireo_client.towers.triton import TritonTowers
-from vireo_export.ports import Ports
-from vireo_export.server import TritonServer
+from vireo_serving.server.ports import Ports
+from vireo_serving.server.server import TritonServer
 
 
 def _embed(client, model, rows):

@@ -27,7 +27,12 @@ def _uses_tensorrt(path):
     return "tensorrt" in names
 
 
-SOURCES = sorted(path for path in EXPORT.rglob("*.py") if _uses_tensorrt(path))
+SOURCES = sorted(
+    path
+    for root in (EXPORT, EXPORT.parent / "model_repository")
+    for path in root.rglob("*.py")
+    if _uses_tensorrt(path)
+)
 
 
 @pytest.fixture
@@ -40,7 +45,7 @@ def type_errors(bindings, tmp_path):
         "[mypy-tensorrt.*]\nfollow_imports = normal\nignore_errors = True\n"
     )
     # An editable installation shows the packages to Python, but not to mypy.
-    roots = [EXPORT.parent / name for name in ("client", "training", "export")]
+    roots = [EXPORT.parent / name for name in ("client", "model_repository", "training", "export")]
     path = os.pathsep.join(map(str, [bindings.stubs, *roots]))
 
     def check(*sources):

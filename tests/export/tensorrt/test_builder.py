@@ -20,9 +20,9 @@ from vireo_client.errors import EngineError, ExportError, MissingExtraError
 from vireo_export.plans import build_plans
 from vireo_export.precision import Precisions
 from vireo_export.tensorrt.builder import build_plan
-from vireo_export.tensorrt.manifest import check_manifest, manifest_file, read_manifest
-from vireo_export.tensorrt.options import BuildOptions
-from vireo_export.tensorrt.profiles import Profile
+from vireo_serving.plans.manifest import check_manifest, manifest_file, read_manifest
+from vireo_serving.plans.options import BuildOptions
+from vireo_serving.plans.profiles import Profile
 
 PLAN = b"a plan" * 1000
 TEXT = tuple(Profile("input_ids", (1, n), (4, n), (16, n)) for n in (16, 32))

@@ -14,10 +14,10 @@ import pytest
 from trt_bindings import compile_library, version_functions
 from vireo_client.errors import ExportError
 from vireo_export.tensorrt.dry_run import dry_run
-from vireo_export.tensorrt.manifest import check_manifest
-from vireo_export.tensorrt.options import BuildOptions
-from vireo_export.tensorrt.present import Gpu
-from vireo_export.tensorrt.profiles import Profile
+from vireo_serving.plans.manifest import check_manifest
+from vireo_serving.plans.options import BuildOptions
+from vireo_serving.plans.present import Gpu
+from vireo_serving.plans.profiles import Profile
 
 PROFILES = {
     "text_encoder": [Profile("input_ids", (1, n), (8, n), (64, n)) for n in (16, 32)],

@@ -6,11 +6,11 @@ import sys
 import numpy as np
 import pytest
 from vireo_client.errors import EngineError
-from vireo_export.tensorrt.manifest import adopt_plan, new_plan_file
-from vireo_export.tensorrt.options import BuildOptions
-from vireo_export.tensorrt.present import present_gpu
-from vireo_export.tensorrt.profiles import Profile
-from vireo_export.tensorrt.recipe import make_recipe
+from vireo_serving.plans.manifest import adopt_plan, new_plan_file
+from vireo_serving.plans.options import BuildOptions
+from vireo_serving.plans.present import present_gpu
+from vireo_serving.plans.profiles import Profile
+from vireo_serving.plans.recipe import make_recipe
 
 TEXT = [Profile("input_ids", (1, n), (4, n), (16, n)) for n in (16, 32)]
 PICTURE = [Profile("pixels", (1, 3, 8, 8), (4, 3, 8, 8), (12, 3, 8, 8))]

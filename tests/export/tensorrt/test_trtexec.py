@@ -1,9 +1,9 @@
 import subprocess
 from pathlib import Path
 
-from vireo_export.tensorrt.options import BuildOptions
-from vireo_export.tensorrt.profiles import Profile
 from vireo_export.tensorrt.trtexec import trtexec_line
+from vireo_serving.plans.options import BuildOptions
+from vireo_serving.plans.profiles import Profile
 
 PROFILES = [Profile("input_ids", (1, n), (8, n), (64, n)) for n in (16, 32)]
 

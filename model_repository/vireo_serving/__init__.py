@@ -1,0 +1,1 @@
+"""What an operator runs: model repositories, and the Triton that serves them."""

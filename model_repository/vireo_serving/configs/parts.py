@@ -1,0 +1,68 @@
+"""What the configurations of several models have in common."""
+
+from __future__ import annotations
+
+from tritonclient.grpc import model_config_pb2 as pb
+from vireo_client.bundle import BundleConfig
+from vireo_client.repository import BULK_PRIORITY, BUNDLE_PARAMETER, QUERY_PRIORITY
+
+from .triton_config import ServingOptions
+
+
+def model(name: str, bundle: BundleConfig, options: ServingOptions) -> pb.ModelConfig:
+    """A model without inputs, outputs and backend."""
+    config = pb.ModelConfig(name=name, max_batch_size=options.max_batch_size)
+    set_parameter(config, BUNDLE_PARAMETER, bundle.bundle_id)
+    return config
+
+
+def set_parameter(config: pb.ModelConfig, key: str, value: object) -> None:
+    """Sets what a backend or a Python model reads from its configuration."""
+    config.parameters[key].string_value = str(value)
+
+
+def add_input(
+    config: pb.ModelConfig, name: str, dtype: pb.DataType, *dims: int, optional: bool = False
+) -> None:
+    config.input.add(name=name, data_type=dtype, dims=dims, optional=optional)
+
+
+def add_output(config: pb.ModelConfig, name: str, dtype: pb.DataType, *dims: int) -> None:
+    config.output.add(name=name, data_type=dtype, dims=dims)
+
+
+def add_pixels(config: pb.ModelConfig, size: int) -> None:
+    """What pictures become: UINT8 `pixels`, BOOL `readable`, and BYTES `error` of each row."""
+    add_output(config, "pixels", pb.TYPE_UINT8, 3, size, size)
+    add_output(config, "readable", pb.TYPE_BOOL, 1)
+    add_output(config, "error", pb.TYPE_STRING, 1)
+
+
+def batch_dynamically(config: pb.ModelConfig, options: ServingOptions) -> None:
+    """Joins waiting requests to batches; with limits, bounds the queue, bulk work at its end."""
+    batching = config.dynamic_batching
+    batching.SetInParent()
+    batching.max_queue_delay_microseconds = options.max_queue_delay_us
+    limits = options.queue_limits
+    if limits is None:
+        return
+    batching.priority_levels = BULK_PRIORITY
+    batching.default_priority_level = QUERY_PRIORITY
+    for policy, timeout_ms in (
+        (batching.default_queue_policy, limits.timeout_ms),
+        (batching.priority_queue_policy[BULK_PRIORITY], limits.bulk_timeout_ms),
+    ):
+        policy.timeout_action = pb.ModelQueuePolicy.REJECT
+        policy.default_timeout_microseconds = timeout_ms * 1000
+        policy.allow_timeout_override = True
+        policy.max_queue_size = limits.size
+
+
+def run_on_cpu(config: pb.ModelConfig, count: int = 1) -> None:
+    config.instance_group.add(count=count, kind=pb.ModelInstanceGroup.KIND_CPU)
+
+
+def run_on_gpu(config: pb.ModelConfig, options: ServingOptions) -> None:
+    config.instance_group.add(
+        count=options.instances, kind=pb.ModelInstanceGroup.KIND_GPU, gpus=options.gpus
+    )

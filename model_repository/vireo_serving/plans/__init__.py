@@ -1,0 +1,1 @@
+"""TensorRT plans: what one is made from and where it runs. Nothing here builds one."""

@@ -1,0 +1,1 @@
+"""Takes over a new version of a repository while a server runs."""

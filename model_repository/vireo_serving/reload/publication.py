@@ -1,0 +1,148 @@
+"""A publication: what a model repository holds at one moment, copied so that it stays so."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tritonclient.grpc import model_config_pb2 as pb
+from vireo_client.bundle import BUNDLE_FILE, Bundle
+from vireo_client.errors import BundleError, VireoError
+from vireo_client.repository import MODELS
+
+from ..configs.triton_config import CONFIG_FILE, read_config
+
+Stamp = tuple[tuple[int, ...], ...]
+_TRIES = 20
+
+
+def stamp(repository: Path) -> Stamp:
+    """Tells one publication from the next: `vireo export` exchanges the whole folder.
+
+    Raises:
+        BundleError: there is no model repository.
+    """
+    try:
+        found = [os.stat(repository), os.stat(repository / BUNDLE_FILE)]
+    except OSError as error:
+        raise BundleError(
+            f"{error.filename}: {error.strerror}; no model repository there"
+        ) from None
+    return tuple((s.st_dev, s.st_ino, s.st_mtime_ns if n else 0) for n, s in enumerate(found))
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """One publication in a folder of its own, which nobody changes."""
+
+    folder: Path
+    bundle_id: str
+    configs: dict[str, pb.ModelConfig]
+    """By model name."""
+    versions: dict[str, int]
+    """The version of each model that is to be served."""
+
+    def ensembles(self) -> list[str]:
+        """Names of the models that only join others."""
+        return [name for name, config in self.configs.items() if is_ensemble(config)]
+
+    def engines(self) -> list[str]:
+        """Names of the models that compute something themselves."""
+        return [name for name, config in self.configs.items() if not is_ensemble(config)]
+
+    def config(self, model: str) -> pb.ModelConfig:
+        """A copy of a model's configuration in which the served version is the only one."""
+        config = pb.ModelConfig()
+        config.CopyFrom(self.configs[model])
+        config.version_policy.specific.versions[:] = [self.versions[model]]
+        return config
+
+
+def is_ensemble(config: pb.ModelConfig) -> bool:
+    """Whether a model has no engine of its own."""
+    return bool(config.HasField("ensemble_scheduling"))
+
+
+def take(repository: Path, folder: Path) -> tuple[Publication, Stamp]:
+    """Copies the present publication into `folder` (by hard links where the file system can).
+
+    Triton reads files while it loads, by their paths. A publication that replaces the folder
+    meanwhile would hand it some files of each; so Triton is only ever shown such a copy.
+
+    Raises:
+        BundleError: `repository` is no model repository, or is incomplete.
+        ExportError: a configuration does not parse.
+    """
+    for _ in range(_TRIES):
+        before = stamp(repository)
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            found = _read(repository)
+            copy_tree(repository, folder, versions=found.versions)
+        except (VireoError, OSError):
+            if stamp(repository) == before:
+                raise
+            continue  # the folder that was being read has been replaced and removed
+        if stamp(repository) == before:
+            return replace(found, folder=folder), before
+    raise BundleError(f"{repository}: changes all the time; publish less often")
+
+
+def copy_tree(source: Path, target: Path, *, versions: dict[str, int] | None = None) -> None:
+    """Copies a folder, linking its files instead of copying them where that can be done.
+
+    Args:
+        source: a model repository, or a part of one.
+        target: does not exist yet.
+        versions: of models named here, only this version is taken.
+    """
+
+    def others(folder: str, names: list[str]) -> list[str]:
+        kept = (versions or {}).get(os.path.basename(folder))
+        return [n for n in names if kept is not None and n.isdigit() and int(n) != kept]
+
+    shutil.copytree(source, target, copy_function=_link, ignore=others)
+
+
+def _link(source: str | Path, target: str | Path) -> None:
+    try:
+        os.link(os.path.realpath(source), target)
+    except FileNotFoundError:
+        raise
+    except OSError:  # another file system, or one without hard links
+        shutil.copy2(source, target)
+
+
+def _read(folder: Path) -> Publication:
+    for model in MODELS:
+        if not (folder / model).is_dir():
+            raise BundleError(
+                f"{folder}: no {model} here; `vireo export BUNDLE` writes a model repository"
+            )
+    configs = {
+        path.parent.name: read_config(path) for path in sorted(folder.glob(f"*/{CONFIG_FILE}"))
+    }
+    for model in MODELS:
+        if model not in configs:
+            raise BundleError(f"{folder}: {model} has no {CONFIG_FILE}; export the bundle again")
+    versions = {}
+    for model, config in configs.items():
+        present = {int(f.name) for f in (folder / model).iterdir() if f.name.isdigit()}
+        wanted = set(config.version_policy.specific.versions) or present
+        if is_ensemble(config):
+            present |= wanted  # it has no files of its own
+        if not wanted & present:
+            raise BundleError(
+                f"{folder}: {model} lacks the version that it shall serve "
+                f"({sorted(wanted) or 'none named'}; here: {sorted(present) or 'none'})"
+            )
+        versions[model] = max(wanted & present)
+        for step in config.ensemble_scheduling.step if is_ensemble(config) else ():
+            if step.model_name not in configs or is_ensemble(configs[step.model_name]):
+                raise BundleError(
+                    f"{folder}: {model} is made of {step.model_name}, which is no model with an "
+                    "engine here; export the bundle again"
+                )
+    return Publication(folder, Bundle(folder).bundle_id, configs, versions)

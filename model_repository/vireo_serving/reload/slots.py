@@ -1,0 +1,111 @@
+"""How a publication is shown to Triton: engines in slots, and ensembles before them.
+
+Triton replaces one model at a time, but a repository is more than one model, and an answer must
+come from one publication. So each engine is loaded under a name that says which publication it is
+of (`text_encoder@3`), and every name that clients use is an ensemble: `embed_text` as exported but
+over these slots, `text_encoder` with its slot as the only step. To switch is then to replace
+ensembles, which have nothing to load, and both publications' engines stand side by side meanwhile.
+An ensemble takes hold of all its engines when a request starts, so that no answer mixes two.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+from ..configs.triton_config import CONFIG_FILE
+from .publication import Publication, copy_tree
+
+
+class Layout:
+    """Writes the models of one publication into the folder that Triton reads.
+
+    Args:
+        publication: what to show.
+        root: the folder.
+        tag: tells its slots from those of other publications in `root`.
+    """
+
+    def __init__(self, publication: Publication, root: Path, tag: str) -> None:
+        self.publication = publication
+        self.root = root
+        self.tag = tag
+        self.slots = {model: f"{model}@{tag}" for model in publication.engines()}
+        """Names of the engines, by the models' names."""
+        self.trials = {model: f"{model}@{tag}" for model in publication.ensembles()}
+        """Names under which ensembles are tried, by their own."""
+        self.names = [*publication.configs]
+        """What clients call."""
+
+    def write_slots(self) -> None:
+        """Lays out the engines, and the ensembles under the names of `trials`."""
+        for model, slot in self.slots.items():
+            config = self.publication.config(model)
+            config.name = slot
+            copy_tree(self.publication.folder / model, self.root / slot)
+            # Python would write its cache beside model.py, and the model would look modified:
+            # Triton would load it again with the first ensemble that is made of it. The backend's
+            # Python heeds no environment variable; a file in the folder's place it does.
+            version = self.root / slot / str(self.publication.versions[model])
+            if (version / "model.py").is_file() and not (version / "__pycache__").exists():
+                (version / "__pycache__").touch()
+            self._write(config)
+        for ensemble, trial in self.trials.items():
+            self._write(self._ensemble(ensemble, trial))
+
+    def write_name(self, model: str) -> None:
+        """Lays out what clients call `model`."""
+        if model in self.slots:
+            self._write(self._over_slot(model))
+        else:
+            self._write(self._ensemble(model, model))
+
+    def remove(self, name: str) -> None:
+        """Removes a slot, a trial or a name."""
+        shutil.rmtree(self.root / name, ignore_errors=True)
+
+    def _ensemble(self, model: str, name: str) -> pb.ModelConfig:
+        config = self.publication.config(model)
+        config.name = name
+        for step in config.ensemble_scheduling.step:
+            step.model_version = self.publication.versions[step.model_name]
+            step.model_name = self.slots[step.model_name]
+        return config
+
+    def _over_slot(self, model: str) -> pb.ModelConfig:
+        """An ensemble that looks like the engine: signature, batch size and parameters."""
+        engine = self.publication.config(model)
+        # An ensemble has no optional inputs; clients know such an engine by its first tensors.
+        first = slice(1 if engine.input[0].optional else None)
+        config = pb.ModelConfig(
+            name=model,
+            platform="ensemble",
+            max_batch_size=engine.max_batch_size,
+            version_policy=engine.version_policy,
+            input=engine.input[first],
+            output=engine.output[first],
+        )
+        for key, value in engine.parameters.items():
+            config.parameters[key].CopyFrom(value)
+        step = config.ensemble_scheduling.step.add(
+            model_name=self.slots[model], model_version=self.publication.versions[model]
+        )
+        for tensor in config.input:
+            tensor.ClearField("reshape")  # the engine's own business
+            tensor.ClearField("optional")
+            step.input_map[tensor.name] = tensor.name
+        for tensor in config.output:
+            tensor.ClearField("reshape")
+            step.output_map[tensor.name] = tensor.name
+        return config
+
+    def _write(self, config: pb.ModelConfig) -> None:
+        folder = self.root / config.name
+        (version,) = config.version_policy.specific.versions
+        (folder / str(version)).mkdir(parents=True, exist_ok=True)  # ensembles must have one too
+        path = folder / CONFIG_FILE
+        path.unlink(missing_ok=True)  # a link: writing through it would change the original
+        path.write_text(text_format.MessageToString(config), encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Writes model repositories: publishing a version, and going back to one."""

@@ -1,0 +1,86 @@
+"""Going back to a version of a model repository that was kept."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from vireo_client.errors import BundleError
+from vireo_client.files import replacing
+from vireo_client.repository import (
+    ALL_MODELS,
+    CONFIG_FILE,
+    PARITY_FILE,
+    VERSIONS_FILE,
+    Versions,
+    read_versions,
+    release_folder,
+    write_versions,
+)
+
+
+def rollback(repository: Path, to: int | None = None) -> int:
+    """Puts another kept version into use, in one step; all versions stay.
+
+    A running server takes it up when it reloads.
+
+    Args:
+        repository: a model repository.
+        to: the version; by default the newest of those older than the one in use.
+
+    Returns:
+        The version that is in use now.
+
+    Raises:
+        BundleError: the version is not kept, or there is no older one.
+    """
+    versions = read_versions(repository)
+    kept = ", ".join(map(str, versions.kept)) or "none"
+    if not versions.kept:
+        raise BundleError(f"{repository}: no versions here; `vireo export` writes and keeps them")
+    if to is None:
+        older = [version for version in versions.kept if version < versions.current]
+        if not older:
+            raise BundleError(
+                f"{repository}: version {versions.current} is in use and no older one is kept "
+                f"(kept: {kept}); `vireo export --keep` says how many are"
+            )
+        to = max(older)
+    elif to == versions.current:
+        raise BundleError(f"{repository}: version {to} is in use already (kept: {kept})")
+    elif to not in versions.kept:
+        raise BundleError(f"{repository}: no version {to} (kept: {kept})")
+    release = release_folder(repository, to)
+    if not release.is_dir():
+        raise BundleError(f"{release}: is missing; choose another version (kept: {kept})")
+    with replacing(repository, marker=PARITY_FILE) as draft:
+        given_up = release_folder(repository, versions.current)
+        for entry in repository.iterdir():
+            if entry.is_dir():
+                shutil.copytree(entry, draft / entry.name, copy_function=link)
+            elif entry.name != VERSIONS_FILE and not (given_up / entry.name).exists():
+                link(entry, draft / entry.name)  # of no version: a cache of timings, say
+        for model in ALL_MODELS:
+            config = draft / model / CONFIG_FILE
+            # The file of the old repository is the same one: not to be written.
+            config.unlink(missing_ok=True)
+            version = draft / model / str(to)
+            if version.is_dir():  # not every target has every model
+                shutil.copyfile(version / CONFIG_FILE, config)
+        for file in release.iterdir():
+            (draft / file.name).unlink(missing_ok=True)
+            link(file, draft / file.name)
+        write_versions(draft, Versions(to, versions.kept))
+    return to
+
+
+def link(source: str | Path, target: str | Path) -> None:
+    """Makes `target` the same file as `source`, or a copy where that is impossible.
+
+    Engines are large, and the files of a version never change.
+    """
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

@@ -1,0 +1,1 @@
+"""Starts, watches and stops a Triton Inference Server."""

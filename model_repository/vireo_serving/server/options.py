@@ -1,0 +1,119 @@
+"""What an operator may set on the server, and Triton's flags for it."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vireo_client.errors import ServerError
+
+from ..admin import KEY_HEADER
+from .ports import Ports
+
+LOOPBACK = "127.0.0.1"
+KEY_VARIABLE = "VIREO_ADMIN_KEY"
+RESTRICTED = "model-repository,shared-memory,trace,logging"
+"""Protocols that change or read the server's inside; searching needs none of them."""
+_KEY = re.compile(r"[A-Za-z0-9._~-]{16,}")  # Triton splits its flag at "," and "="
+
+
+def random_key() -> str:
+    """A key that nobody knows: the protocols are then this process's alone."""
+    return secrets.token_urlsafe(24)
+
+
+def read_key(file: Path | None) -> str:
+    """Takes the admin key from a file, else from `VIREO_ADMIN_KEY`, else makes one up.
+
+    Raises:
+        ServerError: the file cannot be read, or the key is too short or has other characters.
+    """
+    if file is not None:
+        try:
+            key, source = file.read_text(encoding="utf-8").strip(), str(file)
+        except (OSError, UnicodeDecodeError) as error:
+            raise ServerError(f"--admin-key-file {file}: cannot be read ({error})") from None
+    elif os.environ.get(KEY_VARIABLE):  # containers set what is absent to nothing
+        key, source = os.environ[KEY_VARIABLE].strip(), KEY_VARIABLE
+    else:
+        return random_key()
+    if not _KEY.fullmatch(key):
+        raise ServerError(
+            f"{source}: an admin key has 16 characters or more, all of them letters, digits or one "
+            "of . _ ~ -; `openssl rand -hex 24` makes one"
+        )
+    return key
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTls:
+    """PEM files for the gRPC endpoint."""
+
+    cert: Path
+    """The server's certificate, with those between it and its authority."""
+    key: Path
+    client_ca: Path | None = None
+    """Only clients with a certificate of this authority are let in (mutual TLS)."""
+
+    def __post_init__(self) -> None:
+        for file in filter(None, (self.cert, self.key, self.client_ca)):
+            try:
+                pem = file.read_bytes()
+            except OSError as error:
+                raise ServerError(f"{file}: cannot be read ({error.strerror})") from None
+            if b"-----BEGIN " not in pem:
+                raise ServerError(f"{file}: no PEM file; it begins with -----BEGIN")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """How the server listens, whom it trusts and what it tells."""
+
+    host: str = LOOPBACK
+    """Address to listen on; 0.0.0.0 is every one."""
+    admin_key: str = field(default_factory=random_key, repr=False)
+    """Opens the protocols `RESTRICTED`."""
+    tls: ServerTls | None = None
+    cache_mib: int = 64
+    """Response cache shared by all models that ask for one; 0 turns it off."""
+    trace_url: str | None = None
+    """OpenTelemetry collector, such as http://127.0.0.1:4318/v1/traces."""
+    trace_rate: int = 1000
+    """One request in so many is traced."""
+
+    @property
+    def http_host(self) -> str:
+        """Where HTTP listens. Triton cannot encrypt it, so that with TLS it stays inside."""
+        return LOOPBACK if self.tls else self.host
+
+    def flags(self, ports: Ports) -> Iterator[str]:
+        """Triton's flags, without those about models."""
+        yield f"--grpc-address={self.host}"
+        yield f"--http-address={self.http_host}"
+        yield f"--metrics-address={self.host}"
+        for endpoint in ("http", "grpc", "metrics"):
+            yield f"--{endpoint}-port={getattr(ports, endpoint)}"
+        yield f"--grpc-restricted-protocol={RESTRICTED}:{KEY_HEADER}={self.admin_key}"
+        yield f"--http-restricted-api={RESTRICTED}:{KEY_HEADER}={self.admin_key}"
+        # p50 and p99 of each stage; the histograms of later versions say more, 2.51 has none.
+        yield "--metrics-config=summary_latencies=true"
+        yield "--metrics-config=summary_quantiles=0.5:0.01,0.9:0.01,0.99:0.001"
+        if self.cache_mib:
+            yield f"--cache-config=local,size={self.cache_mib << 20}"
+        if self.tls:
+            mutual = "-mutual" if self.tls.client_ca else ""
+            yield f"--grpc-use-ssl{mutual}=true"
+            yield f"--grpc-server-cert={self.tls.cert}"
+            yield f"--grpc-server-key={self.tls.key}"
+            if self.tls.client_ca:
+                yield f"--grpc-root-cert={self.tls.client_ca}"
+        if self.trace_url:
+            yield "--trace-config=mode=opentelemetry"
+            yield "--trace-config=level=TIMESTAMPS"
+            yield f"--trace-config=rate={self.trace_rate}"
+            yield f"--trace-config=opentelemetry,url={self.trace_url}"
+            yield "--trace-config=opentelemetry,resource=service.name=vireo"

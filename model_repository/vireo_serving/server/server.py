@@ -1,0 +1,231 @@
+"""Starts, watches and stops a Triton Inference Server on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+
+from vireo_client.errors import ServerError
+from vireo_client.repository import MODELS
+
+from ..admin import Admin
+from ..reload.folder import ServingFolder
+from ..reload.publication import Publication, stamp
+from ..reload.switch import switch
+from .launch import check_plans, check_python, find_triton
+from .options import LOOPBACK, ServerOptions
+from .ports import Ports, claim
+from .process import die_with_parent
+
+
+class TritonServer:
+    """A running Triton, ready to answer when the constructor returns.
+
+    Args:
+        repository: the model repository that `vireo export` wrote.
+        ports: where to listen.
+        options: addresses, keys, certificates, cache and traces.
+        binary: a `tritonserver` to use; by default the one on PATH, else the carrier.
+        timeout: seconds until every model must be ready, and in which a reload loads one.
+        log: file for the server's output; by default a temporary one, removed after a clean stop.
+
+    On Linux the server ends with the thread that made it, however that ends: make it in a thread
+    that lives as long as the server shall.
+
+    Raises:
+        BundleError: `repository` is no model repository.
+        ServerError: no Triton is found, a port is in use, the Python environment does not suit the
+            backend, or the server ends or stays unready; the message holds its log's own error.
+    """
+
+    def __init__(
+        self,
+        repository: Path,
+        *,
+        ports: Ports = Ports(),
+        options: ServerOptions | None = None,
+        binary: Path | None = None,
+        timeout: float = 120.0,
+        log: Path | None = None,
+    ) -> None:
+        self.repository = repository
+        self.options = options or ServerOptions()
+        stamp(repository)  # refuses what is no repository before anything is made
+        self._serving = ServingFolder(repository)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._keep_log = log is not None
+        try:
+            self._layout, self._seen = self._serving.take()
+            self._layout.write_slots()
+            for name in self._layout.names:
+                self._layout.write_name(name)
+            for name in self._layout.trials.values():
+                self._layout.remove(name)
+            command, environment = find_triton(binary)
+            configs = self.publication.configs
+            if any(config.backend == "python" for config in configs.values()):
+                towers = any(configs[model].backend == "python" for model in MODELS)
+                check_python(environment, towers=towers)
+            command += check_plans(self.publication)
+            self.ports = claim(ports, self.options.host)
+            if log is None:
+                handle, name = tempfile.mkstemp(prefix="vireo-triton-", suffix=".log")
+                os.close(handle)
+                log = Path(name)
+            self.log_path = log
+            self._admin = Admin(
+                f"http://{self._reached(self.options.http_host)}:{self.ports.http}",
+                self.options.admin_key,
+                timeout=timeout,
+            )
+            self._process = self._start(command, environment)
+            self.version = self._wait(timeout)
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def publication(self) -> Publication:
+        """What is served."""
+        return self._layout.publication
+
+    def engine_name(self, model: str) -> str:
+        """Under which name Triton now holds the engine of `model`; see `layout.py`."""
+        return self._layout.slots[model]
+
+    def _start(self, command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+        command = [
+            *command,
+            f"--model-repository={self._serving.root}",
+            "--model-control-mode=explicit",
+            "--load-model=*",
+            "--disable-auto-complete-config",
+            # Two servers on one machine must not share the backend's shared-memory regions.
+            f"--backend-config=python,shm-region-prefix-name=vireo_{os.getpid()}_{self.ports.grpc}",
+            *self.options.flags(self.ports),
+        ]
+        with self.log_path.open("wb") as output:
+            return subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                preexec_fn=die_with_parent, start_new_session=True,
+            )  # fmt: skip
+
+    @staticmethod
+    def _reached(host: str) -> str:
+        return {"0.0.0.0": LOOPBACK, "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+
+    @property
+    def url(self) -> str:
+        """Where this machine's clients find the gRPC endpoint; `grpcs://` before it means TLS."""
+        scheme = "grpcs://" if self.options.tls else ""
+        return f"{scheme}{self._reached(self.options.host)}:{self.ports.grpc}"
+
+    @property
+    def http_url(self) -> str:
+        """`http://host:port` of the HTTP endpoint."""
+        return f"http://{self._reached(self.options.http_host)}:{self.ports.http}"
+
+    @property
+    def metrics_url(self) -> str:
+        """Where Prometheus finds the metrics."""
+        return f"http://{self._reached(self.options.host)}:{self.ports.metrics}/metrics"
+
+    def _wait(self, timeout: float) -> str:
+        deadline = time.monotonic() + timeout
+        waiting = list(self.publication.configs)
+        while time.monotonic() < deadline:
+            if (code := self.poll()) is not None:
+                raise ServerError(f"Triton ended while starting (exit {code}): {self.error()}")
+            while waiting and self._admin.ready(waiting[-1]):
+                waiting.pop()
+            if not waiting:
+                return self._admin.version()
+            time.sleep(0.05)
+        raise ServerError(f"Triton is not ready after {timeout:.0f} s: {self.error()}")
+
+    def changed(self) -> bool:
+        """Whether the repository has been published anew since the last start or reload.
+
+        Raises:
+            BundleError: the repository is gone.
+        """
+        return stamp(self.repository) != self._seen
+
+    def reload(self) -> Publication:
+        """Serves what the repository now holds; no request is lost on the way.
+
+        Raises:
+            BundleError, ExportError: the repository is incomplete; the old publication is served.
+            ServerError: the new publication does not load; the old one is served.
+        """
+        self._seen = stamp(self.repository)  # what fails is tried again when it has changed
+        new, self._seen = self._serving.take()
+        try:
+            check_plans(new.publication)
+            switch(self._admin, self._layout, new)
+            self._layout = new
+        except ServerError as error:
+            reason = self._serving.named_for_people(str(error))
+            raise ServerError(f"{self.repository}: not taken over: {reason}") from error
+        finally:
+            self._serving.keep_only(self._layout)
+        return new.publication
+
+    def error(self) -> str:
+        """The line of the server's log that tells best what went wrong."""
+        lines = self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()
+        # Triton marks errors "E1121 ..."; the table of models repeats them after "UNAVAILABLE: ".
+        marked = [
+            line
+            for line in lines
+            if (line[:1] == "E" and line[1:3].isdigit()) or line.startswith("Bad option")
+        ]
+        causes = [line for line in marked if "rror" in line.partition("]")[2]]
+        best = (causes or marked or [line for line in lines if line.strip()] or ["no log"])[0]
+        best = self._serving.named_for_people(best.partition("] ")[2] or best)
+        return f"{best} (log: {self.log_path})"
+
+    def poll(self) -> int | None:
+        """The exit code, or None while the server runs."""
+        return self._process.poll() if self._process else None
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Waits until the server ends and gives its exit code; None if `timeout` comes first."""
+        try:
+            return self._process.wait(timeout) if self._process else None
+        except subprocess.TimeoutExpired:
+            return None
+
+    def stop(self, grace: float = 15.0) -> None:
+        """Stops the server and its backend processes; calling it twice does no harm."""
+        if self._process is not None:
+            if self._process.poll() is None:
+                self._process.send_signal(signal.SIGTERM)
+                try:
+                    self._process.wait(grace)
+                except subprocess.TimeoutExpired:
+                    pass
+            try:  # stubs outlive a server that had to be killed; they share its process group
+                os.killpg(self._process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            self._process.wait()
+        self._serving.close()
+
+    def __enter__(self) -> TritonServer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+        if kind is None and not self._keep_log:
+            self.log_path.unlink(missing_ok=True)

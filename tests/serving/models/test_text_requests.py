@@ -1,0 +1,78 @@
+"""Texts of many requests at once, without a server."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from vireo_client.errors import DataError, SegmenterError
+from vireo_client.text.pipeline import TextPath
+from vireo_serving.models.text_requests import TextRequests
+
+
+def _request(*texts):
+    return np.array([[text] for text in texts], dtype=object)
+
+
+@pytest.fixture(scope="module")
+def texts(bundle):
+    return TextRequests(bundle.folder)
+
+
+def test_each_request_gets_its_own_ids(texts, bundle):
+    sentences = ["con cá", "hai con cá màu đỏ " * 8, "ba ngôi sao"]
+    path = TextPath.from_bundle(bundle)
+    expected = [path.encode([sentence])[0].input_ids[0] for sentence in sentences]
+    assert len(expected[1]) > len(expected[0])
+    encoded = [sentence.encode() for sentence in sentences]
+    first, both = texts.encode([_request(encoded[0]), _request(*encoded[1:])])
+    for rows, wanted in ((first, expected[:1]), (both, expected[1:])):
+        assert [row.tolist() for row in rows] == [row.tolist() for row in wanted]
+    padded = texts.pad(both)
+    assert padded.shape == (2, len(expected[1]))
+    assert padded[1, : len(expected[2])].tolist() == expected[2].tolist()
+    assert set(padded[1, len(expected[2]) :]) <= {bundle.config.text.pad_id}
+
+
+def test_a_bad_text_fails_its_request_alone(texts):
+    good, bad, blank = texts.encode([_request(b"con ca"), _request(b"\xff"), _request(b"x", b" ")])
+    assert len(good) == 1
+    assert isinstance(bad, DataError)
+    assert "text 0: is not UTF-8" in str(bad)
+    assert isinstance(blank, DataError)
+    assert "text 1: holds no text" in str(blank)
+
+
+def test_a_segmenter_that_needs_scikit_learn_gets_it(bundle, monkeypatch):
+    load = TextPath.from_bundle
+
+    def needs_it(given):
+        if "sklearn" in sys.modules:  # as one whose import fails
+            raise SegmenterError("pyvi is not installed")
+        return load(given)
+
+    monkeypatch.delitem(sys.modules, "sklearn", raising=False)
+    monkeypatch.setattr(TextPath, "from_bundle", needs_it)
+    (rows,) = TextRequests(bundle.folder).encode([_request(b"con ca")])
+    assert len(rows) == 1
+
+
+def test_a_server_segments_by_pyvi_without_scikit_learn(bundle):
+    """Which takes most of a second to load; and who needs it afterwards finds it."""
+    pytest.importorskip("pyvi", reason="the pyvi segmenter needs its package")
+    assert bundle.config.text.segmenter == "pyvi"
+    code = f"""
+import sys
+from pathlib import Path
+import numpy as np
+from vireo_serving.models.text_requests import TextRequests
+texts = TextRequests(Path({str(bundle.folder)!r}))
+assert "sklearn" not in sys.modules, "scikit-learn was loaded"
+rows, = texts.encode([np.array(["học sinh đi học".encode()], dtype=object)])
+import sklearn.base
+print(rows[0].tolist())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (row,) = TextRequests(bundle.folder).encode([_request("học sinh đi học".encode())])[0]
+    assert done.stdout.strip() == str(row.tolist())

@@ -1,0 +1,1 @@
+"""What tests share: fixtures, models to run, stand-ins for what is not here."""
