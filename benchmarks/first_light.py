@@ -22,11 +22,11 @@ from rich.console import Console
 from rich.table import Table
 from vireo_client.bundle import Bundle
 from vireo_client.captions import read_captions
-from vireo_client.catalogue import FileStamp
 from vireo_client.embedder import Embedder
 from vireo_client.images import load_pixels
-from vireo_client.index import Index, NewImage
-from vireo_client.indexing import index_pictures
+from vireo_client.index.catalogue import FileStamp
+from vireo_client.index.indexing import index_pictures
+from vireo_client.index.reader import Index, NewImage
 from vireo_client.towers.onnx import OnnxTowers
 from vireo_client.towers.triton import TritonTowers
 from vireo_serving.server.ports import Ports

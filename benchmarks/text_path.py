@@ -27,10 +27,10 @@ CLIENT = HERE.parent / "client"
 sys.path.insert(0, str(CLIENT))
 
 from vireo_client.errors import SegmenterError  # noqa: E402
-from vireo_client.text.jvm import find_jar_folder  # noqa: E402
 from vireo_client.text.pipeline import TextPath  # noqa: E402
 from vireo_client.text.segment import Segmenter, load_segmenter  # noqa: E402
 from vireo_client.text.tokenize import TextTokenizer, load_tokenizer  # noqa: E402
+from vireo_client.text.vncorenlp.jvm import find_jar_folder  # noqa: E402
 
 WORDS = 12
 BATCH = 20_000

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .bundle import Bundle
     from .embedder import Embedder
     from .errors import VireoError
-    from .index import Index, Match
+    from .index.reader import Index, Match
     from .search import SearchClient
 
 __all__ = ["Bundle", "Embedder", "Index", "Match", "SearchClient", "VireoError", "__version__"]

@@ -7,9 +7,9 @@ from pathlib import Path
 from .bundle import Bundle
 from .embedder import Embedder
 from .images import ImageSource
-from .index import Index, Match, recorded_model
-from .tls import ClientTls
+from .index.reader import Index, Match, recorded_model
 from .towers.onnx import OnnxTowers
+from .towers.tls import ClientTls
 
 
 class SearchClient:

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .errors import ImageError, VireoError
 from .images import open_image
-from .index import Match
+from .index.reader import Match
 
 CELL = 160
 _MARGIN = 12

@@ -16,11 +16,11 @@ from typing import Any
 
 from vireo_client.bundle import Bundle
 from vireo_client.captions import read_captions
-from vireo_client.catalogue import CATALOGUE_FILE
 from vireo_client.embedder import Embedder
 from vireo_client.files import replacing
-from vireo_client.index import Index
-from vireo_client.indexing import index_pictures
+from vireo_client.index.catalogue import CATALOGUE_FILE
+from vireo_client.index.indexing import index_pictures
+from vireo_client.index.reader import Index
 from vireo_client.progress import console
 from vireo_client.sheet import contact_sheet
 from vireo_client.towers.triton import TritonTowers

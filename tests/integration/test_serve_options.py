@@ -16,10 +16,10 @@ import pytest
 import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 from vireo_client.errors import ServerError
-from vireo_client.index import Index
-from vireo_client.indexing import index_pictures
+from vireo_client.index.indexing import index_pictures
+from vireo_client.index.reader import Index
 from vireo_client.search import SearchClient, open_embedder
-from vireo_client.tls import ClientTls
+from vireo_client.towers.tls import ClientTls
 from vireo_client.towers.triton import TritonTowers
 from vireo_serving.server.options import ServerOptions, ServerTls, read_key
 from vireo_serving.server.ports import Ports, claim

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vireo_client.errors import TrainingError
-from vireo_client.text.download import OFFLINE_ENV
+from vireo_client.text.vncorenlp.download import OFFLINE_ENV
 
 
 def offline() -> bool:

@@ -29,10 +29,10 @@ def index(
     """
     from ..bundle import Bundle
     from ..captions import log_skips
-    from ..index import Index
-    from ..indexing import index_pictures, list_pictures
+    from ..index.indexing import index_pictures, list_pictures
+    from ..index.reader import Index
     from ..search import open_embedder
-    from ..tls import tls_from
+    from ..towers.tls import tls_from
 
     records, skipped = list_pictures(source)
     bundle = Bundle(model)

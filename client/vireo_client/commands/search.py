@@ -31,7 +31,7 @@ def search(
     describe it with `--sentences`.
     """
     from ..search import SearchClient
-    from ..tls import tls_from
+    from ..towers.tls import tls_from
 
     if (text is None) == (image is None):
         raise typer.BadParameter("give a sentence, or --image FILE, and not both")

@@ -121,14 +121,14 @@ def _first_available(folder: Path | None) -> Segmenter:
 
 def _vncorenlp(folder: Path | None) -> Segmenter:
     # Imported here, as the others: one process uses one segmenter, and starts as fast as that one.
-    from vireo_client.text.model_files import find_model
+    from vireo_client.text.vncorenlp.model_files import find_model
     from vireo_client.text.vncorenlp.segmenter import VnCoreNLPSegmenter
 
     return VnCoreNLPSegmenter(find_model(folder))
 
 
 def _py_vncorenlp(folder: Path | None) -> Segmenter:
-    from vireo_client.text.jvm import PyVnCoreNLPSegmenter
+    from vireo_client.text.vncorenlp.jvm import PyVnCoreNLPSegmenter
 
     return PyVnCoreNLPSegmenter(folder)
 

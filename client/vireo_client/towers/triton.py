@@ -18,7 +18,7 @@ from ..repository import (
     QUERY_PRIORITY,
     TEXT_MODEL,
 )
-from ..tls import ClientTls, split_url
+from .tls import ClientTls, split_url
 
 
 class TritonTowers:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from small_model import write_model
 from vireo_client.errors import SegmenterError
-from vireo_client.text import jvm
 from vireo_client.text.segment import NAMES, load_segmenter
+from vireo_client.text.vncorenlp import jvm
 
 
 @pytest.fixture(autouse=True)

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from .bundle import file_sha256
-from .captions import CAPTIONS_FILE, CaptionedImage, Skip, read_captions
+from ..bundle import file_sha256
+from ..captions import CAPTIONS_FILE, CaptionedImage, Skip, read_captions
+from ..embedder import Embedder, Embeddings
+from ..errors import DataError
+from ..images import find_images
+from ..progress import progress_bar
 from .catalogue import FileStamp
-from .embedder import Embedder, Embeddings
-from .errors import DataError
-from .images import find_images
-from .index import Index, NewImage
-from .progress import progress_bar
+from .reader import Index, NewImage
 
 SAVE_EVERY_SECONDS = 60.0
 

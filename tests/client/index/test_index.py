@@ -10,9 +10,9 @@ import faiss
 import numpy as np
 import pytest
 from vireo_client.bundle import Bundle
-from vireo_client.catalogue import CATALOGUE_FILE, FileStamp
 from vireo_client.errors import SearchIndexError
-from vireo_client.index import Index, NewImage, recorded_model
+from vireo_client.index.catalogue import CATALOGUE_FILE, FileStamp
+from vireo_client.index.reader import Index, NewImage, recorded_model
 
 
 def _unit(seed: int, dim: int) -> np.ndarray:
@@ -214,10 +214,10 @@ _KILLED_WRITER = """
 import os, signal, sys
 sys.path[:0] = {path!r}
 import numpy as np
-from vireo_client import index as module
+from vireo_client.index import reader as module
 from vireo_client.bundle import Bundle
-from vireo_client.catalogue import Catalogue, FileStamp
-from vireo_client.index import Index, NewImage
+from vireo_client.index.catalogue import Catalogue, FileStamp
+from vireo_client.index.reader import Index, NewImage
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)

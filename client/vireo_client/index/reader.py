@@ -20,9 +20,9 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from .bundle import Bundle
+from ..bundle import Bundle
+from ..errors import SearchIndexError
 from .catalogue import CATALOGUE_FILE, CaptionRow, Catalogue, FileStamp, ImageRow
-from .errors import SearchIndexError
 
 Embeddings = npt.NDArray[np.float32]
 _LOCK_FILE = "writer.lock"

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from .errors import SearchIndexError
+from ..errors import SearchIndexError
 
 CATALOGUE_FILE = "catalogue.sqlite"
 SCHEMA_VERSION = 1

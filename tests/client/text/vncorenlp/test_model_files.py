@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from small_model import write_model
 from vireo_client.errors import SegmenterError
-from vireo_client.text import download, model_files
-from vireo_client.text.model_files import cache_folder, find_model
+from vireo_client.text.vncorenlp import download, model_files
+from vireo_client.text.vncorenlp.model_files import cache_folder, find_model
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):

@@ -5,8 +5,8 @@ import shutil
 import pytest
 from vireo_client.embedder import Embedder
 from vireo_client.errors import DataError, ServerError
-from vireo_client.index import Index
-from vireo_client.indexing import index_pictures, list_pictures
+from vireo_client.index.indexing import index_pictures, list_pictures
+from vireo_client.index.reader import Index
 from vireo_client.search import SearchClient
 from vireo_client.towers.onnx import OnnxTowers
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vireo_client.errors import SegmenterError
-from vireo_client.text.model_files import DATA_ENV, cache_folder
+from vireo_client.text.vncorenlp.model_files import DATA_ENV, cache_folder
 
 JAR_PATTERN = "VnCoreNLP-*.jar"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import ServerError
+from ..errors import ServerError
 
 SCHEME = "grpcs://"
 

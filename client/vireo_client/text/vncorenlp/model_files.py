@@ -43,7 +43,7 @@ def find_model(folder: Path | None = None) -> Path:
         if (found := _complete(place)) is not None:
             return found
     # Imported here: HTTP takes longer to import than the model to load, and is seldom needed.
-    from vireo_client.text.download import download
+    from vireo_client.text.vncorenlp.download import download
 
     cache = cache_folder()
     try:
