@@ -31,7 +31,7 @@ from vireo_client.towers.onnx import OnnxTowers
 from vireo_client.towers.triton import TritonTowers
 from vireo_serving.server.ports import Ports
 from vireo_serving.server.server import TritonServer
-from vireo_training.torch_towers import TorchTowers
+from vireo_training.models.torch_towers import TorchTowers
 
 K = 10
 TURN, SETTLING = 25, 5

@@ -29,19 +29,24 @@ from vireo_client.embedder import Embedder
 from vireo_client.images import load_pixels
 from vireo_client.progress import track
 from vireo_client.text.pipeline import TextPath
-from vireo_training.bag_of_words import fit_bag_of_words
-from vireo_training.bootstrap import bootstrap_intervals, paired_interval
-from vireo_training.checkpoint import CHECKPOINT_FILE
 from vireo_training.config import TrainConfig, load_config
-from vireo_training.diacritics import strip_diacritics
-from vireo_training.evaluate import captions_of, embed_pictures, select_records
-from vireo_training.image_tower import ImageTower
-from vireo_training.metrics import chance, image_to_text_ranks, summarise, text_to_image_ranks
-from vireo_training.ranking import Ranks
-from vireo_training.report_tables import markdown_table
-from vireo_training.resolve import image_spec, resolve
-from vireo_training.torch_towers import TorchTowers
-from vireo_training.train import train
+from vireo_training.data.diacritics import strip_diacritics
+from vireo_training.evaluation.bag_of_words import fit_bag_of_words
+from vireo_training.evaluation.bootstrap import bootstrap_intervals, paired_interval
+from vireo_training.evaluation.evaluate import captions_of, embed_pictures, select_records
+from vireo_training.evaluation.metrics import (
+    chance,
+    image_to_text_ranks,
+    summarise,
+    text_to_image_ranks,
+)
+from vireo_training.evaluation.ranking import Ranks
+from vireo_training.evaluation.report_tables import markdown_table
+from vireo_training.loop.checkpoint import CHECKPOINT_FILE
+from vireo_training.loop.train import train
+from vireo_training.models.image_tower import ImageTower
+from vireo_training.models.resolve import image_spec, resolve
+from vireo_training.models.torch_towers import TorchTowers
 
 RESULTS = Path(__file__).parent / "results"
 FIGURES = ("recall_at_1", "recall_at_5", "recall_at_10", "mean_reciprocal_rank", "median_rank")

@@ -36,7 +36,7 @@ from vireo_export.precision.fp16 import to_fp16  # noqa: E402
 from vireo_export.precision.int8 import candidates  # noqa: E402
 from vireo_export.precision.optimise import optimise  # noqa: E402
 from vireo_training.config import load_config  # noqa: E402
-from vireo_training.text_towers import TextTower  # noqa: E402
+from vireo_training.models.text_towers import TextTower  # noqa: E402
 
 BUCKETS = (16, 32, 64)
 BATCHES = (1, 16)

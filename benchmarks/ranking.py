@@ -3,9 +3,9 @@
     python benchmarks/ranking.py --sizes 1000 10000 100000
 
 For each number of pictures, with five captions each: both directions by
-`vireo_training.metrics`, and, where it takes less than `--most-gb`, by one matrix of scores in
-FP64 that is sorted whole. Every measurement is a process of its own, whose largest resident memory
-counts less that of its inputs. The two ways must give the same ranks. Writes
+`vireo_training.evaluation.metrics`, and, where it takes less than `--most-gb`, by one matrix of
+scores in FP64 that is sorted whole. Every measurement is a process of its own, whose largest resident
+memory counts less that of its inputs. The two ways must give the same ranks. Writes
 `benchmarks/results/ranking.json`.
 """
 
@@ -23,7 +23,7 @@ import numpy as np
 from first_light import machine
 from rich.console import Console
 from rich.table import Table
-from vireo_training.metrics import image_to_text_ranks, text_to_image_ranks
+from vireo_training.evaluation.metrics import image_to_text_ranks, text_to_image_ranks
 
 RESULTS = Path(__file__).parent / "results" / "ranking.json"
 CAPTIONS = 5

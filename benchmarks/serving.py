@@ -49,12 +49,12 @@ from vireo_export.sources import open_source
 from vireo_serving.configs.triton_config import ServingOptions
 from vireo_serving.repository.publish import lay_out, publishing
 from vireo_serving.server.server import Ports, TritonServer
-from vireo_training.bundle_writer import write_bundle
 from vireo_training.config import load_config
-from vireo_training.model import DualEncoder
-from vireo_training.resolve import image_spec, resolve
-from vireo_training.scenes import write_scenes
-from vireo_training.tokenizer import make_tokenizer
+from vireo_training.data.scenes import write_scenes
+from vireo_training.models.bundle_writer import write_bundle
+from vireo_training.models.dual_encoder import DualEncoder
+from vireo_training.models.resolve import image_spec, resolve
+from vireo_training.models.tokenizer import make_tokenizer
 
 RESULTS = Path(__file__).parent / "results" / "serving.json"
 BUCKETS = (16, 32)

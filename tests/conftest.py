@@ -20,9 +20,9 @@ from vireo_export.sources import open_source
 from vireo_serving.server.ports import Ports
 from vireo_serving.server.server import TritonServer
 from vireo_training.config import load_config
-from vireo_training.scenes import write_scenes
-from vireo_training.torchvision_ops import ensure_torchvision
-from vireo_training.train import train
+from vireo_training.data.scenes import write_scenes
+from vireo_training.loop.train import train
+from vireo_training.models.torchvision_ops import ensure_torchvision
 
 pytest_plugins = ["support.tensorrt"]
 

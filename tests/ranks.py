@@ -15,9 +15,9 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from vireo_training.gather import gather_rows
-from vireo_training.grad_cache import Chunk, cached_backward
-from vireo_training.loss import contrastive_loss, siglip_loss, text_pair_loss
+from vireo_training.loop.gather import gather_rows
+from vireo_training.loop.grad_cache import Chunk, cached_backward
+from vireo_training.loop.loss import contrastive_loss, siglip_loss, text_pair_loss
 
 LOSSES = ("infonce", "siglip", "text_pairs")
 WIDTH = 8

@@ -51,7 +51,7 @@ def export(
     from vireo_client.repository import read_versions
     from vireo_serving.configs.triton_config import DEVICES, TARGETS, QueueLimits, ServingOptions
     from vireo_serving.plans.options import BuildOptions, HardwareCompatibility
-    from vireo_training.evaluate import SPLITS
+    from vireo_training.evaluation.evaluate import SPLITS
 
     from .comparison import comparison_set
     from .export import EngineOptions

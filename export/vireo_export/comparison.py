@@ -12,8 +12,8 @@ from vireo_client.bundle import Bundle
 from vireo_client.captions import CaptionedImage, read_captions
 from vireo_client.errors import ExportError
 from vireo_client.progress import console
-from vireo_training.evaluate import default_split, select_records
-from vireo_training.scenes import write_scenes
+from vireo_training.data.scenes import write_scenes
+from vireo_training.evaluation.evaluate import default_split, select_records
 
 from .precision import ALL_FP32, Precisions
 

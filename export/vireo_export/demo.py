@@ -27,10 +27,10 @@ from vireo_client.towers.triton import TritonTowers
 from vireo_serving.server.ports import Ports
 from vireo_serving.server.server import TritonServer
 from vireo_training.config import load_config
-from vireo_training.evaluate import embed_corpus
-from vireo_training.scenes import generate_scenes, query_for, write_scenes
-from vireo_training.torch_towers import TorchTowers
-from vireo_training.train import train
+from vireo_training.data.scenes import generate_scenes, query_for, write_scenes
+from vireo_training.evaluation.evaluate import embed_corpus
+from vireo_training.loop.train import train
+from vireo_training.models.torch_towers import TorchTowers
 
 from .export import export
 from .parity import check, compare

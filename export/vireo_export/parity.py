@@ -12,8 +12,8 @@ from vireo_client.bundle import ExportSettings, PrecisionGate
 from vireo_client.captions import CaptionedImage
 from vireo_client.embedder import Embedder
 from vireo_client.errors import ParityError
-from vireo_training.evaluate import CorpusEmbeddings, embed_corpus
-from vireo_training.metrics import CUTOFFS, WAYS, retrieval_metrics
+from vireo_training.evaluation.evaluate import CorpusEmbeddings, embed_corpus
+from vireo_training.evaluation.metrics import CUTOFFS, WAYS, retrieval_metrics
 
 from .precision import ALL_FP32, Precision, Precisions
 

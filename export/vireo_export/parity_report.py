@@ -9,8 +9,8 @@ from typing import Any
 
 from vireo_client.bundle import ExportSettings
 from vireo_client.repository import PARITY_FILE as PARITY_FILE
-from vireo_training.metrics import WAYS
-from vireo_training.plots import need_matplotlib
+from vireo_training.evaluation.metrics import WAYS
+from vireo_training.evaluation.plots import need_matplotlib
 
 from .parity import RECALLS, TOWERS, EngineParity, Parity
 

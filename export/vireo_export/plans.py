@@ -13,7 +13,7 @@ from vireo_client.repository import IMAGE_MODEL, MODELS, TEXT_MODEL, current_ver
 from vireo_serving.plans.manifest import PLAN_FILE
 from vireo_serving.plans.options import BuildOptions
 from vireo_serving.plans.profiles import bundle_profiles
-from vireo_training.evaluate import CorpusEmbeddings
+from vireo_training.evaluation.evaluate import CorpusEmbeddings
 
 from .parity import check, compare
 from .precision import Precisions

@@ -15,9 +15,9 @@ from vireo_client.embedder import Embedder, Embeddings
 from vireo_client.images import load_pixels
 from vireo_client.repository import IMAGE_MODEL, TEXT_MODEL
 from vireo_client.towers.onnx import OnnxTowers
-from vireo_training.evaluate import captions_of, embed_corpus, embed_pictures
-from vireo_training.metrics import WAYS, retrieval_metrics
-from vireo_training.torch_towers import TorchTowers
+from vireo_training.evaluation.evaluate import captions_of, embed_corpus, embed_pictures
+from vireo_training.evaluation.metrics import WAYS, retrieval_metrics
+from vireo_training.models.torch_towers import TorchTowers
 
 from .parity import (
     RECALLS,

@@ -13,8 +13,8 @@ from vireo_export import export as export_module
 from vireo_export.export import export
 from vireo_export.parity import Parity, TowerParity, check, compare
 from vireo_export.sources import open_source
-from vireo_training.evaluate import embed_corpus
-from vireo_training.torch_towers import TorchTowers
+from vireo_training.evaluation.evaluate import embed_corpus
+from vireo_training.models.torch_towers import TorchTowers
 
 
 def _signature(path):

@@ -7,7 +7,7 @@ from vireo_client.embedder import Embedder
 from vireo_client.errors import DataError, ImageError
 from vireo_client.towers.onnx import OnnxTowers
 from vireo_client.towers.triton import TritonTowers
-from vireo_training.torch_towers import TorchTowers
+from vireo_training.models.torch_towers import TorchTowers
 
 SENTENCES = [
     "Hai con cá màu đỏ ở bên trái",

@@ -13,9 +13,9 @@ from small_presets import from_scratch, shrink
 from vireo_client.errors import TrainingError
 from vireo_export.onnx_export import export_towers
 from vireo_training.config import load_config, preset_about, preset_names
-from vireo_training.model import DualEncoder, model_settings
-from vireo_training.optimiser import parameter_groups
-from vireo_training.resolve import resolve
+from vireo_training.loop.optimiser import parameter_groups
+from vireo_training.models.dual_encoder import DualEncoder, model_settings
+from vireo_training.models.resolve import resolve
 
 PAD = 1
 DOCS = Path(__file__).parents[2] / "docs" / "training.md"

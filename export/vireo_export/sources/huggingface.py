@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from vireo_client.errors import ExportError, TrainingError
-from vireo_training.hub import cannot_fetch, model_source
-from vireo_training.torchvision_ops import ensure_torchvision
+from vireo_training.models.hub import cannot_fetch, model_source
+from vireo_training.models.torchvision_ops import ensure_torchvision
 
 from .foreign import Parts, assemble, without
 from .huggingface_image import image_spec

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 from vireo_client.bundle import BUNDLE_FILE, Bundle
 from vireo_client.errors import ExportError
-from vireo_training.bundle_writer import load_model
+from vireo_training.models.bundle_writer import load_model
 
 
 @dataclass(frozen=True)

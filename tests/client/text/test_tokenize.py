@@ -11,7 +11,7 @@ from tokenizers.models import WordLevel
 from vireo_client.errors import TokenizerError
 from vireo_client.text import tokenize
 from vireo_client.text.tokenize import TextTokenizer, load_tokenizer
-from vireo_client.text.train import train_bpe, train_word_vocabulary
+from vireo_training.models.tokenizer_training import train_bpe, train_word_vocabulary
 
 CAPTIONS = ["Hai con_chó trên bãi_cỏ .", "Một xe_hơi đỏ .", "con_chó và xe_hơi"]
 

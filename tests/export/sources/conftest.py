@@ -16,7 +16,7 @@ from vireo_client.embedder import Embedder
 from vireo_client.towers.onnx import OnnxTowers
 from vireo_export.export import export
 from vireo_export.sources import open_source
-from vireo_training.torch_towers import TorchTowers
+from vireo_training.models.torch_towers import TorchTowers
 
 
 def _scene(width: int, height: int, channels: int = 3, seed: int = 0) -> Image.Image:

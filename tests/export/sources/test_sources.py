@@ -12,7 +12,7 @@ from vireo_client.bundle import Bundle
 from vireo_client.cli import build_app
 from vireo_client.errors import BundleError, VireoError
 from vireo_export.sources import open_source, repository_for
-from vireo_training.evaluate import default_split
+from vireo_training.evaluation.evaluate import default_split
 
 
 @pytest.fixture

@@ -1,0 +1,137 @@
+import importlib.metadata
+import json
+import re
+import shutil
+
+import pytest
+from typer.testing import CliRunner
+from vireo_client import cli
+from vireo_client.errors import DataError
+
+
+@pytest.fixture
+def vireo(monkeypatch):
+    """Runs the whole command line with `data` registered as the distribution does it."""
+    entry = importlib.metadata.EntryPoint("data", "vireo_training.commands.data:app", cli.COMMANDS)
+    monkeypatch.setattr(cli, "entry_points", lambda group: [entry])
+    app = cli.build_app()
+    return lambda *arguments: CliRunner().invoke(app, [str(each) for each in arguments])
+
+
+@pytest.fixture
+def split(tmp_path, photo):
+    """Writes a folder with captions.jsonl: pictures by file name, each a seed and captions."""
+
+    def write(name, pictures, extra=""):
+        lines = []
+        for file, (seed, captions) in pictures.items():
+            photo(f"{name}/{file}", seed=seed)
+            lines.append(json.dumps({"image": file, "captions": captions}, ensure_ascii=False))
+        path = tmp_path / name / "captions.jsonl"
+        path.write_text("\n".join(lines) + "\n" + extra, encoding="utf-8")
+        return tmp_path / name
+
+    return write
+
+
+def test_a_sound_set_is_counted(vireo, split):
+    folder = split("x", {"a.jpg": (1, ["một con chó", "chó"]), "b.jpg": (2, ["hai con mèo đen"])})
+    result = vireo("data", "check", folder)
+    assert result.exit_code == 0
+    assert re.search(r"pictures +2\n +captions +3\n", result.stdout)
+    assert "captions per picture  min 1, median 1.5, p95 1.95, max 2" in result.stdout
+    assert "words per caption     min 1, median 3, p95 3.9, max 4" in result.stdout
+    assert result.stdout.endswith("no problems found\n")
+
+
+def test_what_is_broken_is_named_and_only_strict_fails(vireo, split):
+    folder = split(
+        "x",
+        {"a.jpg": (1, ["một", "một"]), "b.jpg": (2, ["hai"]), "c.jpg": (1, ["ba"])},
+        extra='{"image": "gone.jpg", "captions": ["x"]}\n',
+    )
+    data = (folder / "b.jpg").read_bytes()
+    (folder / "b.jpg").write_bytes(data[: len(data) // 2])
+    result = vireo("data", "check", folder)
+    assert result.exit_code == 0
+    assert f"{folder}/captions.jsonl:4: no such picture" in result.stdout
+    assert f"{folder}/b.jpg: not a readable picture" in result.stdout
+    assert f"{folder}/a.jpg = {folder}/c.jpg" in result.stdout
+    assert "1: repeats a caption of its picture" in result.stdout
+    for warning in ("1 record(s) skipped", "1 unreadable picture(s)", "1 picture(s) with copies"):
+        assert f"warning: data: {warning}" in result.stdout
+    assert vireo("data", "check", folder, "--strict").exit_code == 1
+
+
+def test_a_picture_in_two_splits_fails_under_any_name(vireo, split):
+    train = split("train", {"a.jpg": (1, ["một"]), "b.jpg": (2, ["hai"])})
+    test = split("test", {"z.jpg": (3, ["ba"])})
+    assert vireo("data", "check", "--train", train, "--test", test).exit_code == 0
+    shutil.copy(train / "b.jpg", test / "z.jpg")
+    result = vireo("data", "check", "--train", train, "--test", test)
+    assert result.exit_code == 1
+    assert f"{train}/b.jpg = {test}/z.jpg" in result.stdout
+    assert "problem: train and test share 1 picture(s)" in result.stdout
+
+
+def test_a_caption_in_two_splits_is_a_warning(vireo, split):
+    train = split("train", {"a.jpg": (1, ["Một con chó"])})
+    validation = split("validation", {"b.jpg": (2, ["một  con chó", "khác"])})
+    arguments = ("data", "check", "--train", train, "--validation", validation)
+    result = vireo(*arguments)
+    assert result.exit_code == 0
+    assert "warning: train and validation share 1 caption(s)" in result.stdout
+    assert vireo(*arguments, "--strict").exit_code == 1
+
+
+def test_json_holds_everything(vireo, split):
+    train = split("train", {"a.jpg": (1, ["một con"]), "b.jpg": (2, ["hai"])}, extra="{broken\n")
+    test = split("test", {"a.jpg": (1, ["ba"])})
+    result = vireo("data", "check", "--train", train, "--test", test, "--json")
+    assert result.exit_code == 1
+    report = json.loads(result.stdout)
+    assert report["splits"]["train"]["pictures"] == 2
+    assert report["splits"]["train"]["caption_words"] == [1, 1.5, 1.95, 2]
+    assert report["splits"]["train"]["skipped"][0]["where"].endswith("captions.jsonl:3")
+    assert report["overlaps"][0]["pictures"] == [[f"{train}/a.jpg", f"{test}/a.jpg"]]
+    assert report["problems"] == ["train and test share 1 picture(s): remove them from one side"]
+
+
+def test_a_set_without_one_readable_picture_fails(vireo, split):
+    folder = split("x", {"a.jpg": (1, ["một"])})
+    (folder / "a.jpg").write_bytes(b"no picture")
+    result = vireo("data", "check", folder)
+    assert result.exit_code == 1
+    assert "problem: data: no usable picture" in result.stdout
+    assert "words per caption     none" in result.stdout
+
+
+def test_a_set_that_cannot_be_read_names_the_split(vireo, split, tmp_path):
+    train = split("train", {"a.jpg": (1, ["một"])})
+    result = vireo("data", "check", "--train", train, "--test", tmp_path / "gone.json")
+    assert result.exit_code == 1
+    assert isinstance(result.exception, DataError)
+    assert str(result.exception).startswith("test: ")
+
+
+def test_sources_are_joined_and_formats_forced(vireo, split, tmp_path):
+    one = split("one", {"a.jpg": (1, ["một"])})
+    split("two", {"b.jpg": (2, ["hai"])})
+    other = tmp_path / "two.csv"
+    other.write_text("image,caption\nb.jpg,hai\n", encoding="utf-8")
+    result = vireo("data", "check", one, f"{other}@{tmp_path / 'two'}=2", "--json")
+    assert json.loads(result.stdout)["splits"]["data"]["pictures"] == 2
+    forced = vireo("data", "check", other, "--format", "coco")
+    assert isinstance(forced.exception, DataError)
+
+
+def test_nothing_to_check_is_a_usage_error(vireo):
+    result = vireo("data", "check")
+    assert result.exit_code == 2
+    assert "name a SOURCE" in result.output
+
+
+def test_help_shows_an_example(vireo):
+    assert "Example: vireo data check --train" in " ".join(
+        vireo("data", "check", "--help").output.replace("│", " ").split()
+    )

@@ -1,0 +1,178 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from vireo_training.loop.loss import contrastive_loss, siglip_loss, text_pair_loss
+
+
+def _unit(*shape):
+    return F.normalize(torch.randn(*shape, dtype=torch.float64), dim=-1)
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+SCALE = torch.tensor(14.0, dtype=torch.float64)
+
+
+def test_one_caption_a_picture_is_clips_loss():
+    images, texts = _unit(9, 16), _unit(9, 16)
+    logits = SCALE * images @ texts.T
+    labels = torch.arange(9)
+    expected = (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
+    assert contrastive_loss(images, texts, labels, SCALE) == pytest.approx(expected.item(), 1e-12)
+
+
+def test_several_captions_equal_the_loss_written_out_one_by_one():
+    images, texts = _unit(4, 8), _unit(7, 8)
+    picture = torch.tensor([0, 0, 1, 2, 2, 2, 3])
+    logits = (SCALE * texts @ images.T).tolist()
+    to_image = sum(
+        -math.log(math.exp(logits[t][p]) / sum(math.exp(x) for x in logits[t]))
+        for t, p in enumerate(picture.tolist())
+    ) / len(picture)
+    to_text = 0.0
+    for p in range(4):
+        own = [t for t in range(7) if picture[t] == p]
+        others = sum(math.exp(logits[t][p]) for t in range(7) if picture[t] != p)
+        each = [-math.log(math.exp(logits[t][p]) / (math.exp(logits[t][p]) + others)) for t in own]
+        to_text += sum(each) / len(each) / 4
+    loss = contrastive_loss(images, texts, picture, SCALE)
+    assert loss.item() == pytest.approx((to_image + to_text) / 2, 1e-12)
+
+
+def test_a_pictures_own_captions_are_not_its_negatives():
+    """With one picture in the batch nothing is wrong with any of its captions: no loss at all."""
+    loss = contrastive_loss(_unit(1, 8), _unit(5, 8), torch.zeros(5, dtype=torch.long), SCALE)
+    assert loss.item() == 0
+
+
+def test_the_right_pairs_have_the_lowest_loss():
+    images = _unit(6, 32)
+    labels = torch.arange(6)
+    right = contrastive_loss(images, images, labels, SCALE)
+    assert right < contrastive_loss(images, images.roll(1, 0), labels, SCALE)
+
+
+IMAGES = torch.eye(4, dtype=torch.float64)
+"""With one axis a picture, a caption's vector is its row of similarities."""
+
+batches = st.lists(st.integers(0, 3), min_size=0, max_size=8).map(
+    lambda more: torch.tensor([0, 1, 2, 3, *more])  # every picture has a caption
+)
+
+
+def _losses(images, texts, picture):
+    bias = torch.tensor(-3.0, dtype=torch.float64)
+    return [
+        contrastive_loss(images, texts, picture, SCALE),
+        siglip_loss(images, texts, picture, SCALE, bias),
+        text_pair_loss(texts, picture, SCALE),
+    ]
+
+
+@given(batches, st.randoms())
+def test_neither_the_order_of_captions_nor_of_pictures_matters(picture, random):
+    images, texts = _unit(4, 8), _unit(len(picture), 8)
+    captions = random.sample(range(len(picture)), len(picture))
+    pictures = random.sample(range(4), 4)
+    moved = torch.tensor(pictures).argsort()[picture[captions]]
+    for one, other in zip(
+        _losses(images, texts, picture),
+        _losses(images[pictures], texts[captions], moved),
+        strict=True,
+    ):
+        assert one.item() == pytest.approx(other.item(), 1e-12)
+
+
+@given(batches)
+def test_captions_draw_their_picture_and_push_off_every_other(picture):
+    """However many siblings a caption has: it is never a negative of its own picture."""
+    own = F.one_hot(picture, 4).bool()
+    for loss in (contrastive_loss, siglip_loss):
+        texts = (_unit(len(picture), 4) / 10).requires_grad_()
+        bias = [torch.tensor(-1.0)] if loss is siglip_loss else []
+        (gradient,) = torch.autograd.grad(loss(IMAGES, texts, picture, SCALE, *bias), texts)
+        assert (gradient[own] < 0).all()
+        assert (gradient[~own] > 0).all()
+
+
+@given(batches)
+def test_text_pairs_equal_the_loss_written_out_one_by_one(picture):
+    texts = _unit(len(picture), 8)
+    logits, owner = (SCALE * texts @ texts.T).tolist(), picture.tolist()
+    captions = range(len(owner))
+    by_picture = {}
+    for one in captions:
+        others = sum(math.exp(logits[one][t]) for t in captions if owner[t] != owner[one])
+        each = [
+            -math.log(math.exp(logits[one][t]) / (math.exp(logits[one][t]) + others))
+            for t in captions
+            if owner[t] == owner[one] and t != one
+        ]
+        if each:
+            by_picture.setdefault(owner[one], []).append(sum(each) / len(each))
+    means = [sum(values) / len(values) for values in by_picture.values()]
+    expected = sum(means) / len(means) if means else 0.0
+    assert text_pair_loss(texts, picture, SCALE).item() == pytest.approx(expected, 1e-9, 1e-12)
+
+
+@given(batches)
+def test_sigmoid_equals_the_loss_written_out_one_by_one(picture):
+    images, texts = _unit(4, 8), _unit(len(picture), 8)
+    bias = torch.tensor(-3.0, dtype=torch.float64)
+    logits, owner = (SCALE * texts @ images.T + bias).tolist(), picture.tolist()
+    expected = sum(
+        math.log1p(math.exp(-x if owner[t] == p else x)) / owner.count(owner[t]) / 4
+        for t, row in enumerate(logits)
+        for p, x in enumerate(row)
+    )
+    loss = siglip_loss(images, texts, picture, SCALE, bias)
+    assert loss.item() == pytest.approx(expected, 1e-12)
+
+
+def test_a_caption_given_twice_changes_no_sigmoid_loss():
+    images, texts, picture = _unit(3, 8), _unit(3, 8), torch.tensor([0, 1, 2])
+    bias = torch.tensor(-3.0, dtype=torch.float64)
+    once = siglip_loss(images, texts, picture, SCALE, bias)
+    twice = siglip_loss(images, texts[[0, 1, 1, 2]], picture[[0, 1, 1, 2]], SCALE, bias)
+    assert twice.item() == pytest.approx(once.item(), 1e-12)
+
+
+def test_without_siblings_text_pairs_are_zero_with_a_graph():
+    for texts in (_unit(3, 8), _unit(1, 8), _unit(0, 8)):
+        texts.requires_grad_()
+        loss = text_pair_loss(texts, torch.arange(len(texts)), SCALE)
+        assert loss.item() == 0
+        loss.backward()
+        assert torch.equal(texts.grad, torch.zeros_like(texts))
+
+
+def test_captions_of_one_picture_alone_have_finite_gradients():
+    images, texts = _unit(1, 8), _unit(3, 8)
+    for loss in _losses(images, texts.requires_grad_(), torch.zeros(3, dtype=torch.long)):
+        (gradient,) = torch.autograd.grad(loss, texts, retain_graph=True)
+        assert gradient.isfinite().all()
+
+
+def test_every_loss_keeps_its_dtype():
+    picture = torch.tensor([0, 0, 1, 2])
+    for dtype in (torch.float32, torch.float64):
+        images, texts = _unit(3, 8).to(dtype), _unit(4, 8).to(dtype)
+        assert {loss.dtype for loss in _losses(images, texts, picture)} == {dtype}
+
+
+def test_gradients_are_those_of_finite_differences():
+    picture = torch.tensor([0, 0, 1, 2, 2, 2])
+    inputs = (_unit(3, 4).requires_grad_(), _unit(6, 4).requires_grad_())
+    scale = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
+    bias = torch.tensor(-2.0, dtype=torch.float64, requires_grad=True)
+    gradcheck = torch.autograd.gradcheck
+    assert gradcheck(lambda i, t, s: contrastive_loss(i, t, picture, s), (*inputs, scale))
+    assert gradcheck(lambda i, t, s, b: siglip_loss(i, t, picture, s, b), (*inputs, scale, bias))
+    assert gradcheck(lambda t, s: text_pair_loss(t, picture, s), (inputs[1], scale))

@@ -1,0 +1,1 @@
+"""`vireo train`, `vireo evaluate`, `vireo compare` and `vireo data`."""

@@ -1,0 +1,157 @@
+"""`vireo data`: what to do with a data set before training on it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ..data.data_check import DataReport, Overlap, SplitReport, Spread
+
+app = typer.Typer(no_args_is_help=True)
+
+_SHOWN = 5
+
+# What the command takes, with its help; the function below then reads as a list.
+Sources = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="SOURCE",
+        help="Files or folders of captions, read as one set; FILE@FOLDER says where the pictures "
+        "of a file are.",
+    ),
+]
+Train = Annotated[list[str] | None, typer.Option(metavar="SOURCE", help="What trains; repeatable.")]
+Validation = Annotated[
+    list[str] | None, typer.Option(metavar="SOURCE", help="What chooses the best epoch.")
+]
+Test = Annotated[list[str] | None, typer.Option(metavar="SOURCE", help="What is measured last.")]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        help="jsonl, coco, evjvqa, json, flickr, csv, parquet or webdataset; by default the "
+        "content shows it.",
+    ),
+]
+Scratch = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where pictures inside tars and parquet files are unpacked; by default beside them."
+    ),
+]
+Strict = Annotated[
+    bool,
+    typer.Option("--strict", help="Exit with 1 for warnings too: skips, copies, shared captions."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the whole report as JSON.")]
+
+
+@app.callback()
+def data() -> None:
+    """Looks at data sets: captions.jsonl, COCO JSON, CSV, parquet, WebDataset tars and others."""
+
+
+@app.command()
+def check(
+    sources: Sources = None,
+    train: Train = None,
+    validation: Validation = None,
+    test: Test = None,
+    file_format: Format = None,
+    scratch: Scratch = None,
+    strict: Strict = False,
+    as_json: AsJson = False,
+) -> None:
+    """Validates a data set: counts, caption lengths, unreadable pictures, copies, leaks.
+
+    Every picture is decoded. Exits with 1 when something would spoil training: splits that share
+    a picture, or a split with nothing usable.
+
+    Example: `vireo data check --train ktvic/train.json@ktvic/train-images
+    --test ktvic/test.json@ktvic/test-images`
+    """
+    named = {"data": sources, "train": train, "validation": validation, "test": test}
+    given = {name: texts for name, texts in named.items() if texts}
+    if not given:
+        raise typer.BadParameter("name a SOURCE, or splits: --train A --validation B --test C")
+
+    from vireo_client.errors import DataError
+
+    from ..data import data_check
+    from ..readers import read_mixture
+
+    parts = {}
+    for name, texts in given.items():
+        try:
+            read = read_mixture(texts, file_format=file_format, scratch=scratch)
+        except DataError as error:
+            raise DataError(f"{name}: {error}") from error
+        parts[name] = data_check.Part(read.records, read.skipped, read.left_out)
+    report = data_check.check(parts)
+    if as_json:
+        findings = {"problems": report.problems, "warnings": report.warnings}
+        typer.echo(json.dumps(asdict(report) | findings, ensure_ascii=False))
+    else:
+        typer.echo(describe(report))
+    if report.problems or (strict and report.warnings):
+        raise typer.Exit(1)
+
+
+def describe(report: DataReport) -> str:
+    """Formats a report for a terminal; long lists show their first entries."""
+    lines: list[str] = []
+    for name, split in report.splits.items():
+        lines += [*_split_lines(name, split), ""]
+    for overlap in report.overlaps:
+        lines += _overlap_lines(overlap)
+    lines += [f"problem: {text}" for text in report.problems]
+    lines += [f"warning: {text}" for text in report.warnings]
+    return "\n".join(lines if report.problems or report.warnings else [*lines, "no problems found"])
+
+
+def _split_lines(name: str, split: SplitReport) -> list[str]:
+    lines = [
+        name,
+        f"  pictures              {split.pictures}",
+        f"  captions              {split.captions}",
+        f"  captions per picture  {_spread_text(split.captions_per_picture)}",
+        f"  words per caption     {_spread_text(split.caption_words)}",
+    ]
+    for reason, count in split.left_out.items():
+        lines.append(f"  left out              {count}: {reason}")
+    lines += _listed("skipped", [str(skip) for skip in split.skipped])
+    lines += _listed("unreadable", [skip.reason for skip in split.unreadable])
+    return lines + _listed("copies", [" = ".join(paths) for paths in split.duplicates])
+
+
+def _overlap_lines(overlap: Overlap) -> list[str]:
+    if not overlap.pictures and not overlap.captions:
+        return []
+    pairs = [" = ".join(pair) for pair in overlap.pictures]
+    return [
+        " and ".join(overlap.splits),
+        *_listed("shared pictures", pairs),
+        *_listed("shared captions", overlap.captions),
+        "",
+    ]
+
+
+def _spread_text(spread: Spread | None) -> str:
+    if spread is None:
+        return "none"
+    return f"min {spread.min}, median {spread.median:g}, p95 {spread.p95:g}, max {spread.max}"
+
+
+def _listed(label: str, items: list[str]) -> list[str]:
+    if not items:
+        return []
+    lines = [f"  {label:<20}  {len(items)}"]
+    lines += [f"    {item}" for item in items[:_SHOWN]]
+    if len(items) > _SHOWN:
+        lines.append(f"    and {len(items) - _SHOWN} more (--json lists all)")
+    return lines

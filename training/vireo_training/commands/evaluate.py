@@ -1,0 +1,134 @@
+"""`vireo evaluate` and `vireo compare`. Heavy imports stay inside: --help answers at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from vireo_client.extras import require
+
+
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(help="A bundle, or a model repository made from one.")],
+    data: Annotated[str, typer.Option(metavar="DATA[@PICTURES]", help="Captioned pictures, as for `vireo train`.")],
+    split: Annotated[str | None, typer.Option(help="test, validation, train or all. By default test, or all where the bundle records no split.")] = None,
+    engine: Annotated[str | None, typer.Option(help="torch or onnx; by default whichever the folder holds.")] = None,
+    triton: Annotated[str | None, typer.Option(envvar="VIREO_TRITON", metavar="HOST:PORT", help="Embed through this Triton instead.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write a full report there: JSON, Markdown, plots, sheets of queries.")] = None,
+    train_data: Annotated[str | None, typer.Option(metavar="DATA[@PICTURES]", help="With --out: data whose training split the bag-of-words baseline learns from. Default: DATA, with --split test or validation.")] = None,
+    baseline: Annotated[bool, typer.Option(help="With --out: measure the bag-of-words baseline (embeds the training pictures).")] = True,
+    confidence: Annotated[float, typer.Option(help="With --out: how much of the resamples an interval holds.")] = 0.95,
+    resamples: Annotated[int, typer.Option(min=1, help="With --out: bootstrap resamples.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="With --out: seed of resamples and samples.")] = 0,
+) -> None:  # fmt: skip
+    """Measures retrieval both ways, beside chance: recall@1/5/10, MRR, median rank.
+
+    With --out: all figures with intervals, with accents and without, beside a bag of words, as
+    files (docs/evaluation.md).
+
+    Example: `vireo evaluate runs/mine/bundle --data my-photos --out runs/mine/evaluation`
+    """
+    require("train", "torch", "timm")
+    from vireo_client.bundle import WEIGHTS_FILE, Bundle
+    from vireo_client.embedder import Embedder
+    from vireo_client.progress import console
+    from vireo_client.search import open_embedder
+
+    from ..evaluation.evaluate import SPLITS, default_split, select_records
+    from ..evaluation.evaluate import evaluate as run
+    from ..evaluation.plots import need_matplotlib
+    from ..evaluation.report import ReportSettings, baseline_records, check_out, evaluate_in_full
+    from ..evaluation.report_writer import write_report
+    from ..models.torch_towers import TorchTowers
+
+    if split is not None and split not in SPLITS:
+        raise typer.BadParameter(f"--split is one of {', '.join(SPLITS)}")
+    if engine not in (None, "torch", "onnx"):
+        raise typer.BadParameter("--engine is torch or onnx")
+    if engine is not None and triton is not None:
+        raise typer.BadParameter("--engine and --triton exclude each other")
+    if not 0 < confidence < 1:
+        raise typer.BadParameter("--confidence lies between 0 and 1, like 0.95")
+    if out is not None:  # what can fail at the end is looked at first
+        check_out(out)
+        need_matplotlib()
+    model = Bundle(bundle)
+    split = split or default_split(model, "test")
+    records = select_records(model, data, split)
+    training = None
+    if out is not None and baseline:
+        training = baseline_records(model, data, split, train_data)
+    if engine is None:
+        engine = "torch" if (bundle / WEIGHTS_FILE).is_file() else "onnx"
+    if engine == "torch" and triton is None:
+        embedder = Embedder(model, TorchTowers(model))
+    else:
+        embedder = open_embedder(model, triton)
+    with embedder:
+        if out is None:
+            report = run(embedder, records)
+        else:
+            settings = ReportSettings(confidence, resamples, seed)
+            full = evaluate_in_full(embedder, records, training=training, settings=settings)
+            name = bundle.resolve()
+            full.report.update(
+                bundle=name.parent.name if name.name == "bundle" else name.name,
+                data=Path(data.partition("@")[0]).resolve().name,
+                split=split,
+            )
+            for path in write_report(full, out, run=name.parent):
+                console.print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
+            report = full.report
+    if as_json:
+        typer.echo(json.dumps(report, ensure_ascii=False))
+    else:
+        typer.echo(metrics_table(report))
+
+
+def metrics_table(report: dict[str, Any]) -> str:
+    """Formats both directions beside chance for a terminal."""
+    columns = ("recall_at_1", "recall_at_5", "recall_at_10", "mean_reciprocal_rank", "median_rank")
+    head = f"{'':28}" + "".join(f"{h:>9}" for h in ("R@1", "R@5", "R@10", "MRR", "median"))
+    lines = [head]
+    for way in ("text_to_image", "image_to_text"):
+        for prefix, label in (("", way.replace("_", " ")), ("chance_", "  chance")):
+            figures = report[prefix + way]
+            cells = "".join(f"{figures[c]:>9.3f}" for c in columns[:-1])
+            name = label if prefix else f"{label} ({figures['queries']} of {figures['candidates']})"
+            lines.append(f"{name:28}{cells}{figures['median_rank']:>9.1f}")
+    return "\n".join(lines)
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders with a report of `vireo evaluate --out` (in them, or in their folder `evaluation`), or report.json files.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write comparison.md and comparison.png there.")] = None,
+) -> None:  # fmt: skip
+    """Puts runs side by side: a table of figures with intervals, beside bag of words and chance.
+
+    Example: `vireo compare runs/small runs/base --out runs/comparison`
+    """
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+    from vireo_client.progress import console
+
+    from ..evaluation.compare import differences, read_runs, write_comparison
+    from ..evaluation.metrics import WAYS
+    from ..evaluation.report_tables import TITLES, comparison_head, comparison_rows
+
+    reports = read_runs(runs)
+    if out is not None:
+        write_comparison(out, reports)
+    for line in differences(reports):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    answers = Console()
+    for way in WAYS:
+        table = Table(title=TITLES[way], title_justify="left")
+        for number, head in enumerate(comparison_head()):
+            table.add_column(head, justify="right" if number else "left", overflow="fold")
+        for row in comparison_rows(reports, way):
+            table.add_row(*(escape(cell) for cell in row))
+        answers.print(table)

@@ -1,0 +1,71 @@
+"""`vireo train`. Heavy imports stay inside: --help answers at once."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from vireo_client.extras import require
+
+
+def train(
+    data: Annotated[list[str] | None, typer.Argument(metavar="DATA[@PICTURES][=WEIGHT]...", help="A folder with captions.jsonl and its pictures, or a captions file of another format (docs/data.md); several are mixed.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder; the bundle goes to OUT/bundle.")] = None,
+    preset: Annotated[str, typer.Option(help="One of --presets, or a JSON file of your own.")] = "vireo-small",
+    settings: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; repeatable.")] = [],  # noqa: B006
+    validation: Annotated[str | None, typer.Option(metavar="DATA[@PICTURES]", help="Validate on this, instead of a part of DATA.")] = None,
+    captions: Annotated[list[Path], typer.Option(metavar="FILE", help="JSON lines of captions without pictures, for tokenizer and text tower; repeatable.")] = [],  # noqa: B006
+    features: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keep what a frozen image tower sees there, for other runs on the same pictures. Default: OUT.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in OUT.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin anew although OUT holds an unfinished run.")] = False,
+    presets: Annotated[bool, typer.Option("--presets", help="List the presets and stop.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Print all settings as JSON and stop: a preset file of your own to start from.")] = False,
+) -> None:  # fmt: skip
+    """Trains a dual encoder on captioned pictures and writes a bundle.
+
+    Pictures are divided into training, validation and test; the epoch that does best on validation
+    is kept. Ctrl-C saves the run, to go on with --resume, and writes the best so far.
+
+    Example: `vireo train my-photos --out runs/mine --set image.weights=mobilenet.safetensors
+    --set epochs=30`
+
+    On several GPUs: `torchrun --standalone --nproc-per-node 4 --no-python vireo train ...`
+    """
+    require("train", "torch", "timm", "accelerate")
+    from ..config import load_config, preset_about, preset_names
+
+    if presets:
+        for name in preset_names():
+            typer.echo(f"{name:22} {preset_about(name)}")
+        return
+    config = load_config(preset, settings)
+    if show:
+        typer.echo(config.model_dump_json(indent=2))
+        return
+    if not data:
+        raise typer.BadParameter("name the captions to train on", param_hint="DATA")
+    if out is None:
+        raise typer.BadParameter("name the run folder", param_hint="--out")
+    if resume and restart:
+        raise typer.BadParameter("--resume goes on, --restart begins anew: give one of them")
+    from ..loop.train import train as run
+
+    result = run(
+        config,
+        data,
+        out,
+        validation=validation,
+        captions=captions,
+        features=features,
+        resume=resume,
+        restart=restart,
+    )
+    if result.speaks:
+        typer.echo(f"bundle: {result.bundle}")
+        typer.echo(
+            f"next: vireo export {result.bundle} --data {shlex.quote(validation or data[0])}"
+        )
+    if result.interrupted:
+        raise KeyboardInterrupt

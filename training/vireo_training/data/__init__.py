@@ -1,0 +1,1 @@
+"""Captioned images as a run draws from them: divided, decoded, segmented, augmented."""

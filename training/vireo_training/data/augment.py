@@ -1,0 +1,78 @@
+"""Random views of training pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..config import PictureAugmentation
+from ..models.torchvision_ops import ensure_torchvision
+
+
+def make_augmentation(
+    settings: PictureAugmentation, size: int
+) -> Callable[[Tensor, np.random.Generator], Tensor]:
+    """Gives the function that turns stored pixels into training views.
+
+    It takes UINT8 `[B, 3, side, side]` and the generator that all its choices come from, and
+    returns UINT8 `[B, 3, size, size]`. Only `crop` changes the size: without it `side` is `size`.
+    The choices are distributed as those of torchvision's RandomResizedCrop, RandomHorizontalFlip,
+    RandomRotation, ColorJitter, RandomGrayscale and RandomErasing. Those classes draw from torch's
+    global generator, which belongs to the main thread's dropout: batches made ahead in another
+    thread would then differ from run to run.
+    """
+    if not settings.changes:
+        return lambda pixels, rng: pixels
+    ensure_torchvision()
+    from torchvision.transforms.v2 import InterpolationMode, functional
+
+    colour_changes = (
+        functional.adjust_brightness,
+        functional.adjust_contrast,
+        functional.adjust_saturation,
+    )
+
+    def view(picture: Tensor, rng: np.random.Generator) -> Tensor:
+        if settings.crop:
+            box = _rectangle(rng, picture.shape[-1], area=(settings.crop, 1.0), ratio=4 / 3)
+            picture = functional.resized_crop(picture, *box, [size, size], antialias=True)
+        if rng.random() < settings.flip:
+            picture = functional.horizontal_flip(picture)
+        if settings.rotate:
+            angle = rng.uniform(-settings.rotate, settings.rotate)
+            picture = functional.rotate(picture, angle, InterpolationMode.BILINEAR)
+        if settings.jitter:
+            for change in rng.permutation(len(colour_changes)):
+                factor = rng.uniform(1 - settings.jitter, 1 + settings.jitter)
+                picture = colour_changes[change](picture, factor)
+        if rng.random() < settings.gray:
+            picture = functional.rgb_to_grayscale(picture, num_output_channels=3)
+        if rng.random() < settings.erase:
+            box = _rectangle(rng, size, area=(0.02, 0.33), ratio=3.3)
+            picture = functional.erase(picture, *box, torch.zeros_like(picture[:, :1, :1]))
+        return picture
+
+    # One picture after the other: it stays in the processor's cache through all of its changes.
+    return lambda pixels, rng: torch.stack([view(picture, rng) for picture in pixels])
+
+
+def _rectangle(
+    rng: np.random.Generator, side: int, *, area: tuple[float, float], ratio: float
+) -> tuple[int, int, int, int]:
+    """A random rectangle in a square, as top, left, height and width.
+
+    Its share of the square's area is within `area`, its width over its height within `ratio` and
+    1 / `ratio`. The square itself in the rare case that ten such do not fit into it.
+    """
+    for _ in range(10):
+        share = rng.uniform(*area) * side * side
+        shape = math.exp(rng.uniform(-math.log(ratio), math.log(ratio)))
+        height, width = round(math.sqrt(share / shape)), round(math.sqrt(share * shape))
+        if 0 < height <= side and 0 < width <= side:
+            top, left = rng.integers(side - height + 1), rng.integers(side - width + 1)
+            return int(top), int(left), height, width
+    return 0, 0, side, side

@@ -1,0 +1,241 @@
+"""Decoded pictures and token ids to batches: any step of any epoch can be made by itself.
+
+What a batch holds follows from (seed, epoch, step) alone. So batches are made ahead by threads, a
+resumed run goes on with the very batch that was next, and every device knows the whole batch's
+captions without asking the others.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ..config import TextAugmentation
+from .text_augment import draw
+
+_AHEAD = 3
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Rows of numbers of any length, in one array."""
+
+    values: npt.NDArray[np.int32]
+    starts: npt.NDArray[np.int64]
+    """`[N + 1]`."""
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]]) -> Ragged:
+        starts = np.zeros(len(rows) + 1, dtype=np.int64)
+        np.cumsum([len(row) for row in rows], out=starts[1:])
+        values = np.fromiter((v for row in rows for v in row), dtype=np.int32, count=starts[-1])
+        return cls(values, starts)
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, row: int) -> npt.NDArray[np.int32]:
+        return self.values[self.starts[row] : self.starts[row + 1]]
+
+
+@dataclass(frozen=True)
+class Captions:
+    """Token ids of the captions of N pictures (or of N groups that have no picture)."""
+
+    starts: npt.NDArray[np.int64]
+    """`[N + 1]`: captions `starts[n]` to `starts[n + 1]` belong to picture n."""
+    variants: tuple[Ragged, ...]
+    """The ids of every caption, as it was written and in the other ways it may be drawn."""
+
+    @classmethod
+    def of(cls, counts: Sequence[int], variants: Sequence[Ragged]) -> Captions:
+        """Captions of pictures that have `counts` of them, one after the other."""
+        starts = np.zeros(len(counts) + 1, dtype=np.int64)
+        np.cumsum(counts, out=starts[1:])
+        return cls(starts, tuple(variants))
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+
+class Batch(NamedTuple):
+    """One device's part of a batch, and what every device knows of the whole."""
+
+    chunks: list[tuple[Tensor, ...]]
+    """What to compute at once; more than one chunk only where gradients are cached. Each: pictures
+    UINT8 `[B, 3, side, side]` or features FP32 `[B, W]`; then captions INT32 `[T, L]`, padded to
+    the longest, the short ones apart from the long ones where that spares much padding."""
+    owner: Tensor
+    """INT64 `[T of all devices and chunks]`: the row of each caption's picture in the whole batch,
+    or, from `pictures` on, a number for each group of captions that have no picture."""
+    pictures: int
+    """How many pictures the whole batch has."""
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on `device`."""
+        chunks = [
+            tuple(part.to(device, non_blocking=True) for part in chunk) for chunk in self.chunks
+        ]
+        return Batch(chunks, self.owner.to(device), self.pictures)
+
+
+def plan_epoch(order: npt.NDArray[np.int64], size: int) -> list[npt.NDArray[np.int64]]:
+    """Divides an epoch's draw of pictures into batches of `size` in which none comes twice.
+
+    A picture that is drawn again waits for the next batch. Where so few pictures are drawn so often
+    that a batch would stay short, those that were not drawn fill it. There is no short last batch:
+    what would be in it waits for another epoch's order.
+
+    Args:
+        order: INT64 `[N]`, of N pictures, each drawn never, once or more often.
+        size: at most N.
+
+    Returns:
+        N // `size` batches, INT64 `[size]`: every epoch has as many.
+    """
+    undrawn = np.setdiff1d(np.arange(len(order)), order)
+    if not len(undrawn):
+        return list(order[: len(order) // size * size].reshape(-1, size))
+    batches: list[npt.NDArray[np.int64]] = []
+    waiting: deque[int] = deque()
+    rest = iter([*order.tolist(), *undrawn.tolist()])
+    while len(batches) < len(order) // size:
+        batch: dict[int, None] = {}
+        again: deque[int] = deque()
+        while len(batch) < size:
+            number = waiting.popleft() if waiting else next(rest)
+            if number in batch:
+                again.append(number)
+            else:
+                batch[number] = None
+        waiting = again + waiting
+        batches.append(np.fromiter(batch, dtype=np.int64, count=size))
+    return batches
+
+
+@dataclass(frozen=True)
+class BatchMaker:
+    """Makes a batch from the numbers of its pictures.
+
+    Args:
+        images: decoded pictures UINT8 `[N, 3, side, side]`, or the features of a frozen tower,
+            FP32 `[N, views, W]`.
+        captions: of those pictures.
+        others: groups of captions without a picture; as many groups as pictures come along.
+        captions_per_picture: how many to draw of each.
+        chunk: pictures to compute at once.
+        pad_id: what fills rows of ids.
+        text_augment: at which rates variants of captions are drawn.
+        augment: makes training views of pictures.
+        seed: of all draws.
+        devices, device: this one's part is every `devices`-th.
+    """
+
+    images: npt.NDArray[Any]
+    captions: Captions
+    others: Captions | None
+    captions_per_picture: int
+    chunk: int
+    pad_id: int
+    text_augment: TextAugmentation
+    augment: Callable[[Tensor, np.random.Generator], Tensor]
+    seed: int
+    devices: int = 1
+    device: int = 0
+
+    def __call__(self, epoch: int, step: int, rows: npt.NDArray[np.int64]) -> Batch:
+        # Drawn for the whole batch: how it is divided changes nothing of what is in it.
+        rng = np.random.default_rng((self.seed, 1, epoch, step))
+        told = self._draw(rng, self.captions, rows, self.captions_per_picture)
+        others: list[list[npt.NDArray[np.int32]]] = []
+        if self.others is not None:
+            count = min(len(rows), len(self.others))
+            groups = rng.choice(len(self.others), count, replace=False)
+            others = self._draw(rng, self.others, groups, 2)
+
+        chunks, owner = [], []
+        extras = np.array_split(np.arange(len(others)), self.devices)
+        for device, places in enumerate(np.split(np.arange(len(rows)), self.devices)):
+            # As equal as can be: batch norm cannot take statistics of one picture left over.
+            count = -(-len(places) // self.chunk)
+            pairs = zip(
+                np.array_split(places, count), np.array_split(extras[device], count), strict=True
+            )
+            for number, (part, extra) in enumerate(pairs):
+                texts = [(row, int(place)) for place in part for row in told[place]]
+                texts += [(row, len(rows) + int(place)) for place in extra for row in others[place]]
+                texts.sort(key=lambda text: len(text[0]))
+                owner += [place for _, place in texts]
+                if device == self.device:
+                    own = np.random.default_rng((self.seed, 2, epoch, step, device, number))
+                    ids = [row for row, _ in texts]
+                    cut = short_ones([len(row) for row in ids])
+                    padded = [self._pad(part) for part in (ids[:cut], ids[cut:]) if part]
+                    chunks.append((self._pictures(rows[part], own), *padded))
+        return Batch(chunks, torch.tensor(owner), len(rows))
+
+    def _draw(
+        self, rng: np.random.Generator, captions: Captions, rows: npt.NDArray[np.int64], most: int
+    ) -> list[list[npt.NDArray[np.int32]]]:
+        """Ids of the captions drawn for each of `rows`, `most` at most."""
+        chosen = []
+        for row in rows:
+            start, end = captions.starts[row : row + 2]
+            chosen.append(start + rng.choice(end - start, min(most, end - start), replace=False))
+        variants = iter(draw(self.text_augment, rng, sum(map(len, chosen))))
+        return [[captions.variants[next(variants)][c] for c in picked] for picked in chosen]
+
+    def _pictures(self, rows: npt.NDArray[np.int64], rng: np.random.Generator) -> Tensor:
+        if self.images.dtype == np.uint8:
+            return self.augment(torch.from_numpy(np.ascontiguousarray(self.images[rows])), rng)
+        view = rng.integers(self.images.shape[1], size=len(rows))
+        return torch.from_numpy(self.images[rows, view])
+
+    def _pad(self, ids: list[npt.NDArray[np.int32]]) -> Tensor:
+        padded = np.full((len(ids), max(map(len, ids))), self.pad_id, dtype=np.int32)
+        for row, values in enumerate(ids):
+            padded[row, : len(values)] = values
+        return torch.from_numpy(padded)
+
+
+def short_ones(lengths: Sequence[int]) -> int:
+    """How many of ascending lengths to pad apart from the rest, so that least is padded in all.
+
+    Two passes through a tower cost more than one: 0 where they would not spare a quarter of it.
+    """
+    ascending = np.asarray(lengths)
+    count = np.arange(len(ascending))
+    sizes = count * np.concatenate([[0], ascending[:-1]]) + (len(ascending) - count) * ascending[-1]
+    best = int(sizes.argmin())
+    return best if sizes[best] <= 0.75 * sizes[0] else 0
+
+
+def made_ahead(
+    make: BatchMaker, epoch: int, plan: Sequence[npt.NDArray[np.int64]], first: int = 0
+) -> Iterator[Batch]:
+    """Yields the batches of an epoch from step `first` on; threads make the next ones meanwhile."""
+    # One thread an operator: two teams of threads on the same cores wait for each other.
+    with ThreadPoolExecutor(initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        waiting = deque(
+            pool.submit(make, epoch, step, plan[step])
+            for step in range(first, min(first + _AHEAD, len(plan)))
+        )
+        try:
+            for step in range(first + _AHEAD, len(plan) + _AHEAD):
+                if not waiting:
+                    return
+                batch = waiting.popleft().result()
+                if step < len(plan):
+                    waiting.append(pool.submit(make, epoch, step, plan[step]))
+                yield batch
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -1,0 +1,1 @@
+"""Retrieval metrics, their intervals, baselines and reports."""

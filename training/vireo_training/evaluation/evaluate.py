@@ -1,0 +1,123 @@
+"""Retrieval metrics of a bundle, by whichever towers run it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from vireo_client.bundle import Bundle
+from vireo_client.captions import CaptionedImage, Skip, log_skips
+from vireo_client.embedder import Embedder
+from vireo_client.errors import DataError
+from vireo_client.progress import progress_bar
+
+from ..data.split import split_by_picture
+from ..readers import read_data
+from .metrics import retrieval_metrics
+
+SPLITS = ("test", "validation", "train", "all")
+
+
+@dataclass(frozen=True)
+class CorpusEmbeddings:
+    """Vectors of pictures and of all their captions."""
+
+    images: npt.NDArray[np.float32]
+    """FP32 `[N, D]`."""
+    texts: npt.NDArray[np.float32]
+    """FP32 `[T, D]`."""
+    picture: npt.NDArray[np.int64]
+    """INT64 `[T]`: the row of `images` that each caption describes."""
+    records: list[CaptionedImage]
+    """The N pictures that could be read."""
+    skipped: list[Skip]
+
+
+def default_split(bundle: Bundle, usual: str) -> str:
+    """The usual split, or all pictures where the bundle records none: others trained its model."""
+    return usual if bundle.config.provenance.get("split") else "all"
+
+
+def select_records(bundle: Bundle, data: str | Path, split: str) -> list[CaptionedImage]:
+    """Reads a data set and keeps the pictures of `split`, divided as training divided them.
+
+    Raises:
+        DataError: there is no data, or nothing in that split.
+    """
+    captions = read_data(data)
+    log_skips(captions.skipped)
+    if split == "all":
+        return captions.records
+    division = bundle.config.provenance.get("split")
+    if division is None:
+        raise DataError(f"{bundle.folder}: records no split; use --split all")
+    sides = split_by_picture(
+        captions.records,
+        division["validation_fraction"],
+        division["test_fraction"],
+        division["seed"],
+    )
+    log_skips(sides.unreadable)
+    records: list[CaptionedImage] = getattr(sides, split)
+    if not records:
+        raise DataError(f"{data}: no picture is in the {split} split; use --split all")
+    return records
+
+
+def embed_pictures(
+    embedder: Embedder, records: Sequence[CaptionedImage], label: str = "embed pictures"
+) -> tuple[list[CaptionedImage], npt.NDArray[np.float32], list[Skip]]:
+    """Embeds every picture that can be read.
+
+    Returns:
+        The N records that could be read, their vectors FP32 `[N, D]`, and what was left out.
+
+    Raises:
+        DataError: not one picture can be read.
+    """
+    kept: list[int] = []
+    vectors: list[npt.NDArray[np.float32]] = []
+    skipped: list[Skip] = []
+    with progress_bar() as progress:
+        task = progress.add_task(label, total=len(records))
+        for batch in embedder.embed_image_stream(record.path for record in records):
+            kept += batch.positions
+            vectors.append(batch.embeddings)
+            skipped += batch.skipped
+            progress.advance(task, len(batch.positions) + len(batch.skipped))
+    if not kept:
+        raise DataError(f"no picture could be read: {skipped[0] if skipped else 'none given'}")
+    return [records[position] for position in kept], np.concatenate(vectors), skipped
+
+
+def captions_of(records: Sequence[CaptionedImage]) -> tuple[list[str], npt.NDArray[np.int64]]:
+    """Gives all T captions, and INT64 `[T]`, the record of each."""
+    texts = [caption for record in records for caption in record.captions]
+    return texts, np.repeat(np.arange(len(records)), [len(record.captions) for record in records])
+
+
+def embed_corpus(embedder: Embedder, records: Sequence[CaptionedImage]) -> CorpusEmbeddings:
+    """Embeds every picture and caption; pictures that cannot be read are left out, by name.
+
+    Raises:
+        DataError: not one picture can be read.
+    """
+    usable, images, skipped = embed_pictures(embedder, records)
+    captions, picture = captions_of(usable)
+    return CorpusEmbeddings(images, embedder.embed_texts(captions), picture, usable, skipped)
+
+
+def evaluate(embedder: Embedder, records: Sequence[CaptionedImage]) -> dict[str, Any]:
+    """Gives both directions' metrics beside chance, and what was skipped."""
+    corpus = embed_corpus(embedder, records)
+    log_skips(corpus.skipped)
+    return retrieval_metrics(corpus.images, corpus.texts, corpus.picture) | {
+        "towers": embedder.towers.name,
+        "pictures": len(corpus.images),
+        "captions": len(corpus.texts),
+        "skipped": [str(skip) for skip in corpus.skipped],
+    }

@@ -1,0 +1,1 @@
+"""The training loop: batches to gradients, schedules, checkpoints, validation."""

@@ -1,0 +1,86 @@
+"""What a frozen image tower sees in each picture, computed once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from vireo_client.progress import track
+
+from ..config import TrainConfig
+from ..models.image_tower import ImageTower
+
+_BLOCK = 32
+
+
+def features_key(
+    tower: ImageTower, config: TrainConfig, pixels: npt.NDArray[np.uint8], views: int
+) -> str:
+    """Names features by all that they depend on: weights, preprocessing, views and pictures.
+
+    The pictures are those that were decoded, whatever their files hold by now.
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(tower.backbone.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    settings = config.model_dump(
+        mode="json",
+        include={
+            "augment": True,
+            "image": {"name", "kwargs", "pool", "size", "resize", "interpolation", "mean", "std"},
+        },
+    )
+    digest.update(json.dumps([settings, views, config.seed, pixels.shape]).encode())
+    for start in range(0, len(pixels), _BLOCK):
+        digest.update(np.ascontiguousarray(pixels[start : start + _BLOCK]).data)
+    return digest.hexdigest()[:16]
+
+
+@torch.inference_mode()
+def frozen_features(
+    tower: ImageTower,
+    pixels: npt.NDArray[np.uint8],
+    augment: Callable[[Tensor, np.random.Generator], Tensor],
+    *,
+    views: int,
+    seed: int,
+    path: Path,
+    label: str,
+) -> npt.NDArray[np.float32]:
+    """Gives the backbone's features of `views` augmented views of each picture.
+
+    Args:
+        pixels: UINT8 `[N, 3, side, side]`.
+        path: the `.npy` file that keeps them; if it exists, it is the answer.
+
+    Returns:
+        FP32 `[N, views, W]`, memory-mapped.
+    """
+    if not path.is_file():
+        device = next(tower.parameters()).device
+        tower.eval()
+        blocks = []
+        for start in track(range(0, len(pixels), _BLOCK), label):
+            block = torch.from_numpy(np.ascontiguousarray(pixels[start : start + _BLOCK]))
+            rng = np.random.default_rng((seed, 2, start))
+            seen = [tower.features(augment(block, rng).to(device)).float() for _ in range(views)]
+            blocks.append(torch.stack(seen, 1).cpu().numpy())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Beside its place first: a file that is there is whole.
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with draft.open("wb") as file:
+                np.save(file, np.concatenate(blocks))
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+    features: npt.NDArray[np.float32] = np.load(path, mmap_mode="r")
+    return features

@@ -1,0 +1,118 @@
+"""What one batch does to the gradients, and one update to the weights."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from ..config import TrainConfig
+from ..data.batches import Batch
+from ..models.dual_encoder import DualEncoder
+from .gather import gather_rows
+from .grad_cache import cached_backward
+from .loss import contrastive_loss, siglip_loss, text_pair_loss
+
+
+class Step:
+    """Forward and backward passes, and updates, in the precision and memory that `config` asks for.
+
+    Args:
+        config: loss, precision, clipping, cached gradients.
+        accelerator: brings gradients of several devices together.
+        model: as the accelerator prepared it; may be replaced between batches.
+        raw: the module inside of `model`.
+        optimiser: over the parameters of `raw`.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        accelerator: Accelerator,
+        model: nn.Module,
+        raw: DualEncoder,
+        optimiser: torch.optim.Optimizer,
+    ) -> None:
+        self.model = model
+        self._config = config
+        self._accelerator = accelerator
+        self._raw = raw
+        self._optimiser = optimiser
+        kind = accelerator.device.type
+        self._half = _half_precision(config, kind)
+        self.scaler = torch.amp.GradScaler(kind, enabled=self._half is torch.float16)
+
+    def backward(self, batch: Batch, count: int, *, last: bool) -> float:
+        """Adds a batch's gradients to those of its group.
+
+        Args:
+            batch: on the accelerator's device.
+            count: batches in the group, whose gradients are averaged.
+            last: this one ends the group, so that the devices' gradients are brought together.
+
+        Returns:
+            The batch's loss.
+        """
+
+        def loss_of(image: Tensor, text: Tensor) -> Tensor:
+            return self._objective(gather_rows(image), gather_rows(text), batch) / count
+
+        with ExitStack() as stack:
+            if not last:
+                stack.enter_context(self._no_sync())
+            if self._config.grad_cache is not None:
+                loss = cached_backward(
+                    self.model, batch.chunks, loss_of, scale=self.scaler.scale,
+                    no_sync=self._no_sync, autocast=self._autocast,
+                )  # fmt: skip
+            else:
+                (chunk,) = batch.chunks
+                with self._autocast():
+                    image, text = self.model(*chunk)
+                loss = loss_of(image, text)
+                self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        return loss.item() * count
+
+    def update(self) -> None:
+        """One step of the optimiser, with clipped gradients; they start from nothing after it."""
+        self.scaler.unscale_(self._optimiser)
+        nn.utils.clip_grad_norm_(self._raw.parameters(), self._config.clip_norm)
+        self.scaler.step(self._optimiser)
+        self.scaler.update()
+        self._optimiser.zero_grad(set_to_none=True)
+
+    def _objective(self, image: Tensor, text: Tensor, batch: Batch) -> Tensor:
+        """The loss over unit vectors of the whole batch, `[B, D]` and `[T, D]`."""
+        scale, described = self._raw.logit_scale, batch.owner < batch.pictures
+        texts, picture = text[described], batch.owner[described]
+        if (bias := self._raw.logit_bias) is not None:
+            loss = siglip_loss(image, texts, picture, scale, bias)
+        else:
+            loss = contrastive_loss(image, texts, picture, scale)
+        if self._config.text_pairs:
+            loss = loss + self._config.text_pairs * text_pair_loss(text, batch.owner, scale)
+        return loss
+
+    def _autocast(self) -> torch.autocast:
+        kind = self._accelerator.device.type
+        return torch.autocast(kind, self._half or torch.bfloat16, enabled=self._half is not None)
+
+    def _no_sync(self) -> AbstractContextManager[Any]:
+        context: AbstractContextManager[Any] = self._accelerator.no_sync(self.model)
+        return context
+
+
+def _half_precision(config: TrainConfig, kind: str) -> torch.dtype | None:
+    if config.precision == "auto":
+        return torch.bfloat16 if _fast_bf16(kind) else None
+    return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[config.precision]
+
+
+def _fast_bf16(kind: str) -> bool:
+    """Whether the device has matrix units for bf16; without them bf16 is slower than fp32."""
+    if kind == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return kind == "cpu" and bool(torch.cpu._is_amx_tile_supported())
