@@ -29,12 +29,12 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from vireo_client.repository import TEXT_MODEL  # noqa: E402
 from vireo_client.towers.engine import open_session  # noqa: E402
-from vireo_export.onnx_export import export_tower  # noqa: E402
+from vireo_export.onnx.export import export_tower  # noqa: E402
+from vireo_export.onnx.external_data import engine_bytes  # noqa: E402
+from vireo_export.onnx.optimise import optimise  # noqa: E402
 from vireo_export.precision.calibration import Calibration, largest_values  # noqa: E402
-from vireo_export.precision.external_data import engine_bytes  # noqa: E402
 from vireo_export.precision.fp16 import to_fp16  # noqa: E402
 from vireo_export.precision.int8 import candidates  # noqa: E402
-from vireo_export.precision.optimise import optimise  # noqa: E402
 from vireo_training.config import load_config  # noqa: E402
 from vireo_training.models.text_towers import TextTower  # noqa: E402
 

@@ -4,8 +4,8 @@
 
 For each number of pictures, with five captions each: both directions by
 `vireo_training.evaluation.metrics`, and, where it takes less than `--most-gb`, by one matrix of
-scores in FP64 that is sorted whole. Every measurement is a process of its own, whose largest resident
-memory counts less that of its inputs. The two ways must give the same ranks. Writes
+scores in FP64 that is sorted whole. Every measurement is a process of its own, whose largest
+resident memory counts less that of its inputs. The two ways must give the same ranks. Writes
 `benchmarks/results/ranking.json`.
 """
 

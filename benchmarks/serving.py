@@ -41,10 +41,10 @@ from vireo_client.text.normalize import normalize
 from vireo_client.text.pipeline import TextPath
 from vireo_client.text.segment import load_segmenter
 from vireo_client.towers.engine import OnnxEngine
-from vireo_export.onnx_export import export_towers
+from vireo_export.onnx.export import export_towers
+from vireo_export.onnx.optimise import optimise
 from vireo_export.precision.calibration import Calibration
 from vireo_export.precision.int8 import candidates
-from vireo_export.precision.optimise import optimise
 from vireo_export.sources import open_source
 from vireo_serving.configs.triton_config import ServingOptions
 from vireo_serving.repository.publish import lay_out, publishing

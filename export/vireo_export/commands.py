@@ -53,10 +53,10 @@ def export(
     from vireo_serving.plans.options import BuildOptions, HardwareCompatibility
     from vireo_training.evaluation.evaluate import SPLITS
 
-    from .comparison import comparison_set
     from .export import EngineOptions
     from .export import export as run
-    from .parity_report import TABLE_FILE
+    from .parity.pictures import comparison_set
+    from .parity.report import TABLE_FILE
     from .precision import Precisions
     from .sources import open_source, repository_for
 

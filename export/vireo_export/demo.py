@@ -33,7 +33,7 @@ from vireo_training.loop.train import train
 from vireo_training.models.torch_towers import TorchTowers
 
 from .export import export
-from .parity import check, compare
+from .parity.gate import check, compare
 from .sources import open_source
 
 DESCRIBED_SCENES = 8

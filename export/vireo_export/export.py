@@ -16,18 +16,18 @@ from vireo_serving.configs.triton_config import ServingOptions, Target
 from vireo_serving.plans.options import BuildOptions
 from vireo_serving.repository.publish import lay_out, publishing
 
-from . import plans
-from .onnx_export import export_towers
-from .operators import check_operators
-from .parity import Parity, check
-from .parity_report import write_report
+from .onnx.export import export_towers
+from .onnx.external_data import EXTERNAL_DATA_LIMIT
+from .onnx.operators import check_operators
+from .onnx.optimise import optimise
+from .parity.gate import Parity, check
+from .parity.measure import MODEL_OF, Proof, Tower
+from .parity.report import write_report
 from .precision import ALL_FP32, Precisions
 from .precision.build import Engine, build_engine
 from .precision.calibration import Calibration
-from .precision.external_data import EXTERNAL_DATA_LIMIT
-from .precision.optimise import optimise
-from .proof import MODEL_OF, Proof, Tower
 from .sources import Source
+from .tensorrt import plans
 from .tensorrt.builder import require_tensorrt
 
 DEFAULT_BUILD = BuildOptions()

@@ -11,7 +11,7 @@ from vireo_client.repository import PARITY_FILE, model_file
 from vireo_client.towers.onnx import OnnxTowers
 from vireo_export import export as export_module
 from vireo_export.export import export
-from vireo_export.parity import Parity, TowerParity, check, compare
+from vireo_export.parity.gate import Parity, TowerParity, check, compare
 from vireo_export.sources import open_source
 from vireo_training.evaluation.evaluate import embed_corpus
 from vireo_training.models.torch_towers import TorchTowers

@@ -12,9 +12,9 @@ from processes import start
 from torch import nn
 from vireo_client.errors import ExportError, ParityError
 from vireo_export.export import EngineOptions, export
-from vireo_export.operators import check_operators
+from vireo_export.onnx.operators import check_operators
+from vireo_export.onnx.optimise import optimise
 from vireo_export.precision import Precisions
-from vireo_export.precision.optimise import optimise
 from vireo_export.sources import Source, open_source
 
 _EXPORT = """

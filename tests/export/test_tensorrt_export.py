@@ -27,7 +27,7 @@ def prepared(bundle, test_records, tmp_path_factory):
     serving = ServingOptions(max_batch_size=16, device="gpu")
     with pytest.MonkeyPatch.context() as patch:
         printed = []
-        from vireo_export import plans
+        from vireo_export.tensorrt import plans
 
         patch.setattr(plans.console, "print", lambda line, **_: printed.append(line))
         parity = export(open_source(bundle.folder), folder, test_records, serving, options)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from small_presets import from_scratch, shrink
 from vireo_client.errors import TrainingError
-from vireo_export.onnx_export import export_towers
+from vireo_export.onnx.export import export_towers
 from vireo_training.config import load_config, preset_about, preset_names
 from vireo_training.loop.optimiser import parameter_groups
 from vireo_training.models.dual_encoder import DualEncoder, model_settings

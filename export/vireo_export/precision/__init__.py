@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
+from ..onnx.external_data import engine_bytes
 from .choice import ALL_FP32, PRECISIONS, Precision, Precisions
-from .external_data import engine_bytes
 
 __all__ = ["ALL_FP32", "PRECISIONS", "Precision", "Precisions", "engine_bytes"]

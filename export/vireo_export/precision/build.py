@@ -9,9 +9,9 @@ from pathlib import Path
 from vireo_client.errors import ExportError
 from vireo_serving.configs.triton_config import Target
 
+from ..onnx.external_data import EXTERNAL_DATA_LIMIT
 from .calibration import Calibration, largest_values
 from .choice import Precision
-from .external_data import EXTERNAL_DATA_LIMIT
 from .fp16 import to_fp16
 from .int8 import Candidate, candidates
 from .rounding import with_rounding

@@ -19,7 +19,7 @@ from vireo_client.images import load_pixels
 from vireo_client.repository import IMAGE_MODEL, TEXT_MODEL
 from vireo_client.text.pipeline import TextPath
 
-from .external_data import uses_external_data
+from ..onnx.external_data import uses_external_data
 from .quietly import quietly
 
 _BATCH = 8

@@ -17,7 +17,7 @@ import onnx_ir.passes.common as passes
 from onnx import numpy_helper
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
-from .external_data import EXTERNAL_DATA_LIMIT, save_engine
+from ..onnx.external_data import EXTERNAL_DATA_LIMIT, save_engine
 
 FP16_MAX = 65504.0
 HEADROOM = 2.0

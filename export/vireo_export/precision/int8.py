@@ -23,8 +23,8 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.calibrate import create_calibrator, save_tensors_data
 from vireo_client.repository import TEXT_MODEL
 
+from ..onnx.external_data import EXTERNAL_DATA_LIMIT, save_engine, uses_external_data
 from .calibration import BatchReader, Calibration
-from .external_data import EXTERNAL_DATA_LIMIT, save_engine, uses_external_data
 from .fp16 import divisions_by_length
 from .quietly import quietly
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from .external_data import EXTERNAL_DATA_LIMIT, save_engine
+from ..onnx.external_data import EXTERNAL_DATA_LIMIT, save_engine
 
 _MAKE_FP16 = frozenset(("Cast", "Constant", "ConstantOfShape"))
 """Operators that give FP16 whatever they take."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from .source import Source, open_source, repository_for
+from .opening import open_source, repository_for
+from .source import Source
 
 __all__ = ["Source", "open_source", "repository_for"]

@@ -1,8 +1,7 @@
-"""Dual encoders of transformers, of the families in `FAMILIES`."""
+"""Dual encoders of transformers, of the families in `families.py`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +10,7 @@ from vireo_client.errors import ExportError, TrainingError
 from vireo_training.models.hub import cannot_fetch, model_source
 from vireo_training.models.torchvision_ops import ensure_torchvision
 
+from .families import FAMILIES
 from .foreign import Parts, assemble, without
 from .huggingface_image import image_spec
 from .huggingface_text import TextInputs, text_inputs
@@ -21,31 +21,6 @@ if TYPE_CHECKING:
 
 PREFIX = "hf:"
 _ADVICE = "give hf:FOLDER with a model that save_pretrained wrote, or download it first"
-
-
-@dataclass(frozen=True)
-class Family:
-    """How the models of one `model_type` read a text."""
-
-    causal: bool = False
-    """No token sees what follows it, and the vector is taken at the end of the text: padding is
-    never seen, and needs no mask."""
-    fixed_length: bool = False
-    """The vector is taken at the last position, padding or not: all texts have one length."""
-    longest: int | None = None
-    """The longest text, in tokens, where the position table has room for more than was trained."""
-    first_position: int = 0
-    """RoBERTa's position tables keep their first rows for themselves."""
-
-
-FAMILIES = {
-    "align": Family(longest=64),
-    "altclip": Family(first_position=2),
-    "chinese_clip": Family(),
-    "clip": Family(causal=True),
-    "metaclip_2": Family(causal=True),
-    "siglip": Family(fixed_length=True),
-}
 
 
 def open_huggingface(name: str) -> Source:

@@ -10,12 +10,11 @@ from vireo_client.bundle import TextSpec
 from vireo_client.errors import ExportError
 from vireo_client.text.cleaning import NONE, RULES, SIGLIP
 
+from .families import Family
 from .foreign import buckets_up_to, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
-
-    from .huggingface import Family
 
 
 _FILES = (

@@ -3,8 +3,8 @@ import pytest
 from vireo_client.captions import CaptionedImage
 from vireo_client.errors import ExportError
 from vireo_client.text.pipeline import TextPath
+from vireo_export.onnx.optimise import optimise
 from vireo_export.precision.calibration import Calibration, largest_values
-from vireo_export.precision.optimise import optimise
 
 
 @pytest.fixture

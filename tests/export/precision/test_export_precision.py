@@ -10,7 +10,7 @@ from vireo_client.repository import model_file
 from vireo_client.towers.onnx import OnnxTowers
 from vireo_client.towers.triton import TritonTowers
 from vireo_export.export import EngineOptions, export
-from vireo_export.parity_report import PARITY_FILE, PLOT_FILE, TABLE_FILE
+from vireo_export.parity.report import PARITY_FILE, PLOT_FILE, TABLE_FILE
 from vireo_export.precision import Precisions
 from vireo_export.sources import open_source
 from vireo_serving.server.ports import Ports

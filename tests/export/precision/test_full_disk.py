@@ -5,9 +5,9 @@ import sys
 
 import numpy as np
 import pytest
+from vireo_export.onnx.optimise import optimise
 from vireo_export.precision.calibration import largest_values
 from vireo_export.precision.fp16 import to_fp16
-from vireo_export.precision.optimise import optimise
 
 _STEPS = {
     "optimised": "optimise(engine, folder / 'o' / 'model.onnx')",
@@ -39,7 +39,7 @@ import numpy as np
 from vireo_export.precision.calibration import Calibration, largest_values
 from vireo_export.precision.fp16 import to_fp16
 from vireo_export.precision.int8 import candidates
-from vireo_export.precision.optimise import optimise
+from vireo_export.onnx.optimise import optimise
 from vireo_export.precision.rounding import with_rounding
 folder = Path({str(folder)!r})
 engine, half = folder / "model.onnx", folder / "half.onnx"

@@ -4,12 +4,12 @@ import pytest
 import torch
 from precision_run import run, worst_cosine
 from tiny_models import HUGGINGFACE
-from vireo_export.onnx_export import export_tower
+from vireo_export.onnx.export import export_tower
+from vireo_export.onnx.optimise import optimise
 from vireo_export.precision import int8 as int8_module
 from vireo_export.precision.build import Verdict, build_engine
 from vireo_export.precision.calibration import Calibration
 from vireo_export.precision.int8 import candidates, saturates
-from vireo_export.precision.optimise import optimise
 from vireo_export.sources import open_source
 
 

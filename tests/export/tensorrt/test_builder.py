@@ -17,9 +17,9 @@ import pytest
 from trt_standin import RefusedError
 from vireo_client.bundle import file_sha256
 from vireo_client.errors import EngineError, ExportError, MissingExtraError
-from vireo_export.plans import build_plans
 from vireo_export.precision import Precisions
 from vireo_export.tensorrt.builder import build_plan
+from vireo_export.tensorrt.plans import build_plans
 from vireo_serving.plans.manifest import check_manifest, manifest_file, read_manifest
 from vireo_serving.plans.options import BuildOptions
 from vireo_serving.plans.profiles import Profile

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from vireo_client.bundle import Bundle
 from vireo_client.errors import DataError, ExportError
-from vireo_export.comparison import comparison_set
+from vireo_export.parity.pictures import comparison_set
 from vireo_export.precision import ALL_FP32, Precisions
 
 

@@ -11,17 +11,17 @@ from vireo_client.repository import MODELS, model_file
 from vireo_client.towers.onnx import OnnxTowers
 from vireo_client.towers.triton import TritonTowers
 from vireo_export.export import EngineOptions, export
-from vireo_export.precision import Precisions
-from vireo_export.precision.calibration import Calibration, largest_values
-from vireo_export.precision.external_data import (
+from vireo_export.onnx.external_data import (
     data_file,
     engine_bytes,
     save_engine,
     uses_external_data,
 )
+from vireo_export.onnx.optimise import optimise
+from vireo_export.precision import Precisions
+from vireo_export.precision.calibration import Calibration, largest_values
 from vireo_export.precision.fp16 import to_fp16
 from vireo_export.precision.int8 import candidates
-from vireo_export.precision.optimise import optimise
 from vireo_export.precision.rounding import with_rounding
 from vireo_export.sources import open_source
 from vireo_serving.repository.publish import move_engine

@@ -15,11 +15,11 @@ from vireo_serving.plans.options import BuildOptions
 from vireo_serving.plans.profiles import bundle_profiles
 from vireo_training.evaluation.evaluate import CorpusEmbeddings
 
-from .parity import check, compare
-from .precision import Precisions
-from .tensorrt.builder import build_plan
-from .tensorrt.dry_run import BUILD_SCRIPT, TIMING_CACHE_FILE, dry_run
-from .tensorrt.trtexec import trtexec_line
+from ..parity.gate import check, compare
+from ..precision import Precisions
+from .builder import build_plan
+from .dry_run import BUILD_SCRIPT, TIMING_CACHE_FILE, dry_run
+from .trtexec import trtexec_line
 
 
 def build_plans(
@@ -87,7 +87,7 @@ def prove_plans(
         ParityError: a plan answers differently.
         EngineError: a plan does not load or run.
     """
-    from .tensorrt.plan_towers import PlanTowers  # imports TensorRT
+    from .plan_towers import PlanTowers  # imports TensorRT
 
     towers = PlanTowers(plans[TEXT_MODEL], plans[IMAGE_MODEL])
     with Embedder(bundle, towers) as embedder:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from small_presets import shrink
 from torch import nn
-from vireo_export.onnx_export import export_towers
+from vireo_export.onnx.export import export_towers
 from vireo_training.config import load_config
 from vireo_training.models.dual_encoder import DualEncoder
 from vireo_training.models.resolve import image_spec, resolve_image

@@ -19,7 +19,10 @@ from vireo_training.evaluation.evaluate import captions_of, embed_corpus, embed_
 from vireo_training.evaluation.metrics import WAYS, retrieval_metrics
 from vireo_training.models.torch_towers import TorchTowers
 
-from .parity import (
+from ..precision import Precision, Precisions, engine_bytes
+from ..precision.build import Engine, Verdict
+from ..sources import Source
+from .gate import (
     RECALLS,
     EngineParity,
     Parity,
@@ -29,10 +32,7 @@ from .parity import (
     compare_vectors,
     recall_loss,
 )
-from .parity_probes import ROWS, batch_shapes, text_probes
-from .precision import Precision, Precisions, engine_bytes
-from .precision.build import Engine, Verdict
-from .sources import Source
+from .probes import ROWS, batch_shapes, text_probes
 
 Tower = Literal["text", "image"]
 MODEL_OF: dict[Tower, str] = {"text": TEXT_MODEL, "image": IMAGE_MODEL}

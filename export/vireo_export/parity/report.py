@@ -12,7 +12,7 @@ from vireo_client.repository import PARITY_FILE as PARITY_FILE
 from vireo_training.evaluation.metrics import WAYS
 from vireo_training.evaluation.plots import need_matplotlib
 
-from .parity import RECALLS, TOWERS, EngineParity, Parity
+from .gate import RECALLS, TOWERS, EngineParity, Parity
 
 TABLE_FILE = "parity.md"
 PLOT_FILE = "parity.png"

@@ -3,7 +3,7 @@ import onnx
 import onnxruntime
 import pytest
 from precision_run import run
-from vireo_export.precision.optimise import FUSED_DOMAIN, optimise
+from vireo_export.onnx.optimise import FUSED_DOMAIN, optimise
 
 TRANSFORMERS = [
     ("phobert-dinov2", "text"),

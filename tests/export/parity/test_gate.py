@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from vireo_client.bundle import ExportSettings, PrecisionGate
 from vireo_client.errors import ParityError
-from vireo_export.parity import (
+from vireo_export.parity.gate import (
     EngineParity,
     Parity,
     ShapeParity,
@@ -14,7 +14,7 @@ from vireo_export.parity import (
     check,
     recall_loss,
 )
-from vireo_export.parity_report import as_markdown
+from vireo_export.parity.report import as_markdown
 from vireo_export.precision import Precisions
 
 GOOD = TowerParity(1000, 0.9999, 0.99999, 0.001)

@@ -15,7 +15,7 @@ from vireo_client.errors import ParityError
 from vireo_training.evaluation.evaluate import CorpusEmbeddings, embed_corpus
 from vireo_training.evaluation.metrics import CUTOFFS, WAYS, retrieval_metrics
 
-from .precision import ALL_FP32, Precision, Precisions
+from ..precision import ALL_FP32, Precision, Precisions
 
 TOWERS = ("text", "image")
 RECALLS = tuple(f"recall_at_{k}" for k in CUTOFFS)

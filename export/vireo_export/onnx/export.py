@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vireo_client.errors import ExportError
 from vireo_client.repository import ENGINE_FILE, IMAGE_MODEL, TEXT_MODEL
 
-from .precision.external_data import EXTERNAL_DATA_LIMIT, save_engine
+from .external_data import EXTERNAL_DATA_LIMIT, save_engine
 
 OPSET = 18
 

@@ -15,7 +15,7 @@ from vireo_client.progress import console
 from vireo_training.data.scenes import write_scenes
 from vireo_training.evaluation.evaluate import default_split, select_records
 
-from .precision import ALL_FP32, Precisions
+from ..precision import ALL_FP32, Precisions
 
 _SCENES = 48
 

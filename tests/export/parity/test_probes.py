@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from vireo_client.text.pipeline import TextPath
-from vireo_export.parity_probes import ROWS, batch_shapes, text_probes
+from vireo_export.parity.probes import ROWS, batch_shapes, text_probes
 
 
 @pytest.mark.parametrize("captions", [["một"], ["một con chó chạy trên bãi cỏ"] * 3])

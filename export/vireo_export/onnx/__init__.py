@@ -1,0 +1,1 @@
+"""PyTorch towers to ONNX graphs: export, optimisation, operators, large files."""

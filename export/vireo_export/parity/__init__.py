@@ -1,0 +1,1 @@
+"""Engines held to PyTorch: measured, judged, reported."""
