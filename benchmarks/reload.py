@@ -32,7 +32,7 @@ from vireo_serving.server.server import TritonServer
 
 # What publishes without an export is the tests' own.
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from republished import Questions, republish
+from support.publications import Questions, republish
 
 RESULTS = Path(__file__).parent / "results" / "reload.json"
 

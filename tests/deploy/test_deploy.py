@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from told_versions import ask, publish
+from support.tagged_versions import ask, publish
 from vireo_client.towers.triton import TritonTowers
 from vireo_serving.server.options import ServerOptions
 from vireo_serving.server.ports import Ports

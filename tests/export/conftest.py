@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_presets import shrink
+from support.presets import shrink
 from torch import nn
 from vireo_export.onnx.export import export_towers
 from vireo_training.config import load_config

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from processes import start
+from support.processes import start
 from torch import nn
 from vireo_client.errors import ExportError, ParityError
 from vireo_export.export import EngineOptions, export

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as grpc
 from PIL import Image
-from told_metrics import metric
+from support.metrics import metric
 from tritonclient.utils import InferenceServerException
 from vireo_client.embedder import Embedder
 from vireo_client.images import load_pixels

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 import tritonclient.grpc as grpc
-from told_metrics import metric
+from support.metrics import metric
 from tritonclient.utils import InferenceServerException
 from vireo_client.repository import BULK_PRIORITY, QUERY_PRIORITY, model_file
 from vireo_client.towers.triton import TritonTowers

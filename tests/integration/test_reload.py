@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tritonclient.grpc as grpc
-from processes import start
-from republished import Questions, republish
-from told_versions import ask, publish
+from support.processes import start
+from support.publications import Questions, republish
+from support.tagged_versions import ask, publish
 from tritonclient.utils import InferenceServerException
 from vireo_client.bundle import Bundle
 from vireo_client.embedder import Embedder

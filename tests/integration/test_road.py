@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from processes import start
+from support.processes import start
 from vireo_client.bundle import Bundle
 
 VIREO = Path(sys.executable).parent / "vireo"

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tritonclient.grpc as grpc
-from processes import start
+from support.processes import start
 from tritonclient.utils import InferenceServerException
 from vireo_client.bundle import Bundle
 from vireo_client.embedder import Embedder

@@ -9,8 +9,9 @@ from ctypes.util import find_library
 from pathlib import Path
 
 import pytest
-from trt_bindings import MAJORS, Bindings, load_bindings
-from trt_standin import World, stand_in
+
+from support.tensorrt_bindings import MAJORS, Bindings, load_bindings
+from support.tensorrt_standin import World, stand_in
 
 _loaded: dict[int, Bindings] = {}
 

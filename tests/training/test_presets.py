@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
-from small_presets import from_scratch, shrink
+from support.presets import from_scratch, shrink
 from vireo_client.errors import TrainingError
 from vireo_export.onnx.export import export_towers
 from vireo_training.config import load_config, preset_about, preset_names

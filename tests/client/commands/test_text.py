@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from small_model import write_model, write_phobert
+from support.text_models import write_model, write_phobert
 from typer.testing import CliRunner
 from vireo_client.commands.text import text as command
 from vireo_client.errors import VireoError

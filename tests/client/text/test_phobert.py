@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data_folder import data_file
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_model import write_phobert
+from support.data_folder import data_file
+from support.text_models import write_phobert
 from tokenizers import Tokenizer
 from vireo_client.errors import TokenizerError
 from vireo_client.text.phobert import load_phobert

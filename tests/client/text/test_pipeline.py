@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_model import write_model, write_phobert
+from support.text_models import write_model, write_phobert
 from vireo_client.errors import DataError
 from vireo_client.text.pipeline import TextPath
 from vireo_client.text.segment import load_segmenter

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from small_model import write_model
+from support.text_models import write_model
 from vireo_client.errors import SegmenterError
 from vireo_client.text.segment import NAMES, load_segmenter
 from vireo_client.text.vncorenlp import jvm

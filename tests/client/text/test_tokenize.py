@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_model import write_phobert
+from support.text_models import write_phobert
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from vireo_client.errors import TokenizerError

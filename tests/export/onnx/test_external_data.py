@@ -4,7 +4,7 @@ import shutil
 import numpy as np
 import onnx
 import pytest
-from precision_run import run, worst_cosine
+from support.onnx_runs import run, worst_cosine
 from vireo_client.bundle import Bundle
 from vireo_client.embedder import Embedder
 from vireo_client.repository import MODELS, model_file

@@ -2,7 +2,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from precision_run import run
+from support.onnx_runs import run
 from vireo_export.onnx.optimise import FUSED_DOMAIN, optimise
 
 TRANSFORMERS = [

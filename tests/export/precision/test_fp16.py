@@ -2,7 +2,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
-from precision_run import run, worst_cosine
+from support.onnx_runs import run, worst_cosine
 from vireo_export.onnx.optimise import optimise
 from vireo_export.precision.calibration import largest_values
 from vireo_export.precision.fp16 import FP16_MAX, MASKED, make_masks_finite, to_fp16

@@ -2,8 +2,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from precision_run import run, worst_cosine
-from tiny_models import HUGGINGFACE
+from support.onnx_runs import run, worst_cosine
+from support.tiny_models import HUGGINGFACE
 from vireo_export.onnx.export import export_tower
 from vireo_export.onnx.optimise import optimise
 from vireo_export.precision import int8 as int8_module

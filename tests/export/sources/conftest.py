@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_models import HUGGINGFACE, OPEN_CLIP
+from support.tiny_models import HUGGINGFACE, OPEN_CLIP
 from vireo_client.bundle import Bundle
 from vireo_client.captions import CaptionedImage
 from vireo_client.embedder import Embedder

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
-from tiny_models import OPEN_CLIP, SENTENCES
+from support.tiny_models import OPEN_CLIP, SENTENCES
 from vireo_client.images import load_pixels
 from vireo_client.text.pipeline import TextPath
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import HUGGINGFACE, clip_tokenizer
+from support.tiny_models import HUGGINGFACE, clip_tokenizer
 from typer.testing import CliRunner
 from vireo_client.bundle import Bundle
 from vireo_client.cli import build_app

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tritonclient.grpc as grpc
-from tiny_models import SENTENCES
+from support.tiny_models import SENTENCES
 from vireo_client.embedder import Embedder
 from vireo_client.repository import EMBED_IMAGE, EMBED_TEXT
 from vireo_client.towers.triton import TritonTowers

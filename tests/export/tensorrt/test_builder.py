@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from trt_standin import RefusedError
+from support.tensorrt_standin import RefusedError
 from vireo_client.bundle import file_sha256
 from vireo_client.errors import EngineError, ExportError, MissingExtraError
 from vireo_export.precision import Precisions

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from trt_bindings import compile_library, version_functions
+from support.tensorrt_bindings import compile_library, version_functions
 from vireo_client.errors import ExportError
 from vireo_export.tensorrt.dry_run import dry_run
 from vireo_serving.plans.manifest import check_manifest

@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import pytest
 from google.protobuf import text_format
-from laid_out import laid_out
+from support.repositories import laid_out
 from tritonclient.grpc import model_config_pb2 as pb
 from vireo_client.bundle import Bundle
 from vireo_client.embedder import Embedder

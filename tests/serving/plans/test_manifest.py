@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from trt_bindings import compile_library
+from support.tensorrt_bindings import compile_library
 from vireo_client.errors import EngineError
 from vireo_serving.plans.manifest import (
     adopt_plan,

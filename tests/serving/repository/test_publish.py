@@ -11,7 +11,7 @@ import textwrap
 from importlib import resources
 
 import pytest
-from laid_out import laid_out
+from support.repositories import laid_out
 from typer.testing import CliRunner
 from vireo_client.bundle import Bundle
 from vireo_client.cli import build_app

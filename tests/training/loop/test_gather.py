@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from ranks import (
+from support.ranks import (
     LOSSES,
     SmallEncoder,
     batch,

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from ranks import SmallEncoder, batch, split_chunks
+from support.ranks import SmallEncoder, batch, split_chunks
 from torch import nn
 from vireo_training.loop.grad_cache import cached_backward
 from vireo_training.loop.loss import contrastive_loss, siglip_loss

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 import torch
-from small_presets import shrink
+from support.presets import shrink
 from vireo_client.bundle import Bundle
 from vireo_client.errors import TrainingError
 from vireo_training.config import load_config

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from small_model import write_model
+from support.text_models import write_model
 from vireo_client.bundle import Bundle
 from vireo_client.embedder import Embedder
 from vireo_client.errors import BundleError, DataError, TrainingError

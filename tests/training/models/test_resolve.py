@@ -6,8 +6,8 @@ import socket
 import pytest
 import torch
 from safetensors.torch import save_file
-from small_model import write_phobert
-from small_presets import ROBERTA, shrink
+from support.presets import ROBERTA, shrink
+from support.text_models import write_phobert
 from vireo_client.errors import TokenizerError, TrainingError
 from vireo_training.config import ImageTowerConfig, TextTowerConfig, load_config
 from vireo_training.models.dual_encoder import DualEncoder, model_settings

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from small_presets import ROBERTA, shrink
+from support.presets import ROBERTA, shrink
 from torch import nn
 from vireo_client.errors import TrainingError
 from vireo_training.config import HeadConfig, ImageTowerConfig, TextTowerConfig, load_config

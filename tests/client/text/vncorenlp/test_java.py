@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_model import java_set
+from support.text_models import java_set
 from vireo_client.errors import SegmenterError
 from vireo_client.text.vncorenlp.java import decode_modified_utf8, read_string_set
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from small_model import write_model
+from support.text_models import write_model
 from vireo_client.errors import SegmenterError
 from vireo_client.text.vncorenlp import download, model_files
 from vireo_client.text.vncorenlp.model_files import cache_folder, find_model

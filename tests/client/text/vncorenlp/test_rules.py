@@ -3,10 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from data_folder import data_file
 from hypothesis import given
 from hypothesis import strategies as st
-from small_model import RULES
+from support.data_folder import data_file
+from support.text_models import RULES
 from vireo_client.errors import SegmenterError
 from vireo_client.text.vncorenlp.rules import SLOTS, Context, Level, Rule, conclude, read_rules
 

@@ -5,10 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from data_folder import data_file
 from hypothesis import given
 from hypothesis import strategies as st
-from small_model import write_model
+from support.data_folder import data_file
+from support.text_models import write_model
 from vireo_client.errors import SegmenterError
 from vireo_client.text.normalize import normalize
 from vireo_client.text.vncorenlp.segmenter import VnCoreNLPSegmenter

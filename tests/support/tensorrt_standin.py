@@ -17,7 +17,7 @@ from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
-from trt_bindings import Bindings
+from support.tensorrt_bindings import Bindings
 
 _BUILT_IN = {kind.__name__: kind for kind in (int, str, bool, float, list, tuple)}
 # What a call gives that no test said anything about.
