@@ -62,7 +62,7 @@ def train(
         resume=resume,
         restart=restart,
     )
-    if result.speaks:
+    if result.is_main_process:
         typer.echo(f"bundle: {result.bundle}")
         typer.echo(
             f"next: vireo export {result.bundle} --data {shlex.quote(validation or data[0])}"

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageDraw
+from vireo_client.files import replacing_file
 
 Point = tuple[float, float]
 Rgb = tuple[int, int, int]
@@ -345,9 +346,6 @@ def write_scenes(folder: Path, split: str, count: int, seed: int) -> Path:
             captions += short_captions(scene, rng)
         lines.append({"image": name, "captions": captions, "scene": described})
     path = folder / "captions.jsonl"
-    unfinished = folder / "captions.jsonl.tmp"
-    unfinished.write_text(
-        "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8"
-    )
-    unfinished.replace(path)
+    with replacing_file(path) as file:
+        file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
     return path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,12 @@ import numpy as np
 import torch
 from vireo_client.bundle import BUNDLE_FILE
 from vireo_client.errors import TrainingError
+from vireo_client.files import replacing_file
 
 from ..config import TrainConfig
 from ..data.batches import Captions
 from ..data.prepare import Prepared
+from .history import flatten
 
 CHECKPOINT_FILE = "checkpoint.pt"
 _VERSION = 1
@@ -34,21 +35,15 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
         TrainingError: it cannot be written, as on a full disk.
     """
     path = folder / CHECKPOINT_FILE
-    draft = folder / f".{CHECKPOINT_FILE}.{os.getpid()}"
     try:
-        with draft.open("wb") as file:
+        with replacing_file(path) as file:
             torch.save({"version": _VERSION, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
     # torch's writer reports a file that cannot grow as a RuntimeError of its own.
     except (OSError, RuntimeError) as error:
         earlier = "the last one is whole: free some room and use --resume" if path.is_file() else (
             "free some room"
         )  # fmt: skip
         raise TrainingError(f"{path}: cannot be written ({_reason(error)}); {earlier}") from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def load_checkpoint(folder: Path, config: TrainConfig, devices: int) -> dict[str, Any]:
@@ -76,7 +71,10 @@ def load_checkpoint(folder: Path, config: TrainConfig, devices: int) -> dict[str
             f"{path}: of version {state.get('version')}, this vireo reads {_VERSION}; "
             "resume with the vireo that wrote it"
         )
-    there, here = _flat(json.loads(state["config"])), _flat(config.model_dump(mode="json"))
+    there, here = (
+        flatten(settings, ".")
+        for settings in (json.loads(state["config"]), config.model_dump(mode="json"))
+    )
     for key in [*here, *there]:
         if key.split(".")[0] not in _MAY_CHANGE and there.get(key) != here.get(key):
             raise TrainingError(
@@ -148,14 +146,6 @@ def _arrays(captions: Captions | None) -> Iterator[np.ndarray[Any, Any]]:
         yield captions.starts
         for ragged in captions.variants:
             yield from (ragged.starts, ragged.values)
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        nested = isinstance(value, dict) and bool(value)
-        flat |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
-    return flat
 
 
 def _reason(error: Exception) -> str:

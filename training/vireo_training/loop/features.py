@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from vireo_client.files import replacing_file
 from vireo_client.progress import track
 
 from ..config import TrainConfig
@@ -74,13 +74,7 @@ def frozen_features(
             seen = [tower.features(augment(block, rng).to(device)).float() for _ in range(views)]
             blocks.append(torch.stack(seen, 1).cpu().numpy())
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Beside its place first: a file that is there is whole.
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with draft.open("wb") as file:
-                np.save(file, np.concatenate(blocks))
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
+        with replacing_file(path) as file:  # a file that is there is whole
+            np.save(file, np.concatenate(blocks))
     features: npt.NDArray[np.float32] = np.load(path, mmap_mode="r")
     return features
