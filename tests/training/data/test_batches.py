@@ -4,14 +4,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from vireo_training.config import TextAugmentation
-from vireo_training.data.batches import (
-    BatchMaker,
-    Captions,
-    Ragged,
-    made_ahead,
-    plan_epoch,
-    short_ones,
-)
+from vireo_training.data.batches import BatchMaker, made_ahead, plan_epoch, short_ones
+from vireo_training.data.captions import Captions, Ragged
 
 PICTURES, CAPTIONS = 12, 3
 

@@ -12,7 +12,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 from vireo_client.errors import TrainingError
 from vireo_training.config import load_config
-from vireo_training.data.batches import Captions, Ragged
+from vireo_training.data.captions import Captions, Ragged
 from vireo_training.data.class_names import read_class_names
 from vireo_training.loop.train import train
 from vireo_training.loop.warm_start import CLASS_LENGTH, CLASS_WEIGHT, Classes, warm_start

@@ -10,7 +10,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 from vireo_client.errors import TrainingError
 from vireo_training.config import load_config
-from vireo_training.data.batches import Captions, Ragged
+from vireo_training.data.captions import Captions, Ragged
 from vireo_training.loop.warm_start import PENALTIES, warm_start
 from vireo_training.models.dual_encoder import DualEncoder
 

@@ -19,51 +19,10 @@ import torch
 from torch import Tensor
 
 from ..config import TextAugmentation
+from .captions import Captions
 from .text_augment import draw
 
 _AHEAD = 3
-
-
-@dataclass(frozen=True)
-class Ragged:
-    """Rows of numbers of any length, in one array."""
-
-    values: npt.NDArray[np.int32]
-    starts: npt.NDArray[np.int64]
-    """`[N + 1]`."""
-
-    @classmethod
-    def of(cls, rows: Sequence[Sequence[int]]) -> Ragged:
-        starts = np.zeros(len(rows) + 1, dtype=np.int64)
-        np.cumsum([len(row) for row in rows], out=starts[1:])
-        values = np.fromiter((v for row in rows for v in row), dtype=np.int32, count=starts[-1])
-        return cls(values, starts)
-
-    def __len__(self) -> int:
-        return len(self.starts) - 1
-
-    def __getitem__(self, row: int) -> npt.NDArray[np.int32]:
-        return self.values[self.starts[row] : self.starts[row + 1]]
-
-
-@dataclass(frozen=True)
-class Captions:
-    """Token ids of the captions of N pictures (or of N groups that have no picture)."""
-
-    starts: npt.NDArray[np.int64]
-    """`[N + 1]`: captions `starts[n]` to `starts[n + 1]` belong to picture n."""
-    variants: tuple[Ragged, ...]
-    """The ids of every caption, as it was written and in the other ways it may be drawn."""
-
-    @classmethod
-    def of(cls, counts: Sequence[int], variants: Sequence[Ragged]) -> Captions:
-        """Captions of pictures that have `counts` of them, one after the other."""
-        starts = np.zeros(len(counts) + 1, dtype=np.int64)
-        np.cumsum(counts, out=starts[1:])
-        return cls(starts, tuple(variants))
-
-    def __len__(self) -> int:
-        return len(self.starts) - 1
 
 
 class Batch(NamedTuple):

@@ -16,21 +16,25 @@ from accelerate.utils import broadcast_object_list
 from vireo_client.bundle import ImageSpec
 from vireo_client.captions import CaptionedImage, Skip, log_skips
 from vireo_client.errors import DataError
-from vireo_client.progress import track
-from vireo_client.text.normalize import normalize
-from vireo_client.text.pipeline import TextPath
-from vireo_client.text.segment import Segmenter, load_segmenter
+from vireo_client.text.pipeline import TextPath, WordPath
+from vireo_client.text.segment import load_segmenter
 
 from ..config import TrainConfig
 from ..models.resolve import image_spec
 from ..models.tokenizer import make_tokenizer
 from ..readers import Mixture, read_data, read_mixture
 from ..readers.captions_only import read_caption_groups
-from .batches import Captions, Ragged
+from .captions import (
+    Captions,
+    captions_without_images,
+    class_captions,
+    image_captions,
+    validation_captions,
+)
 from .class_names import read_class_names
 from .decode import Decoded, decode_pictures, map_pixels
-from .split import hold_out, split_by_picture
-from .text_augment import apply, variants
+from .split import Split, hold_out, split_by_picture
+from .text_augment import variants
 
 
 @dataclass(frozen=True)
@@ -89,83 +93,60 @@ def prepare(
     """
     read = read_mixture(sources)
     log_skips(read.skipped)
-    if validation is None:
-        split = split_by_picture(
-            read.records, config.validation_fraction, config.test_fraction, config.seed
-        )
-    else:
-        held = read_data(validation)
-        log_skips(held.skipped)
-        split = hold_out(read.records, held.records)
-    name = ", ".join(sources)
+    split = _divide(config, read, validation)
     if len(split.train) < 2:
-        raise DataError(f"{name}: {len(split.train)} picture(s) to train on; at least 2 are needed")
+        raise DataError(
+            f"{', '.join(sources)}: {len(split.train)} image(s) to train on; at least 2 are needed"
+        )
 
-    # What fails, fails before hours of decoding.
-    groups: list[tuple[str, ...]] = []
-    for path in captions:
-        found = read_caption_groups(path)
-        log_skips(found.skipped)
-        groups += found.groups
-    classes: list[tuple[str, ...]] = []
+    # Files and segmenter first: what fails, fails before hours of decoding.
+    groups = _groups_without_images(captions)
+    names: list[tuple[str, ...]] = []
     if config.class_names is not None and config.warm_start:
-        classes = read_class_names(config.class_names)
-    segmenter = load_segmenter(config.text.segmenter)
+        names = read_class_names(config.class_names)
+    words = WordPath(load_segmenter(config.text.segmenter))
 
+    # Images. Random crops need the margin around the centre.
     spec = image_spec(config.image)
-    # Random crops need the margin around the centre.
     side = spec.resize if config.augment.crop else spec.size
     decoded = _decode_once(split.train, spec, side, scratch, "training")
-    held_out = (
+    held = (
         _decode_once(split.validation, spec, spec.size, scratch, "validation")
         if split.validation
         else None
     )
-    texts = [caption for record in decoded.records for caption in record.captions]
-    extra = [caption for group in groups for caption in group]
-    named = [name for names in classes for name in names]
+    log_skips(split.unreadable + decoded.skipped + (held.skipped if held else []))
+
+    # Captions: all words that the tokenizer may learn from, then ids.
     ways = variants(config.text_augment)
-    segmented = [
-        _segment(segmenter, [apply(way, t) for t in texts + extra + named], "segment captions")
-        for way in ways
+    described = image_captions(words, decoded.records, ways)
+    unpictured = captions_without_images(words, groups, ways)
+    classes = class_captions(words, names, ways)
+    learnt = [
+        text
+        for way in range(len(ways))
+        for kind in (described, unpictured, classes)
+        for text in kind.variants[way]
     ]
-    tokenizer = make_tokenizer(config.text, [text for way in segmented for text in way])
-    ids = [tokenizer.ids(way) for way in segmented]
-    ends = np.cumsum([len(texts), len(extra), len(named)])
-    text_path = TextPath(segmenter, tokenizer)
-    held_side = None
-    if held_out is not None:
-        texts_held = [caption for record in held_out.records for caption in record.captions]
-        plain = tokenizer.ids(_segment(segmenter, texts_held, "segment validation captions"))
-        held_side = Side(
-            held_out.records,
-            held_out.pixels,
-            Captions.of(_counts(held_out.records), [Ragged.of(plain)]),
-        )
-    log_skips(split.unreadable + decoded.skipped + (held_out.skipped if held_out else []))
+    tokenizer = make_tokenizer(config.text, learnt)
+
     weights = {r.path: w for r, w in zip(read.records, read.weights, strict=True)}
     return Prepared(
-        train=Side(
-            decoded.records,
-            decoded.pixels,
-            Captions.of(
-                _counts(decoded.records), [Ragged.of(way[: len(texts)]) for way in ids]
-            ),
-        ),
+        train=Side(decoded.records, decoded.pixels, described.ids(tokenizer)),
         mixture=replace(
             read,
             records=decoded.records,
             weights=np.array([weights[record.path] for record in decoded.records]),
         ),
-        validation=held_side,
-        others=Captions.of([len(group) for group in groups],
-                           [Ragged.of(way[ends[0] : ends[1]]) for way in ids]) if groups else None,
-        classes=Captions.of([len(names) for names in classes],
-                            [Ragged.of(way[ends[1] :]) for way in ids]) if classes else None,
-        text_path=text_path,
+        validation=Side(
+            held.records, held.pixels, validation_captions(words, held.records).ids(tokenizer)
+        ) if held is not None else None,
+        others=unpictured.ids(tokenizer) if groups else None,
+        classes=classes.ids(tokenizer) if names else None,
+        text_path=TextPath(words.segmenter, tokenizer),
         image_spec=spec,
         pictures={"train": len(decoded.records),
-                  "validation": len(held_out.records) if held_out else 0,
+                  "validation": len(held.records) if held is not None else 0,
                   "test": len(split.test)},
         fractions={"validation_fraction": config.validation_fraction if validation is None else 0.0,
                    "test_fraction": config.test_fraction if validation is None else 0.0,
@@ -173,12 +154,25 @@ def prepare(
     )  # fmt: skip
 
 
-def _counts(records: Sequence[CaptionedImage]) -> list[int]:
-    return [len(record.captions) for record in records]
+def _divide(config: TrainConfig, read: Mixture, validation: str | None) -> Split:
+    """Divide the records by image, or hold out the data that `validation` names."""
+    if validation is None:
+        return split_by_picture(
+            read.records, config.validation_fraction, config.test_fraction, config.seed
+        )
+    held = read_data(validation)
+    log_skips(held.skipped)
+    return hold_out(read.records, held.records)
 
 
-def _segment(segmenter: Segmenter, texts: list[str], label: str) -> list[str]:
-    return [" ".join(segmenter.segment(normalize(text))) for text in track(texts, label)]
+def _groups_without_images(files: Sequence[Path]) -> list[tuple[str, ...]]:
+    """Read the groups of captions of all files."""
+    groups: list[tuple[str, ...]] = []
+    for path in files:
+        read = read_caption_groups(path)
+        log_skips(read.skipped)
+        groups += read.groups
+    return groups
 
 
 def _decode_once(

@@ -1,6 +1,6 @@
 """Captions as people type them: without diacritics, in small or capital letters.
 
-Each caption's variants are segmented and tokenised once, before training; a batch then only draws
+Each caption's variants are segmented and tokenized once, before training; a batch then only draws
 which of them it takes.
 """
 
@@ -20,6 +20,9 @@ class Variant(NamedTuple):
     bare: bool
     """Without diacritics."""
     case: Literal["written", "lower", "upper"]
+
+
+AS_WRITTEN = Variant(bare=False, case="written")
 
 
 def variants(settings: TextAugmentation) -> tuple[Variant, ...]:

@@ -15,7 +15,7 @@ from vireo_client.errors import TrainingError
 from vireo_client.files import replacing_file
 
 from ..config import TrainConfig
-from ..data.batches import Captions
+from ..data.captions import Captions
 from ..data.prepare import Prepared
 from .history import flatten
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from vireo_client.text.tokenize import TextTokenizer
 
-from ..data.batches import Captions
+from ..data.captions import Captions
 from ..evaluation.metrics import retrieval_metrics
 from ..models.dual_encoder import DualEncoder
 

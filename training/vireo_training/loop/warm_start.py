@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from vireo_client.errors import TrainingError
 
-from ..data.batches import Captions
+from ..data.captions import Captions
 from ..evaluation.metrics import summarise, text_to_image_ranks
 from ..models.dual_encoder import DualEncoder
 from ..models.text_towers.bag_of_words import BagOfWordsBackbone
