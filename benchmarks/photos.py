@@ -96,7 +96,7 @@ def main() -> None:
             )
             bundle = Bundle(result.bundle)
             test = select_records(bundle, given.photos, "test")
-            with Embedder(bundle, TorchTowers(bundle)) as embedder:
+            with Embedder(bundle, TorchTowers.from_bundle(bundle)) as embedder:
                 usable, images, _ = embed_pictures(embedder, test)
                 texts, owner = captions_of(usable)
                 as_written = embedder.embed_texts(texts)

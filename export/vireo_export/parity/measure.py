@@ -67,7 +67,7 @@ class Proof:
         open_towers: Callable[..., OnnxTowers] = OnnxTowers.of,
     ) -> None:
         self._bundle = source.bundle
-        self._torch = TorchTowers.of(source.text_tower, source.image_tower)
+        self._torch = TorchTowers(source.text_tower, source.image_tower)
         self._fp32, self._threads, self._open = fp32, threads, open_towers
         with Embedder(self._bundle, self._torch) as reference:
             self.corpus = embed_corpus(reference, records)

@@ -50,7 +50,7 @@ def report(written):
 
 
 def test_the_report_says_what_plain_evaluation_says(report, bundle, test_records):
-    with Embedder(bundle, TorchTowers(bundle)) as embedder:
+    with Embedder(bundle, TorchTowers.from_bundle(bundle)) as embedder:
         plain = plain_evaluate(embedder, test_records)
     for key in ("text_to_image", "image_to_text", "chance_text_to_image", "chance_image_to_text"):
         assert report[key] == pytest.approx(plain[key])

@@ -33,7 +33,7 @@ EXACT = [*TINY, "image.name=test_vit", "image.pool=model", "image.kwargs.img_siz
 def test_training_learns(run, bundle, test_records):
     history = [json.loads(line) for line in (run / "history.jsonl").open()]
     assert history[-1]["loss"] < history[0]["loss"]
-    with Embedder(bundle, TorchTowers(bundle)) as embedder:
+    with Embedder(bundle, TorchTowers.from_bundle(bundle)) as embedder:
         report = evaluate(embedder, test_records)
     for way in ("text_to_image", "image_to_text"):
         figures, chance = report[way], report[f"chance_{way}"]
@@ -147,7 +147,7 @@ def test_weights_of_another_model_do_not_load(bundle, tmp_path):
 
 
 def test_embeddings_have_unit_length_and_ignore_padding(bundle):
-    towers = TorchTowers(bundle)
+    towers = TorchTowers.from_bundle(bundle)
     ids = np.array([[0, 5, 6, 2]], dtype=np.int32)
     padded = np.full((1, 32), bundle.config.text.pad_id, dtype=np.int32)
     padded[:, :4] = ids

@@ -64,7 +64,7 @@ def evaluate(
     if engine is None:
         engine = "torch" if (bundle / WEIGHTS_FILE).is_file() else "onnx"
     if engine == "torch" and triton is None:
-        embedder = Embedder(model, TorchTowers(model))
+        embedder = Embedder(model, TorchTowers.from_bundle(model))
     else:
         embedder = open_embedder(model, triton)
     with embedder:
