@@ -3,7 +3,7 @@ import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 from vireo_client.errors import DataError
-from vireo_training.evaluation import bag_of_words
+from vireo_training.evaluation import bag_of_words, tfidf_ridge
 from vireo_training.evaluation.bag_of_words import fit_bag_of_words
 from vireo_training.evaluation.metrics import retrieval_metrics
 
@@ -60,7 +60,7 @@ def test_unknown_words_say_nothing_and_rank_last(corpus):
 def test_blocks_and_the_order_of_captions_change_nothing(corpus, monkeypatch):
     texts, picture, images = corpus
     whole = fit_bag_of_words(texts, picture, images).embed_texts(texts)
-    monkeypatch.setattr(bag_of_words, "_BLOCK", 5)
+    monkeypatch.setattr(tfidf_ridge, "_BLOCK", 5)
     order = np.random.default_rng(1).permutation(len(texts))
     parted = fit_bag_of_words([texts[i] for i in order], picture[order], images)
     assert np.allclose(whole, parted.embed_texts(texts), atol=1e-5)
