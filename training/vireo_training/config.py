@@ -54,7 +54,7 @@ class _TowerConfig(_Settings):
 
 
 class ImageTowerConfig(_TowerConfig):
-    """A timm model and what it expects of a picture."""
+    """A timm model and what it expects of an image."""
 
     name: str = "resnet10t"
     """Any name `timm.list_models()` knows."""
@@ -63,7 +63,7 @@ class ImageTowerConfig(_TowerConfig):
     weights: str | None = None
     """None trains from scratch; "timm" takes the pretrained weights of timm's hub; else the path of
     a safetensors or PyTorch file, or of a folder that holds `model.safetensors` (with timm's
-    `config.json` beside it, pictures are prepared as that says); or "hf-hub:" and the name of such
+    `config.json` beside it, images are prepared as that says); or "hf-hub:" and the name of such
     a repository."""
     pool: Literal["model", "grid"] = "model"
     """"model" pools as the timm model does; "grid" keeps the last feature map's cells apart, so
@@ -148,19 +148,19 @@ class TextTowerConfig(_TowerConfig):
         return self
 
 
-class PictureAugmentation(_Settings):
-    """Random views of training pictures (torchvision v2), in this order; zeros change nothing."""
+class ImageAugmentation(_Settings):
+    """Random views of training images (torchvision v2), in this order; zeros change nothing."""
 
     crop: float = Field(0.0, ge=0, le=1)
-    """Least share of the picture's area that a random resized crop keeps; 0 crops nothing."""
+    """Least share of the image's area that a random resized crop keeps; 0 crops nothing."""
     flip: float = Field(0.0, ge=0, le=1)
-    """How often a picture is mirrored; not for captions that name a side."""
+    """How often an image is mirrored; not for captions that name a side."""
     rotate: float = Field(0.0, ge=0, le=180)
     """Largest angle, in degrees."""
     jitter: float = Field(0.0, ge=0, le=1)
     """Strength of changes in brightness, contrast and saturation."""
     gray: float = Field(0.0, ge=0, le=1)
-    """How often a picture loses its colours."""
+    """How often an image loses its colours."""
     erase: float = Field(0.0, ge=0, le=1)
     """How often a random rectangle is blotted out."""
 
@@ -197,9 +197,9 @@ class TrainConfig(_Settings):
     embedding_dim: int = Field(256, gt=0)
     epochs: int = Field(20, gt=0)
     batch_size: int = Field(64, gt=1)
-    """Pictures that see each other in the loss, over all devices together."""
+    """Images that see each other in the loss, over all devices together."""
     captions_per_picture: int = Field(1, gt=0)
-    """Captions drawn for each picture of a batch; they are never each other's negatives."""
+    """Captions drawn for each image of a batch; they are never each other's negatives."""
 
     loss: Literal["infonce", "siglip"] = "infonce"
     temperature: float = Field(0.07, gt=0)
@@ -215,13 +215,13 @@ class TrainConfig(_Settings):
     """With `warm_start`: names of the classes that the image tower's classifier tells apart, as
     further captions (`class_names`): "imagenet-1k", or a text file with a line for each class."""
     text_pairs: float = Field(0.0, ge=0)
-    """Weight of the loss that draws captions of one picture together; the captions of `--captions`,
-    which have no pictures, train through it."""
+    """Weight of the loss that draws captions of one image together; the captions of `--captions`,
+    which have no images, train through it."""
 
     accumulate: int = Field(1, gt=0)
     """Batches whose gradients are averaged before a step; they are not each other's negatives."""
     grad_cache: int | None = Field(None, gt=0)
-    """Pictures computed at once; the batch is then as large as `batch_size` says in little memory
+    """Images computed at once; the batch is then as large as `batch_size` says in little memory
     (cached gradients, Gao et al., 2021)."""
     lr_image: float = Field(1e-4, ge=0)
     lr_text: float = Field(5e-4, ge=0)
@@ -239,10 +239,10 @@ class TrainConfig(_Settings):
     """Decay of a moving average of the weights, which is then what is validated and kept; it begins
     lower, so that a short run does not keep its first weights."""
 
-    augment: PictureAugmentation = PictureAugmentation()
+    augment: ImageAugmentation = ImageAugmentation()
     text_augment: TextAugmentation = TextAugmentation()
     feature_views: int = Field(8, gt=0)
-    """Augmented views of each picture of which a frozen image tower keeps the features."""
+    """Augmented views of each image of which a frozen image tower keeps the features."""
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """bf16 and fp16 train in mixed precision; "auto" takes bf16 where the machine multiplies it in

@@ -185,7 +185,7 @@ def test_a_checkpoint_of_another_run_is_refused(uninterrupted, scenes):
         train(load_config("scenes", SETTINGS), scenes / "train", uninterrupted, resume=True)
 
 
-def test_what_a_checkpoint_forbids_is_said_before_pictures_are_decoded(
+def test_what_a_checkpoint_forbids_is_said_before_images_are_decoded(
     uninterrupted, scenes, monkeypatch
 ):
     def too_late(*arguments, **options):
@@ -218,7 +218,7 @@ def test_a_preset_does_not_go_on_with_anothers_checkpoint(scenes, tmp_path):
 
 
 @pytest.mark.parametrize("change", ["weights", "captions", "validation"])
-def test_other_data_than_pictures_and_captions_belong_to_a_run_as_well(scenes, tmp_path, change):
+def test_other_data_than_images_and_captions_belong_to_a_run_as_well(scenes, tmp_path, change):
     lines = (scenes / "test" / "captions.jsonl").read_text().splitlines()
     data = shutil.copytree(scenes / "test", tmp_path / "data")
     parts = []

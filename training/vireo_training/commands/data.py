@@ -21,7 +21,7 @@ Sources = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="SOURCE",
-        help="Files or folders of captions, read as one set; FILE@FOLDER says where the pictures "
+        help="Files or folders of captions, read as one set; FILE@FOLDER says where the images "
         "of a file are.",
     ),
 ]
@@ -41,7 +41,7 @@ Format = Annotated[
 Scratch = Annotated[
     Path | None,
     typer.Option(
-        help="Where pictures inside tars and parquet files are unpacked; by default beside them."
+        help="Where images inside tars and parquet files are unpacked; by default beside them."
     ),
 ]
 Strict = Annotated[
@@ -67,10 +67,10 @@ def check(
     strict: Strict = False,
     as_json: AsJson = False,
 ) -> None:
-    """Validates a data set: counts, caption lengths, unreadable pictures, copies, leaks.
+    """Validates a data set: counts, caption lengths, unreadable images, copies, leaks.
 
-    Every picture is decoded. Exits with 1 when something would spoil training: splits that share
-    a picture, or a split with nothing usable.
+    Every image is decoded. Exits with 1 when something would spoil training: splits that share
+    an image, or a split with nothing usable.
 
     Example: `vireo data check --train ktvic/train.json@ktvic/train-images
     --test ktvic/test.json@ktvic/test-images`
@@ -117,9 +117,9 @@ def describe(report: DataReport) -> str:
 def _split_lines(name: str, split: SplitReport) -> list[str]:
     lines = [
         name,
-        f"  pictures              {split.pictures}",
+        f"  images                {split.pictures}",
         f"  captions              {split.captions}",
-        f"  captions per picture  {_spread_text(split.captions_per_picture)}",
+        f"  captions per image    {_spread_text(split.captions_per_picture)}",
         f"  words per caption     {_spread_text(split.caption_words)}",
     ]
     for reason, count in split.left_out.items():
@@ -135,7 +135,7 @@ def _overlap_lines(overlap: Overlap) -> list[str]:
     pairs = [" = ".join(pair) for pair in overlap.pictures]
     return [
         " and ".join(overlap.splits),
-        *_listed("shared pictures", pairs),
+        *_listed("shared images", pairs),
         *_listed("shared captions", overlap.captions),
         "",
     ]

@@ -12,14 +12,14 @@ from vireo_client.extras import require
 
 def evaluate(
     bundle: Annotated[Path, typer.Argument(help="A bundle, or a model repository made from one.")],
-    data: Annotated[str, typer.Option(metavar="DATA[@PICTURES]", help="Captioned pictures, as for `vireo train`.")],
+    data: Annotated[str, typer.Option(metavar="DATA[@IMAGES]", help="Captioned images, as for `vireo train`.")],
     split: Annotated[str | None, typer.Option(help="test, validation, train or all. By default test, or all where the bundle records no split.")] = None,
     engine: Annotated[str | None, typer.Option(help="torch or onnx; by default whichever the folder holds.")] = None,
     triton: Annotated[str | None, typer.Option(envvar="VIREO_TRITON", metavar="HOST:PORT", help="Embed through this Triton instead.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write a full report there: JSON, Markdown, plots, sheets of queries.")] = None,
-    train_data: Annotated[str | None, typer.Option(metavar="DATA[@PICTURES]", help="With --out: data whose training split the bag-of-words baseline learns from. Default: DATA, with --split test or validation.")] = None,
-    baseline: Annotated[bool, typer.Option(help="With --out: measure the bag-of-words baseline (embeds the training pictures).")] = True,
+    train_data: Annotated[str | None, typer.Option(metavar="DATA[@IMAGES]", help="With --out: data whose training split the bag-of-words baseline learns from. Default: DATA, with --split test or validation.")] = None,
+    baseline: Annotated[bool, typer.Option(help="With --out: measure the bag-of-words baseline (embeds the training images).")] = True,
     confidence: Annotated[float, typer.Option(help="With --out: how much of the resamples an interval holds.")] = 0.95,
     resamples: Annotated[int, typer.Option(min=1, help="With --out: bootstrap resamples.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="With --out: seed of resamples and samples.")] = 0,

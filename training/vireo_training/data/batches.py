@@ -1,4 +1,4 @@
-"""Decoded pictures and token ids to batches: any step of any epoch can be made by itself.
+"""Decoded images and token ids to batches: any step of any epoch can be made by itself.
 
 What a batch holds follows from (seed, epoch, step) alone. So batches are made ahead by threads, a
 resumed run goes on with the very batch that was next, and every device knows the whole batch's
@@ -29,32 +29,32 @@ class Batch(NamedTuple):
     """One device's part of a batch, and what every device knows of the whole."""
 
     chunks: list[tuple[Tensor, ...]]
-    """What to compute at once; more than one chunk only where gradients are cached. Each: pictures
+    """What to compute at once; more than one chunk only where gradients are cached. Each: images
     UINT8 `[B, 3, side, side]` or features FP32 `[B, W]`; then captions INT32 `[T, L]`, padded to
     the longest, the short ones apart from the long ones where that spares much padding."""
     owner: Tensor
-    """INT64 `[T of all devices and chunks]`: the row of each caption's picture in the whole batch,
-    or, from `pictures` on, a number for each group of captions that have no picture."""
-    pictures: int
-    """How many pictures the whole batch has."""
+    """INT64 `[T of all devices and chunks]`: the row of each caption's image in the whole batch,
+    or, from `image_count` on, a number for each group of captions that have no image."""
+    image_count: int
+    """The number of images in the whole batch."""
 
     def to(self, device: torch.device) -> Batch:
         """The same on `device`."""
         chunks = [
             tuple(part.to(device, non_blocking=True) for part in chunk) for chunk in self.chunks
         ]
-        return Batch(chunks, self.owner.to(device), self.pictures)
+        return Batch(chunks, self.owner.to(device), self.image_count)
 
 
 def plan_epoch(order: npt.NDArray[np.int64], size: int) -> list[npt.NDArray[np.int64]]:
-    """Divides an epoch's draw of pictures into batches of `size` in which none comes twice.
+    """Divides an epoch's draw of images into batches of `size` in which none comes twice.
 
-    A picture that is drawn again waits for the next batch. Where so few pictures are drawn so often
+    An image that is drawn again waits for the next batch. Where so few images are drawn so often
     that a batch would stay short, those that were not drawn fill it. There is no short last batch:
     what would be in it waits for another epoch's order.
 
     Args:
-        order: INT64 `[N]`, of N pictures, each drawn never, once or more often.
+        order: INT64 `[N]`, of N images, each drawn never, once or more often.
         size: at most N.
 
     Returns:
@@ -82,18 +82,18 @@ def plan_epoch(order: npt.NDArray[np.int64], size: int) -> list[npt.NDArray[np.i
 
 @dataclass(frozen=True)
 class BatchMaker:
-    """Makes a batch from the numbers of its pictures.
+    """Makes a batch from the numbers of its images.
 
     Args:
-        images: decoded pictures UINT8 `[N, 3, side, side]`, or the features of a frozen tower,
+        images: decoded images UINT8 `[N, 3, side, side]`, or the features of a frozen tower,
             FP32 `[N, views, W]`.
-        captions: of those pictures.
-        others: groups of captions without a picture; as many groups as pictures come along.
+        captions: of those images.
+        others: groups of captions without an image; as many groups as images come along.
         captions_per_picture: how many to draw of each.
-        chunk: pictures to compute at once.
+        chunk: images to compute at once.
         pad_id: what fills rows of ids.
         text_augment: at which rates variants of captions are drawn.
-        augment: makes training views of pictures.
+        augment: makes training views of images.
         seed: of all draws.
         devices, device: this one's part is every `devices`-th.
     """
@@ -123,7 +123,7 @@ class BatchMaker:
         chunks, owner = [], []
         extras = np.array_split(np.arange(len(others)), self.devices)
         for device, places in enumerate(np.split(np.arange(len(rows)), self.devices)):
-            # As equal as can be: batch norm cannot take statistics of one picture left over.
+            # As equal as can be: batch norm cannot take statistics of one image left over.
             count = -(-len(places) // self.chunk)
             pairs = zip(
                 np.array_split(places, count), np.array_split(extras[device], count), strict=True
@@ -138,7 +138,7 @@ class BatchMaker:
                     ids = [row for row, _ in texts]
                     cut = short_ones([len(row) for row in ids])
                     padded = [self._pad(part) for part in (ids[:cut], ids[cut:]) if part]
-                    chunks.append((self._pictures(rows[part], own), *padded))
+                    chunks.append((self._images(rows[part], own), *padded))
         return Batch(chunks, torch.tensor(owner), len(rows))
 
     def _draw(
@@ -152,7 +152,7 @@ class BatchMaker:
         variants = iter(draw(self.text_augment, rng, sum(map(len, chosen))))
         return [[captions.variants[next(variants)][c] for c in picked] for picked in chosen]
 
-    def _pictures(self, rows: npt.NDArray[np.int64], rng: np.random.Generator) -> Tensor:
+    def _images(self, rows: npt.NDArray[np.int64], rng: np.random.Generator) -> Tensor:
         if self.images.dtype == np.uint8:
             return self.augment(torch.from_numpy(np.ascontiguousarray(self.images[rows])), rng)
         view = rng.integers(self.images.shape[1], size=len(rows))

@@ -36,7 +36,7 @@ class SplitReport:
     """Readable ones; the figures below are of these."""
     captions: int
     captions_per_picture: Spread | None
-    """None where no picture can be read."""
+    """None where no image can be read."""
     caption_words: Spread | None
     """Between spaces: in Vietnamese, syllables."""
     skipped: list[Skip]
@@ -55,7 +55,7 @@ class Overlap:
     pictures: list[tuple[str, str]]
     """Files with the same bytes, one of each split."""
     captions: list[str]
-    """Captions that both have, for whatever pictures; case, spaces and Unicode form aside."""
+    """Captions that both have, for whatever images; case, spaces and Unicode form aside."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,11 @@ class DataReport:
     @property
     def problems(self) -> list[str]:
         """What would spoil training or its evaluation."""
-        found = [f"{name}: no usable picture" for name, s in self.splits.items() if not s.pictures]
+        found = [f"{name}: no usable image" for name, s in self.splits.items() if not s.pictures]
         for overlap in self.overlaps:
             if overlap.pictures:
                 found.append(
-                    f"{' and '.join(overlap.splits)} share {len(overlap.pictures)} picture(s): "
+                    f"{' and '.join(overlap.splits)} share {len(overlap.pictures)} image(s): "
                     "remove them from one side"
                 )
         return found
@@ -84,8 +84,8 @@ class DataReport:
         for name, split in self.splits.items():
             for items, what in (
                 (split.skipped, "record(s) skipped"),
-                (split.unreadable, "unreadable picture(s)"),
-                (split.duplicates, "picture(s) with copies under other names"),
+                (split.unreadable, "unreadable image(s)"),
+                (split.duplicates, "image(s) with copies under other names"),
             ):
                 if items:
                     found.append(f"{name}: {len(items)} {what}")
@@ -105,7 +105,7 @@ class Part(NamedTuple):
 
 
 def check(parts: Mapping[str, Part], *, workers: int | None = None) -> DataReport:
-    """Decodes and hashes every picture, and compares the splits.
+    """Decodes and hashes every image, and compares the splits.
 
     Args:
         parts: by name of the split.
@@ -159,7 +159,7 @@ def _decode(
                 readable.append(record)
                 hashes.setdefault(digest, []).append(str(record.path))
     finally:
-        # Ctrl-C must not wait for the rest of a hundred thousand pictures.
+        # Ctrl-C must not wait for the rest of a hundred thousand images.
         pool.shutdown(cancel_futures=True)
     return readable, hashes, unreadable
 

@@ -1,4 +1,4 @@
-"""Pictures decoded once, however many epochs follow."""
+"""Images decoded once, however many epochs follow."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vireo_client.progress import track
 
 
 class Decoded(NamedTuple):
-    """What `decode_pictures` could read, and what not."""
+    """What `decode_images` could read, and what not."""
 
     records: list[CaptionedImage]
     pixels: npt.NDArray[np.uint8]
@@ -25,21 +25,21 @@ class Decoded(NamedTuple):
     skipped: list[Skip]
 
 
-def decode_pictures(
+def decode_images(
     records: Sequence[CaptionedImage], spec: ImageSpec, *, side: int, file: IO[bytes], label: str
 ) -> Decoded:
-    """Decodes pictures into a memory-mapped file: no epoch waits for a decoder, memory stays small.
+    """Decodes images into a memory-mapped file: no epoch waits for a decoder, memory stays small.
 
-    What happens to the picture files afterwards is of no consequence to the run.
+    What happens to the image files afterwards is of no consequence to the run.
 
     Args:
         side: edge of the stored square; `spec.size` for evaluation, `spec.resize` where training
             crops at random.
-        file: open for reading and writing, empty; it takes 3 x side x side bytes a picture.
+        file: open for reading and writing, empty; it takes 3 x side x side bytes an image.
         label: what the progress bar says.
 
     Raises:
-        DataError: not one picture can be read.
+        DataError: not one image can be read.
         TrainingError: the disk has no room.
     """
     stored = spec.model_copy(update={"size": side})
@@ -63,12 +63,12 @@ def decode_pictures(
                 pixels[len(kept)] = result
                 kept.append(record)
     if not kept:
-        raise DataError(f"no picture could be read: {skipped[0]}")
+        raise DataError(f"no image could be read: {skipped[0]}")
     return Decoded(kept, pixels[: len(kept)], skipped)
 
 
 def map_pixels(file: IO[bytes], count: int, side: int) -> npt.NDArray[np.uint8]:
-    """Maps a file of decoded pictures: UINT8 `[count, 3, side, side]`."""
+    """Maps a file of decoded images: UINT8 `[count, 3, side, side]`."""
     return np.memmap(file, dtype=np.uint8, mode="r+", shape=(count, 3, side, side))
 
 
@@ -81,6 +81,6 @@ def _reserve(file: IO[bytes], size: int) -> None:
             file.truncate(size)
     except OSError as error:
         raise TrainingError(
-            f"{file.name}: no room for {size / 2**30:.2f} GiB of decoded pictures "
+            f"{file.name}: no room for {size / 2**30:.2f} GiB of decoded images "
             f"({error.strerror}); free some, or give --out on another disk"
         ) from error

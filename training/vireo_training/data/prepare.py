@@ -32,8 +32,8 @@ from .captions import (
     validation_captions,
 )
 from .class_names import read_class_names
-from .decode import Decoded, decode_pictures, map_pixels
-from .split import Split, hold_out, split_by_picture
+from .decode import Decoded, decode_images, map_pixels
+from .split import Split, hold_out, split_by_image
 from .text_augment import variants
 
 
@@ -59,13 +59,13 @@ class Prepared:
     """The records of `train` with their weights."""
     validation: Side | None
     others: Captions | None
-    """Captions that have no picture."""
+    """Captions that have no image."""
     classes: Captions | None
     """Names of the classes of the image tower's classifier."""
     text_path: TextPath
     image_spec: ImageSpec
-    pictures: dict[str, int]
-    """How many there are on each side."""
+    image_counts: dict[str, int]
+    """The number of images in each part of the split."""
     fractions: dict[str, Any]
     """What divides the data in the same way again."""
 
@@ -82,14 +82,14 @@ def prepare(
 
     Args:
         config: resolved settings.
-        sources: each `PATH[@PICTURES][=WEIGHT]`, as `read_mixture` takes them.
+        sources: each `PATH[@IMAGES][=WEIGHT]`, as `read_mixture` takes them.
         validation: data to validate on, instead of a part of `sources`.
-        captions: files of captions without pictures (`read_caption_groups`).
-        scratch: folder for decoded pictures; nothing stays there.
+        captions: files of captions without images (`read_caption_groups`).
+        scratch: folder for decoded images; nothing stays there.
 
     Raises:
-        DataError: no usable captions or pictures, or fewer than two to train on.
-        TrainingError: no room for the decoded pictures.
+        DataError: no usable captions or images, or fewer than two to train on.
+        TrainingError: no room for the decoded images.
     """
     read = read_mixture(sources)
     log_skips(read.skipped)
@@ -120,12 +120,12 @@ def prepare(
     # Captions: all words that the tokenizer may learn from, then ids.
     ways = variants(config.text_augment)
     described = image_captions(words, decoded.records, ways)
-    unpictured = captions_without_images(words, groups, ways)
+    without_images = captions_without_images(words, groups, ways)
     classes = class_captions(words, names, ways)
     learnt = [
         text
         for way in range(len(ways))
-        for kind in (described, unpictured, classes)
+        for kind in (described, without_images, classes)
         for text in kind.variants[way]
     ]
     tokenizer = make_tokenizer(config.text, learnt)
@@ -141,13 +141,13 @@ def prepare(
         validation=Side(
             held.records, held.pixels, validation_captions(words, held.records).ids(tokenizer)
         ) if held is not None else None,
-        others=unpictured.ids(tokenizer) if groups else None,
+        others=without_images.ids(tokenizer) if groups else None,
         classes=classes.ids(tokenizer) if names else None,
         text_path=TextPath(words.segmenter, tokenizer),
         image_spec=spec,
-        pictures={"train": len(decoded.records),
-                  "validation": len(held.records) if held is not None else 0,
-                  "test": len(split.test)},
+        image_counts={"train": len(decoded.records),
+                        "validation": len(held.records) if held is not None else 0,
+                        "test": len(split.test)},
         fractions={"validation_fraction": config.validation_fraction if validation is None else 0.0,
                    "test_fraction": config.test_fraction if validation is None else 0.0,
                    "seed": config.seed},
@@ -157,7 +157,7 @@ def prepare(
 def _divide(config: TrainConfig, read: Mixture, validation: str | None) -> Split:
     """Divide the records by image, or hold out the data that `validation` names."""
     if validation is None:
-        return split_by_picture(
+        return split_by_image(
             read.records, config.validation_fraction, config.test_fraction, config.seed
         )
     held = read_data(validation)
@@ -178,12 +178,12 @@ def _groups_without_images(files: Sequence[Path]) -> list[tuple[str, ...]]:
 def _decode_once(
     records: list[CaptionedImage], spec: ImageSpec, side: int, scratch: Path, what: str
 ) -> Decoded:
-    """Decodes pictures in one process of each machine; the others map what it wrote."""
+    """Decodes images in one process of each machine; the others map what it wrote."""
     state = PartialState()
-    label = f"decode {what} pictures"
+    label = f"decode {what} images"
     if state.num_processes == 1:
         with tempfile.TemporaryFile(dir=scratch) as file:
-            return decode_pictures(records, spec, side=side, file=file, label=label)
+            return decode_images(records, spec, side=side, file=file, label=label)
     # Machines may share the folder.
     path = scratch / f".pixels-{what}-{platform.node()}"
     told: list[tuple[list[CaptionedImage], list[Skip]] | None] = [None]
@@ -191,7 +191,7 @@ def _decode_once(
     try:
         if state.is_local_main_process:
             with path.open("w+b") as file:
-                decoded = decode_pictures(records, spec, side=side, file=file, label=label)
+                decoded = decode_images(records, spec, side=side, file=file, label=label)
             told = [(decoded.records, decoded.skipped)]
         broadcast_object_list(told)  # it also waits until the file is there
         if decoded is None:

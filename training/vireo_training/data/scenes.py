@@ -1,12 +1,12 @@
-"""Generated pictures with Vietnamese captions: a data set anybody can make, and check by eye.
+"""Generated images with Vietnamese captions: a data set anybody can make, and check by eye.
 
 A scene is a background with one or two groups of things. A group has a kind, a colour, a size, a
 count and a place; the captions say all of it, in several phrasings with natural word order, so that
-the right picture is the only right answer. Scenes are written as ordinary image files plus
+the right image is the only right answer. Scenes are written as ordinary image files plus
 `captions.jsonl`, and so go through the reader that real photos go through.
 
 Train and test never share a *combination* (the kinds and colours of all groups with the
-background), and some kind-colour pairs (`UNSEEN_PAIRS`) are in no training picture at all: a test
+background), and some kind-colour pairs (`UNSEEN_PAIRS`) are in no training image at all: a test
 scene is only found by a model that composes what it learnt.
 """
 
@@ -26,7 +26,7 @@ Point = tuple[float, float]
 Rgb = tuple[int, int, int]
 Painter = Callable[[ImageDraw.ImageDraw, float, float, float, Rgb], None]
 
-PICTURE_SIZE = 96
+IMAGE_SIZE = 96
 _SUPERSAMPLE = 3
 
 # Vietnamese names: kinds carry their classifier ("con" for animals, "ngôi" for houses and stars).
@@ -223,11 +223,11 @@ def generate_scenes(split: str, count: int, seed: int) -> Iterator[Scene]:
 
 
 def render(scene: Scene, rng: random.Random) -> Image.Image:
-    """Draws `scene` as an RGB picture of 96 x 96, with jitter in place, size, shade and light."""
-    side = PICTURE_SIZE * _SUPERSAMPLE
+    """Draws `scene` as an RGB image of 96 x 96, with jitter in place, size, shade and light."""
+    side = IMAGE_SIZE * _SUPERSAMPLE
     light = rng.uniform(0.94, 1.04)
-    picture = Image.new("RGB", (side, side), _shade(BACKGROUNDS[scene.background], light))
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (side, side), _shade(BACKGROUNDS[scene.background], light))
+    draw = ImageDraw.Draw(image)
     if scene.background in ("bãi cỏ", "bãi cát"):  # blades or grains, so that it is no plain colour
         for _ in range(160):
             x, y = rng.uniform(0, side), rng.uniform(0, side)
@@ -241,7 +241,7 @@ def render(scene: Scene, rng: random.Random) -> Image.Image:
             "phía dưới",
         )  # the cell is wide, so things stand in a row
         cx, cy = PLACES[group.place]
-        # Three large things must fit the long side of half a picture.
+        # Three large things must fit the long side of half an image.
         radius = side * 0.135 * SIZES[group.size] * rng.uniform(0.93, 1.07)
         step = side * 0.30 * (1 if group.size == "to" else 0.75)
         for i in range(group.count):
@@ -250,7 +250,7 @@ def render(scene: Scene, rng: random.Random) -> Image.Image:
             dx, dy = (along, aside) if across else (aside, along)
             colour = _shade(COLOURS[group.colour], rng.uniform(0.92, 1.06))
             KINDS[group.kind](draw, side * cx + dx, side * cy + dy, radius, colour)
-    return picture.resize((PICTURE_SIZE, PICTURE_SIZE), Image.Resampling.LANCZOS)
+    return image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.LANCZOS)
 
 
 def captions_of(scene: Scene, rng: random.Random) -> list[str]:
@@ -285,8 +285,8 @@ def captions_of(scene: Scene, rng: random.Random) -> list[str]:
 def short_captions(scene: Scene, rng: random.Random, count: int = 3) -> list[str]:
     """Returns phrasings that leave things out, as queries do: "con cá tím", "ba ngôi sao trên cát".
 
-    They are true of the scene and may be true of others, so only training pictures carry them: a
-    test caption has one right picture.
+    They are true of the scene and may be true of others, so only training images carry them: a
+    test caption has one right image.
     """
     return [_short_caption(scene, rng) for _ in range(count)]
 

@@ -1,4 +1,4 @@
-"""Confidence intervals of retrieval metrics: percentile bootstrap over pictures."""
+"""Confidence intervals of retrieval metrics: percentile bootstrap over images."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def bootstrap_intervals(
 ) -> dict[str, Interval]:
     """Intervals of all figures of one direction (Efron and Tibshirani, 1993, chapter 13).
 
-    Pictures are drawn with replacement, each with all its queries: captions of one picture are not
+    Images are drawn with replacement, each with all its queries: captions of one image are not
     independent, and drawing them one by one would make intervals too narrow. The candidates and
     the model stay as they are: what varies is which queries were asked, not how training went.
 
     Args:
         ranks: the ranks of Q queries.
-        cluster: INT64 `[Q]`, the picture of each query.
+        cluster: INT64 `[Q]`, the image of each query.
         confidence: share of resamples that an interval holds, between 0 and 1.
         resamples: how many are drawn.
         seed: one seed, one result.
@@ -88,12 +88,12 @@ def paired_interval(
 ) -> Interval:
     """The interval of a mean difference between two models that answered the same queries.
 
-    Two models find the same pictures hard. That common part, which makes their own intervals wide,
+    Two models find the same images hard. That common part, which makes their own intervals wide,
     is not in the differences.
 
     Args:
         differences: FP64 `[Q]`, such as of reciprocal ranks.
-        cluster: INT64 `[Q]`, the picture of each query; pictures are drawn, as above.
+        cluster: INT64 `[Q]`, the image of each query; images are drawn, as above.
         confidence: share of resamples that the interval holds, between 0 and 1.
         resamples: how many are drawn.
         seed: one seed, one result.

@@ -91,12 +91,12 @@ def _names(runs: Sequence[Path]) -> list[str]:
 def differences(reports: dict[str, dict[str, Any]]) -> list[str]:
     """Says, a line each, why figures may not be comparable."""
     tests = {
-        name: f"{r['data']} ({r['split']}, {r['pictures']} pictures, data {r['data_id']})"
+        name: f"{r['data']} ({r['split']}, {r['pictures']} images, data {r['data_id']})"
         for name, r in reports.items()
     }
     if len({report["data_id"] for report in reports.values()}) == 1:
         return []
-    return ["not one test: pictures or captions differ, so figures cannot be compared"] + [
+    return ["not one test: images or captions differ, so figures cannot be compared"] + [
         f"{name}: {test}" for name, test in tests.items()
     ]
 

@@ -1,4 +1,4 @@
-"""Retrieval metrics in both directions, with several captions a picture (docs/evaluation.md)."""
+"""Retrieval metrics in both directions, with several captions per image (docs/evaluation.md)."""
 
 from __future__ import annotations
 
@@ -58,16 +58,16 @@ class RetrievalMetrics:
 
 
 def text_to_image_ranks(
-    images: npt.NDArray[np.float32], texts: npt.NDArray[np.float32], picture: npt.NDArray[np.int64]
+    images: npt.NDArray[np.float32], texts: npt.NDArray[np.float32], owner: npt.NDArray[np.int64]
 ) -> Ranks:
-    """Ranks each caption's picture among all pictures, by cosine.
+    """Ranks each caption's image among all images, by cosine.
 
-    Ties count against the query: a model that gives every picture one score ranks last, not first.
+    Ties count against the query: a model that gives every image one score ranks last, not first.
 
     Args:
         images: unit vectors FP32 `[N, D]`.
         texts: unit vectors FP32 `[T, D]`.
-        picture: INT64 `[T]`, the row of `images` that each caption describes.
+        owner: INT64 `[T]`, the row of `images` that each caption describes.
 
     Returns:
         T queries with one right answer each.
@@ -75,41 +75,41 @@ def text_to_image_ranks(
     Raises:
         DataError: the arrays do not fit together, or are empty.
     """
-    _check(images, texts, picture)
-    return rank_right_answers(texts, images, np.arange(len(texts)), picture)
+    _check(images, texts, owner)
+    return rank_right_answers(texts, images, np.arange(len(texts)), owner)
 
 
 def image_to_text_ranks(
-    images: npt.NDArray[np.float32], texts: npt.NDArray[np.float32], picture: npt.NDArray[np.int64]
+    images: npt.NDArray[np.float32], texts: npt.NDArray[np.float32], owner: npt.NDArray[np.int64]
 ) -> Ranks:
-    """Ranks all of each picture's captions among all captions, by cosine.
+    """Ranks all of each image's captions among all captions, by cosine.
 
-    A picture's further captions are no mistakes; ties with captions of other pictures count against
-    the query. Pictures without a caption are left out.
+    An image's further captions are no mistakes; ties with captions of other images count against
+    the query. Images without a caption are left out.
 
     Args:
-        images, texts, picture: as `text_to_image_ranks`.
+        images, texts, owner: as `text_to_image_ranks`.
 
     Returns:
-        M queries, the pictures that have a caption, in their order.
+        M queries, the images that have a caption, in their order.
 
     Raises:
         DataError: the arrays do not fit together, or are empty.
     """
-    _check(images, texts, picture)
-    described, query_of = np.unique(picture, return_inverse=True)
+    _check(images, texts, owner)
+    described, query_of = np.unique(owner, return_inverse=True)
     return rank_right_answers(images[described], texts, query_of, np.arange(len(texts)))
 
 
 def _check(
-    images: npt.NDArray[np.float32], texts: npt.NDArray[np.float32], picture: npt.NDArray[np.int64]
+    images: npt.NDArray[np.float32], texts: npt.NDArray[np.float32], owner: npt.NDArray[np.int64]
 ) -> None:
     if images.ndim != 2 or texts.ndim != 2 or images.shape[1] != texts.shape[1]:
         raise DataError(f"vectors of shapes {images.shape} and {texts.shape} cannot be compared")
-    if picture.shape != (len(texts),) or not len(texts):
-        raise DataError(f"{len(texts)} caption(s), but pictures are given for {picture.shape}")
-    if picture.min() < 0 or picture.max() >= len(images):
-        raise DataError(f"a caption describes a picture outside of 0..{len(images) - 1}")
+    if owner.shape != (len(texts),) or not len(texts):
+        raise DataError(f"{len(texts)} caption(s), but images are given for {owner.shape}")
+    if owner.min() < 0 or owner.max() >= len(images):
+        raise DataError(f"a caption describes an image outside of 0..{len(images) - 1}")
 
 
 def per_query(ranks: Ranks) -> dict[str, npt.NDArray[np.float64]]:
@@ -230,15 +230,15 @@ def chance(counts: npt.NDArray[np.int64], candidates: int) -> RetrievalMetrics:
 
 
 def retrieval_metrics(
-    images: npt.NDArray[np.float32], texts: npt.NDArray[np.float32], picture: npt.NDArray[np.int64]
+    images: npt.NDArray[np.float32], texts: npt.NDArray[np.float32], owner: npt.NDArray[np.int64]
 ) -> dict[str, dict[str, float]]:
     """Both directions and chance, ready for a report.
 
     Raises:
         DataError: the arrays do not fit together, or are empty.
     """
-    to_image = text_to_image_ranks(images, texts, picture)
-    to_text = image_to_text_ranks(images, texts, picture)
+    to_image = text_to_image_ranks(images, texts, owner)
+    to_text = image_to_text_ranks(images, texts, owner)
     return {
         "text_to_image": summarise(to_image, len(images)).as_dict(),
         "image_to_text": summarise(to_text, len(texts)).as_dict(),

@@ -1,4 +1,4 @@
-"""The pictures of a report. matplotlib is optional: it is imported when a picture is drawn."""
+"""The plots of a report. matplotlib is optional: it is imported when a plot is drawn."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
 
 def plot_training(history: Sequence[dict[str, Any]], path: Path) -> None:
-    """Draws losses, and recall@k of the validation pictures, by epoch.
+    """Draws losses, and recall@k of the validation images, by epoch.
 
     Args:
         history: as `read_history` gives it.
@@ -120,7 +120,7 @@ def plot_recall_curves(report: dict[str, Any], path: Path) -> None:
 def plot_similarity(
     scores: npt.NDArray[np.float32], captions: Sequence[str], names: Sequence[str], path: Path
 ) -> None:
-    """Draws cosines FP32 `[T, N]` of captions and their pictures; right pairs on the diagonal."""
+    """Draws cosines FP32 `[T, N]` of captions and their images; right pairs on the diagonal."""
     figure = _figure(4.5 + 0.3 * len(names), 1.8 + 0.3 * len(captions))
     axes = figure.subplots()
     drawn = axes.imshow(scores, cmap="viridis", aspect="auto")
@@ -128,7 +128,7 @@ def plot_similarity(
     # A dollar sign would start a formula.
     axes.set_xticks(range(len(names)), [_label(name, 24) for name in names], rotation=90, size=7)
     axes.set_yticks(range(len(captions)), [_label(c, _LABEL_LETTERS) for c in captions], size=7)
-    axes.set_title("Captions against pictures (right pairs on the diagonal)", size=9)
+    axes.set_title("Captions against images (right pairs on the diagonal)", size=9)
     _save(figure, path)
 
 

@@ -20,7 +20,7 @@ FIGURES: dict[str, str] = {
 }
 COMPARED = ("recall_at_1", "recall_at_5", "recall_at_10", "mean_average_precision_at_10",
             "mean_reciprocal_rank", "median_rank")  # fmt: skip
-TITLES = {"text_to_image": "Sentence to picture", "image_to_text": "Picture to sentence"}
+TITLES = {"text_to_image": "Text to image", "image_to_text": "Image to text"}
 
 
 def number(figure: str, value: float) -> str:
@@ -45,15 +45,15 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     )
 
 
-def report_markdown(report: dict[str, Any], pictures: Sequence[str]) -> str:
-    """Writes one report as Markdown, with the pictures that lie beside it."""
+def report_markdown(report: dict[str, Any], plots: Sequence[str]) -> str:
+    """Return one report as Markdown, with the plots that lie beside it."""
     words = report["bag_of_words"]
     out = [
         f"# {report['bundle']} on {report['data']} ({report['split']})",
         "",
-        f"{report['pictures']} pictures, {report['captions']} captions; towers run by "
+        f"{report['pictures']} images, {report['captions']} captions; towers run by "
         f"{report['towers']}; bundle {report['bundle_id']}, data {report['data_id']}.",
-        f"In brackets: {report['confidence']:.0%} intervals, percentile bootstrap over pictures "
+        f"In brackets: {report['confidence']:.0%} intervals, percentile bootstrap over images "
         f"({report['resamples']} resamples, seed {report['seed']}).",
         f"Bag of words: {report['bag_of_words_note']}.",
     ]
@@ -72,7 +72,7 @@ def report_markdown(report: dict[str, Any], pictures: Sequence[str]) -> str:
         ]
         queries = f"{chance['queries']} queries, {chance['candidates']} candidates"
         out += ["", f"## {TITLES[way]} ({queries})", "", markdown_table(head, rows)]
-    for name in pictures:
+    for name in plots:
         title = name.rpartition(".")[0].replace("_", " ")
         out += ["", f"![{title}]({name})"]
     if report["skipped"]:

@@ -102,7 +102,7 @@ def check_data(folder: Path, state: dict[str, Any], data: str) -> None:
     """
     if state["data"] != data:
         raise TrainingError(
-            f"{folder / CHECKPOINT_FILE}: its training data was other than this (pictures, "
+            f"{folder / CHECKPOINT_FILE}: its training data was other than this (images, "
             "captions, weights of sources, validation, tokenizer or segmenter differ); resume "
             "with the same, or train in another --out"
         )
@@ -125,7 +125,7 @@ def unfinished(folder: Path) -> str | None:
 
 
 def fingerprint(prepared: Prepared) -> str:
-    """Hashes what a run draws from: names of pictures, their weights, and all captions as ids.
+    """Hashes what a run draws from: names of images, their weights, and all captions as ids.
 
     With the tokenizer, ids tell what the segmenter did and all that the tokenizer was trained on.
     """

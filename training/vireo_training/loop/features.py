@@ -1,4 +1,4 @@
-"""What a frozen image tower sees in each picture, computed once and kept."""
+"""What a frozen image tower sees in each image, computed once and kept."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _BLOCK = 32
 def features_key(
     tower: ImageTower, config: TrainConfig, pixels: npt.NDArray[np.uint8], views: int
 ) -> str:
-    """Names features by all that they depend on: weights, preprocessing, views and pictures.
+    """Names features by all that they depend on: weights, preprocessing, views and images.
 
-    The pictures are those that were decoded, whatever their files hold by now.
+    The images are those that were decoded, whatever their files hold by now.
     """
     digest = hashlib.sha256()
     for name, value in sorted(tower.backbone.state_dict().items()):
@@ -55,7 +55,7 @@ def frozen_features(
     path: Path,
     label: str,
 ) -> npt.NDArray[np.float32]:
-    """Gives the backbone's features of `views` augmented views of each picture.
+    """Gives the backbone's features of `views` augmented views of each image.
 
     Args:
         pixels: UINT8 `[N, 3, side, side]`.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 Chunk: TypeAlias = tuple[Tensor, ...]
-"""What the model takes: pictures UINT8 `[B, 3, H, W]` and input ids `[T, L]`, once or more."""
+"""What the model takes: images UINT8 `[B, 3, H, W]` and input ids `[T, L]`, once or more."""
 Context: TypeAlias = Callable[[], AbstractContextManager[object]]
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from accelerate import Accelerator
 from vireo_client.errors import DataError, TrainingError
 
-from ..config import PictureAugmentation, TrainConfig
+from ..config import ImageAugmentation, TrainConfig
 from ..data.augment import make_augmentation
 from ..data.batches import BatchMaker
 from ..data.prepare import Prepared
@@ -41,7 +41,7 @@ def image_inputs(
     held = prepared.validation
     if not config.image.freeze or config.image.unfreeze_after is not None:
         return prepared.train.pixels, held.pixels if held else None
-    unchanged = config.model_copy(update={"augment": PictureAugmentation()})
+    unchanged = config.model_copy(update={"augment": ImageAugmentation()})
     views = config.feature_views if config.augment.changes else 1
     sides = [(prepared.train, config, views, "training")]
     sides += [(held, unchanged, 1, "validation")] if held else []

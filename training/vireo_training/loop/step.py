@@ -86,12 +86,12 @@ class Step:
 
     def _objective(self, image: Tensor, text: Tensor, batch: Batch) -> Tensor:
         """The loss over unit vectors of the whole batch, `[B, D]` and `[T, D]`."""
-        scale, described = self._raw.logit_scale, batch.owner < batch.pictures
-        texts, picture = text[described], batch.owner[described]
+        scale, described = self._raw.logit_scale, batch.owner < batch.image_count
+        texts, owner = text[described], batch.owner[described]
         if (bias := self._raw.logit_bias) is not None:
-            loss = siglip_loss(image, texts, picture, scale, bias)
+            loss = siglip_loss(image, texts, owner, scale, bias)
         else:
-            loss = contrastive_loss(image, texts, picture, scale)
+            loss = contrastive_loss(image, texts, owner, scale)
         if self._config.text_pairs:
             loss = loss + self._config.text_pairs * text_pair_loss(text, batch.owner, scale)
         return loss

@@ -226,7 +226,7 @@ def _write_best(
             "torch": torch.__version__,
             "python": platform.python_version(),
             "data": ", ".join(Path(source).name for source in sources),
-            "pictures": prepared.pictures,
+            "pictures": prepared.image_counts,
             "split": prepared.fractions,
             "best_epoch": run.progress.best_epoch,
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

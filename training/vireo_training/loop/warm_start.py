@@ -1,7 +1,7 @@
 """The closed form that training begins with where there is little data.
 
 A few hundred captioned photos teach a text tower less by gradients than a ridge regression finds at
-once. So the image head becomes the principal components of the training pictures' features, and the
+once. So the image head becomes the principal components of the training images' features, and the
 embedding of each token what regression from TF-IDF counts to those components gives it; contrastive
 training goes on from there. Names of the classes that the image tower was trained to tell apart are
 captions too (`class_names`): each of the direction that its classifier looks for.
@@ -35,7 +35,7 @@ PENALTIES = (0.3, 1.0, 3.0, 10.0)
 CLASS_WEIGHT = 0.5
 """What a class's name counts for, beside a caption."""
 CLASS_LENGTH = 2.0
-"""How far a class is from the mean, in mean distances of pictures: it is seen clearer in none."""
+"""How far a class is from the mean, in mean distances of images: it is seen clearer in none."""
 
 
 class Classes(NamedTuple):
@@ -58,30 +58,28 @@ def warm_start(
 ) -> float:
     """Sets the image head and the token embeddings of `model` to the closed form.
 
-    Image head: mean and principal components (Pearson, 1901) of the pictures' features, each the
+    Image head: mean and principal components (Pearson, 1901) of the images' features, each the
     mean of its views. Tokens: ridge regression (Hoerl and Kennard, 1970) from TF-IDF counts, rows
-    of unit length, to those components, with the penalty that finds the pictures of a held-out
+    of unit length, to those components, with the penalty that finds the images of a held-out
     fifth best. Since a text's features are the mean of its tokens', and embeddings have unit
     length, the towers then answer as the regression does.
 
     Args:
         model: with the heads that `TrainConfig.warm_start` asks for.
         features: of a frozen image tower, FP32 `[N, views, W]`.
-        captions: of those pictures; every variant is regressed on.
+        captions: of those images; every variant is regressed on.
         seed: which fifth is held out.
         classes: further captions, with the same variants. The regression takes `CLASS_LENGTH` times
-            the unit vector of a class's weights, less the mean of all classes, for its picture.
+            the unit vector of a class's weights, less the mean of all classes, for its image.
 
     Returns:
         The penalty.
 
     Raises:
-        TrainingError: there are fewer pictures than a regression can be held out from.
+        TrainingError: there are fewer images than a regression can be held out from.
     """
     if len(features) < PARTS:
-        raise TrainingError(
-            f"warm_start: {len(features)} pictures are too few; set warm_start=false"
-        )
+        raise TrainingError(f"warm_start: {len(features)} images are too few; set warm_start=false")
     views = torch.from_numpy(np.asarray(features.mean(axis=1)))
     *before, linear = [m for m in model.image_tower.head.modules() if not list(m.children())]
     assert isinstance(linear, nn.Linear)
@@ -121,7 +119,7 @@ def warm_start(
     linear.weight.copy_((components * scale).T)
     linear.bias.copy_(-(mean @ components) * scale)
     table.weight.zero_()
-    # As the mean of a text's tokens, of about the length that the pictures have.
+    # As the mean of a text's tokens, of about the length that the images have.
     table.weight[tokens.ids] = (embeddings * scale * tokens.mean_length).float()
     return penalty
 

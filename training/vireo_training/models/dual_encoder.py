@@ -52,7 +52,7 @@ class DualEncoder(nn.Module):
         return (scale.clamp(max=self._max_log_scale) if scale.requires_grad else scale).exp()
 
     def forward(self, images: Tensor, *input_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures and texts to unit vectors.
+        """Images and texts to unit vectors.
 
         Args:
             images: pixels UINT8 `[B, 3, H, W]`, or features `[B, W]` that the image backbone gave

@@ -105,7 +105,7 @@ def classifier_weights(config: ImageTowerConfig, classes: int) -> Tensor | None:
 def load_backbone(backbone: nn.Module, path: Path) -> None:
     """Loads pretrained weights from a local file or folder; classifier weights are left out.
 
-    Position tables of another picture size are resampled, by timm's own filter of the model.
+    Position tables of another image size are resampled, by timm's own filter of the model.
 
     Raises:
         TrainingError: no such file, or its tensors do not fit the model.
@@ -201,7 +201,7 @@ def _checkpoint_gradients(backbone: nn.Module, name: str) -> None:
 
 
 def _feature_width(backbone: nn.Module, name: str, size: int) -> int:
-    """The width of the features, found by one pass over an empty picture."""
+    """The width of the features, found by one pass over an empty image."""
     training = backbone.training
     try:
         with torch.no_grad():
@@ -209,7 +209,7 @@ def _feature_width(backbone: nn.Module, name: str, size: int) -> int:
     except Exception as error:  # assertions and shape errors of many models
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise TrainingError(
-            f"image tower {name!r}: does not take pictures of {size} x {size} ({reason}); "
+            f"image tower {name!r}: does not take images of {size} x {size} ({reason}); "
             "set image.size to what it takes"
         ) from error
     backbone.train(training)

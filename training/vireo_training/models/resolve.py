@@ -21,7 +21,7 @@ _HUB = "hf-hub:"
 def resolve(config: TrainConfig) -> TrainConfig:
     """Gives `config` with what its models say of themselves where it is silent.
 
-    That is the picture settings of timm's data config, and the architecture of a text encoder of
+    That is the image settings of timm's data config, and the architecture of a text encoder of
     transformers.
 
     Raises:

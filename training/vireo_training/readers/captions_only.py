@@ -1,4 +1,4 @@
-"""Captions without pictures, in the groups that describe the same thing."""
+"""Captions without images, in the groups that describe the same thing."""
 
 from __future__ import annotations
 

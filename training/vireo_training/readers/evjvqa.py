@@ -1,8 +1,8 @@
-"""EVJVQA: questions and answers about pictures from Viet Nam, in Vietnamese, English and Japanese.
+"""EVJVQA: questions and answers about images from Viet Nam, in Vietnamese, English and Japanese.
 
 The file is `{"images": [{"id", "filename"}], "annotations": [{"id", "image_id", "question",
 "answer"}]}` (Nguyen et al., "EVJVQA Challenge: Multilingual Visual Question Answering", 2023).
-Answers are whole phrases about the picture and serve as its captions; questions do not.
+Answers are whole phrases about the image and serve as its captions; questions do not.
 
 The released file tags no language, so it is told from the script of the question, which is longer
 and holds fewer names than the answer. A copy that has a `language` on each annotation is believed.
@@ -21,7 +21,7 @@ from vireo_client.captions import Described, LeftOut, Skip
 from .coco import image_names, image_of, tables
 
 MIN_WORDS = 3
-"""Shorter answers ("có", "màu đỏ") are true of too many pictures to describe one."""
+"""Shorter answers ("có", "màu đỏ") are true of too many images to describe one."""
 
 _JAPANESE = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uff66-\uff9f]")
 # What Vietnamese adds to the Latin alphabet, after decomposition: đ, the horn, the breve, the

@@ -1,4 +1,4 @@
-"""The names under which files hold pictures and captions: `file_name`, `image`, `caption_1`, ..."""
+"""The names under which files hold images and captions: `file_name`, `image`, `caption_1`, ..."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CAPTION = re.compile(r"(captions?|comments?|sentences?|texts?|raw)([ _]?\d+)?")
 
 
 def image_field(names: Sequence[str]) -> str | None:
-    """Returns which of `names` holds the picture, or None."""
+    """Returns which of `names` holds the image, or None."""
     folded = {name.strip().lower(): name for name in reversed(names)}
     return next((folded[name] for name in IMAGE_NAMES if name in folded), None)
 
@@ -46,24 +46,24 @@ def caption_fields(names: Sequence[str]) -> list[str]:
 
 
 def described(record: Mapping[str, object]) -> tuple[str, list[object]]:
-    """Returns picture and captions of one JSON object.
+    """Returns image and captions of one JSON object.
 
     Raises:
-        ValueError: it has no field for either, or the picture is no path.
+        ValueError: it has no field for either, or the image is no path.
     """
     names = [str(name) for name in record]
-    return picture_name(record, names), captions_of(record, names)
+    return image_name(record, names), captions_of(record, names)
 
 
-def picture_name(record: Mapping[str, object], names: Sequence[str]) -> str:
-    """Returns the path that the picture's field holds.
+def image_name(record: Mapping[str, object], names: Sequence[str]) -> str:
+    """Returns the path that the image's field holds.
 
     Raises:
         ValueError: there is none.
     """
     field = image_field(names)
     if field is None:
-        raise ValueError(f"names no picture (looked for {', '.join(IMAGE_NAMES)})")
+        raise ValueError(f"names no image (looked for {', '.join(IMAGE_NAMES)})")
     return checked_path(record[field], field)
 
 
@@ -74,7 +74,7 @@ def checked_path(value: object, field: str) -> str:
         ValueError: it cannot; the message names `field`.
     """
     if not isinstance(value, str) or not value.strip() or "\0" in value:
-        raise ValueError(f'"{field}" must be the path of a picture')
+        raise ValueError(f'"{field}" must be the path of an image')
     return value.strip()
 
 

@@ -15,7 +15,7 @@ from .sources import Source, read_data
 
 @dataclass(frozen=True)
 class Mixture:
-    """Captioned pictures of several sources, and how often each is drawn.
+    """Captioned images of several sources, and how often each is drawn.
 
     A weight belongs to a record, not to a source's share: a record of a source with weight 2 is
     drawn twice as often as one of a source with weight 1, however large the two are.
@@ -31,7 +31,7 @@ class Mixture:
     def of(cls, parts: Sequence[tuple[CaptionSet, float]]) -> Mixture:
         """Joins sets, each with its weight.
 
-        A picture that several of them name is one record with the captions of all (two records
+        An image that several of them name is one record with the captions of all (two records
         would be each other's negatives), under the largest of their weights.
         """
         captions: dict[Path, dict[str, str]] = {}
@@ -83,7 +83,7 @@ def read_mixture(
     """Reads several sources, as `read_data` does, and joins them.
 
     Args:
-        sources: each a `Source`, or its text: `PATH[@PICTURES][=WEIGHT]`.
+        sources: each a `Source`, or its text: `PATH[@IMAGES][=WEIGHT]`.
 
     Raises:
         DataError: as `read_data`; one unusable source stops the whole.

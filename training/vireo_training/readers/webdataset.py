@@ -1,7 +1,7 @@
 """WebDataset tars: files in a row that share a name up to its first dot are one sample.
 
-A sample is a picture with its captions in a `.txt` (one a line) or, where there is none, in the
-`caption` or `captions` of a `.json`. The pictures are unpacked once, see `unpacked`.
+A sample is an image with its captions in a `.txt` (one a line) or, where there is none, in the
+`caption` or `captions` of a `.json`. The images are unpacked once, see `unpacked`.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _files(path: Path, tar: tarfile.TarFile, damage: list[Skip]) -> Iterator[_Fi
             last = str(name)
             if content is not None and stem and dot:
                 suffix = suffix.lower()
-                if suffix in ("txt", "json") or _is_picture(suffix):
+                if suffix in ("txt", "json") or _is_image(suffix):
                     yield _File(str(name.parent / stem), suffix, content.read())
         # tarfile takes garbage in place of a header for the end of the tar, without a word.
         if tar.fileobj is not None:
@@ -76,9 +76,9 @@ def _files(path: Path, tar: tarfile.TarFile, damage: list[Skip]) -> Iterator[_Fi
 
 
 def _sample(where: str, files: list[_File]) -> Embedded:
-    picture = next((file for file in files if _is_picture(file.suffix)), None)
-    if picture is None:
-        raise ValueError("no picture")
+    image = next((file for file in files if _is_image(file.suffix)), None)
+    if image is None:
+        raise ValueError("no image")
     parts = {file.suffix: file.data for file in files}
     try:
         if "txt" in parts:
@@ -94,10 +94,10 @@ def _sample(where: str, files: list[_File]) -> Embedded:
             raise ValueError("neither .txt nor .json with a caption")
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"the captions are not readable ({error})") from None
-    return Embedded(where, picture.data, captions, PurePosixPath(f"x.{picture.suffix}").suffix)
+    return Embedded(where, image.data, captions, PurePosixPath(f"x.{image.suffix}").suffix)
 
 
-def _is_picture(suffix: str) -> bool:
+def _is_image(suffix: str) -> bool:
     return PurePosixPath(f"x.{suffix}").suffix in SUFFIXES
 
 

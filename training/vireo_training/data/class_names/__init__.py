@@ -2,7 +2,7 @@
 
 A tower that was trained to tell 1,000 things apart comes with a weight vector for each of them, in
 the space of its features. Each thing's name is then a caption, and its weight vector the direction
-of the pictures that it describes: so many more pairs to learn words from where photos are few.
+of the images that it describes: so many more pairs to learn words from where photos are few.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class TransformerBackbone(TextBackbone):
         features = pool(self.norm(x), tokens, self.pooling)
         if self.words is None:
             return features
-        # Whole words are dropped: what is left must tell the picture as well.
+        # Whole words are dropped: what is left must tell the image as well.
         kept = self.dropout(torch.ones_like(input_ids, dtype=x.dtype))[..., None]
         return pool(self.words(input_ids) * kept, tokens, "mean") + self.gate * features
 
