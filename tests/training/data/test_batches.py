@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from vireo_training.config import TextAugmentation
-from vireo_training.data.batches import BatchMaker, made_ahead, plan_epoch, short_ones
+from vireo_training.data.batches import BatchMaker, batches_ahead, plan_epoch, short_rows
 from vireo_training.data.captions import Captions, Ragged
 
 IMAGES, CAPTIONS = 12, 3
@@ -47,7 +47,7 @@ def _seen(batch):
 def test_an_epoch_shows_every_image_once_with_its_own_captions():
     make, shown, variants = _maker(), [], []
     plan = plan_epoch(np.random.default_rng(0).permutation(IMAGES), 4)
-    for batch in made_ahead(make, 1, plan):
+    for batch in batches_ahead(make, 1, plan):
         images, ids, owner = _seen(batch)
         assert len(ids) == 8
         assert [i // 100 for i in ids] == [images[o] for o in owner]
@@ -60,12 +60,12 @@ def test_an_epoch_shows_every_image_once_with_its_own_captions():
 
 def test_a_batch_can_be_made_by_itself():
     plan = plan_epoch(np.arange(IMAGES), 4)
-    whole = list(made_ahead(_maker(), 3, plan))
-    (last,) = made_ahead(_maker(), 3, plan, first=2)
+    whole = list(batches_ahead(_maker(), 3, plan))
+    (last,) = batches_ahead(_maker(), 3, plan, first=2)
     assert len(whole) == 3
     for a, b in zip(whole[2].chunks[0], last.chunks[0], strict=True):
         assert torch.equal(a, b)
-    other = next(made_ahead(_maker(), 4, plan, first=2))
+    other = next(batches_ahead(_maker(), 4, plan, first=2))
     assert not torch.equal(other.owner, last.owner) or not all(
         torch.equal(a, b) for a, b in zip(other.chunks[0], last.chunks[0], strict=True)
     )
@@ -115,7 +115,7 @@ def test_an_error_in_a_batch_reaches_the_loop():
         raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"):
-        list(made_ahead(_maker(augment=broken), 1, plan_epoch(np.arange(IMAGES), 4)))
+        list(batches_ahead(_maker(augment=broken), 1, plan_epoch(np.arange(IMAGES), 4)))
 
 
 @given(
@@ -145,7 +145,7 @@ def test_short_captions_go_apart_where_it_spares_padding(lengths):
         parts = [part for part in (lengths[:cut], lengths[cut:]) if part]
         return sum(len(part) * part[-1] for part in parts)
 
-    cut, least = short_ones(lengths), min(map(padded, range(len(lengths))))
+    cut, least = short_rows(lengths), min(map(padded, range(len(lengths))))
     assert padded(cut) == (least if least <= 0.75 * padded(0) else padded(0))
 
 

@@ -94,7 +94,7 @@ def test_json_holds_everything(vireo, split):
     assert report["splits"]["train"]["caption_words"] == [1, 1.5, 1.95, 2]
     assert report["splits"]["train"]["skipped"][0]["where"].endswith("captions.jsonl:3")
     assert report["overlaps"][0]["pictures"] == [[f"{train}/a.jpg", f"{test}/a.jpg"]]
-    assert report["problems"] == ["train and test share 1 image(s): remove them from one side"]
+    assert report["problems"] == ["train and test share 1 image(s): remove them from one split"]
 
 
 def test_a_set_without_one_readable_image_fails(vireo, split):

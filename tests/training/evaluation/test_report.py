@@ -198,7 +198,7 @@ def test_compare_puts_runs_side_by_side(written, report, tmp_path):
     done = _command(compare, written / "a", written / "b", "--out", tmp_path / "both")
     assert done.exit_code == 0
     text = (tmp_path / "both" / "comparison.md").read_text("utf-8")
-    assert "not one test" not in text
+    assert "do not compare" not in text
     recall = report["text_to_image"]["recall_at_1"]
     for name in ("a", "b"):
         assert f"| {name} | {recall:.3f} (" in text
@@ -215,7 +215,7 @@ def test_compare_warns_where_the_tests_differ(written, report, tmp_path):
     (other / "report.json").write_text(json.dumps(changed), encoding="utf-8")
     _command(compare, written / "a", other, "--out", tmp_path / "out")
     text = (tmp_path / "out" / "comparison.md").read_text("utf-8")
-    assert "not one test" in text
+    assert "do not compare" in text
     assert "c: others (all, 48 images" in text
 
 

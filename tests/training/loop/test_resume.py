@@ -37,7 +37,7 @@ def uninterrupted(scenes, tmp_path_factory):
 
 def _interrupt_after(monkeypatch, batches, number=signal.SIGINT):
     """Sends a real signal once so many batches have been handed out."""
-    plain, handed = module.made_ahead, []
+    plain, handed = module.batches_ahead, []
 
     def counted(*arguments):
         for batch in plain(*arguments):
@@ -46,7 +46,7 @@ def _interrupt_after(monkeypatch, batches, number=signal.SIGINT):
                 os.kill(os.getpid(), number)
             yield batch
 
-    monkeypatch.setattr(module, "made_ahead", counted)
+    monkeypatch.setattr(module, "batches_ahead", counted)
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def test_a_checkpoint_of_another_run_is_refused(uninterrupted, scenes):
     with pytest.raises(TrainingError, match=r"text.width was 32 and is 64 now"):
         train(load_config("scenes", [*SETTINGS, "text.width=64"]), scenes / "test",
               uninterrupted, resume=True)  # fmt: skip
-    with pytest.raises(TrainingError, match="its training data was other than this"):
+    with pytest.raises(TrainingError, match="it was trained on other data"):
         train(load_config("scenes", SETTINGS), scenes / "train", uninterrupted, resume=True)
 
 
@@ -236,7 +236,7 @@ def test_other_data_than_images_and_captions_belong_to_a_run_as_well(scenes, tmp
         extra.write_text('{"captions": ["hai con mèo", "đôi mèo"]}')
     else:
         parts[2].write_text("\n".join(lines[40:]))
-    with pytest.raises(TrainingError, match="its training data was other than this"):
+    with pytest.raises(TrainingError, match="it was trained on other data"):
         train(load_config("scenes", [*settings, "epochs=2"]), sources, tmp_path / "run",
               resume=True, **options)  # fmt: skip
 

@@ -53,7 +53,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the whole report as 
 
 @app.callback()
 def data() -> None:
-    """Looks at data sets: captions.jsonl, COCO JSON, CSV, parquet, WebDataset tars and others."""
+    """Look at data sets: captions.jsonl, COCO JSON, CSV, parquet, WebDataset tars and others."""
 
 
 @app.command()
@@ -67,7 +67,7 @@ def check(
     strict: Strict = False,
     as_json: AsJson = False,
 ) -> None:
-    """Validates a data set: counts, caption lengths, unreadable images, copies, leaks.
+    """Validate a data set: counts, caption lengths, unreadable images, copies, leaks.
 
     Every image is decoded. Exits with 1 when something would spoil training: splits that share
     an image, or a split with nothing usable.
@@ -76,8 +76,8 @@ def check(
     --test ktvic/test.json@ktvic/test-images`
     """
     named = {"data": sources, "train": train, "validation": validation, "test": test}
-    given = {name: texts for name, texts in named.items() if texts}
-    if not given:
+    splits = {name: texts for name, texts in named.items() if texts}
+    if not splits:
         raise typer.BadParameter("name a SOURCE, or splits: --train A --validation B --test C")
 
     from vireo_client.errors import DataError
@@ -86,7 +86,7 @@ def check(
     from ..readers import read_mixture
 
     parts = {}
-    for name, texts in given.items():
+    for name, texts in splits.items():
         try:
             read = read_mixture(texts, file_format=file_format, scratch=scratch)
         except DataError as error:
@@ -103,7 +103,7 @@ def check(
 
 
 def describe(report: DataReport) -> str:
-    """Formats a report for a terminal; long lists show their first entries."""
+    """Format a report for a terminal; long lists show their first entries."""
     lines: list[str] = []
     for name, split in report.splits.items():
         lines += [*_split_lines(name, split), ""]

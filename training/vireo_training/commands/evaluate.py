@@ -24,9 +24,9 @@ def evaluate(
     resamples: Annotated[int, typer.Option(min=1, help="With --out: bootstrap resamples.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="With --out: seed of resamples and samples.")] = 0,
 ) -> None:  # fmt: skip
-    """Measures retrieval both ways, beside chance: recall@1/5/10, MRR, median rank.
+    """Measure retrieval both ways, beside chance: recall@1/5/10, MRR, median rank.
 
-    With --out: all figures with intervals, with accents and without, beside a bag of words, as
+    With --out: all metrics with intervals, with accents and without, beside a bag of words, as
     files (docs/evaluation.md).
 
     Example: `vireo evaluate runs/mine/bundle --data my-photos --out runs/mine/evaluation`
@@ -89,7 +89,7 @@ def evaluate(
 
 
 def metrics_table(report: dict[str, Any]) -> str:
-    """Formats both directions beside chance for a terminal."""
+    """Format both directions beside chance for a terminal."""
     columns = ("recall_at_1", "recall_at_5", "recall_at_10", "mean_reciprocal_rank", "median_rank")
     head = f"{'':28}" + "".join(f"{h:>9}" for h in ("R@1", "R@5", "R@10", "MRR", "median"))
     lines = [head]
@@ -106,7 +106,7 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders with a report of `vireo evaluate --out` (in them, or in their folder `evaluation`), or report.json files.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write comparison.md and comparison.png there.")] = None,
 ) -> None:  # fmt: skip
-    """Puts runs side by side: a table of figures with intervals, beside bag of words and chance.
+    """Put runs side by side: a table of figures with intervals, beside bag of words and chance.
 
     Example: `vireo compare runs/small runs/base --out runs/comparison`
     """

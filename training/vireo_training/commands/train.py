@@ -23,7 +23,7 @@ def train(
     presets: Annotated[bool, typer.Option("--presets", help="List the presets and stop.")] = False,
     show: Annotated[bool, typer.Option("--show", help="Print all settings as JSON and stop: a preset file of your own to start from.")] = False,
 ) -> None:  # fmt: skip
-    """Trains a dual encoder on captioned images and writes a bundle.
+    """Train a dual encoder on captioned images and writes a bundle.
 
     Images are divided into training, validation and test; the epoch that does best on validation
     is kept. Ctrl-C saves the run, to go on with --resume, and writes the best so far.

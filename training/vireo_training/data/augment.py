@@ -16,10 +16,10 @@ from ..models.torchvision_ops import ensure_torchvision
 def make_augmentation(
     settings: ImageAugmentation, size: int
 ) -> Callable[[Tensor, np.random.Generator], Tensor]:
-    """Gives the function that turns stored pixels into training views.
+    """Return the function that turns stored pixels into training views.
 
-    It takes UINT8 `[B, 3, side, side]` and the generator that all its choices come from, and
-    returns UINT8 `[B, 3, size, size]`. Only `crop` changes the size: without it `side` is `size`.
+    The function takes UINT8 `[B, 3, side, side]` and the generator of all its choices, and returns
+    UINT8 `[B, 3, size, size]`. Only `crop` changes the size: without it `side` is `size`.
     The choices are distributed as those of torchvision's RandomResizedCrop, RandomHorizontalFlip,
     RandomRotation, ColorJitter, RandomGrayscale and RandomErasing. Those classes draw from torch's
     global generator, which belongs to the main thread's dropout: batches made ahead in another
@@ -63,7 +63,7 @@ def make_augmentation(
 def _rectangle(
     rng: np.random.Generator, side: int, *, area: tuple[float, float], ratio: float
 ) -> tuple[int, int, int, int]:
-    """A random rectangle in a square, as top, left, height and width.
+    """Return a random rectangle in a square, as top, left, height and width.
 
     Its share of the square's area is within `area`, its width over its height within `ratio` and
     1 / `ratio`. The square itself in the rare case that ten such do not fit into it.

@@ -1,8 +1,8 @@
-"""Decoded images and token ids to batches: any step of any epoch can be made by itself.
+"""Batches of decoded images and token ids; any step of any epoch can be made by itself.
 
-What a batch holds follows from (seed, epoch, step) alone. So batches are made ahead by threads, a
-resumed run goes on with the very batch that was next, and every device knows the whole batch's
-captions without asking the others.
+The content of a batch follows from (seed, epoch, step) alone. So threads can make batches ahead, a
+resumed run goes on with the very batch that was next, and every device knows the captions of the
+whole batch without communication.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _AHEAD = 3
 
 
 class Batch(NamedTuple):
-    """One device's part of a batch, and what every device knows of the whole."""
+    """One device's part of a batch, and the owners of all captions in the whole batch."""
 
     chunks: list[tuple[Tensor, ...]]
-    """What to compute at once; more than one chunk only where gradients are cached. Each: images
+    """Tensors to compute at once; more than one chunk only where gradients are cached. Each: images
     UINT8 `[B, 3, side, side]` or features FP32 `[B, W]`; then captions INT32 `[T, L]`, padded to
     the longest, the short ones apart from the long ones where that spares much padding."""
     owner: Tensor
@@ -39,7 +39,7 @@ class Batch(NamedTuple):
     """The number of images in the whole batch."""
 
     def to(self, device: torch.device) -> Batch:
-        """The same on `device`."""
+        """Return the batch on `device`."""
         chunks = [
             tuple(part.to(device, non_blocking=True) for part in chunk) for chunk in self.chunks
         ]
@@ -47,11 +47,11 @@ class Batch(NamedTuple):
 
 
 def plan_epoch(order: npt.NDArray[np.int64], size: int) -> list[npt.NDArray[np.int64]]:
-    """Divides an epoch's draw of images into batches of `size` in which none comes twice.
+    """Divide an epoch's draw of images into batches of `size` without duplicates.
 
     An image that is drawn again waits for the next batch. Where so few images are drawn so often
     that a batch would stay short, those that were not drawn fill it. There is no short last batch:
-    what would be in it waits for another epoch's order.
+    the images left over wait for another epoch's order.
 
     Args:
         order: INT64 `[N]`, of N images, each drawn never, once or more often.
@@ -82,20 +82,20 @@ def plan_epoch(order: npt.NDArray[np.int64], size: int) -> list[npt.NDArray[np.i
 
 @dataclass(frozen=True)
 class BatchMaker:
-    """Makes a batch from the numbers of its images.
+    """Makes a batch from the row numbers of its images.
 
     Args:
         images: decoded images UINT8 `[N, 3, side, side]`, or the features of a frozen tower,
             FP32 `[N, views, W]`.
         captions: of those images.
         others: groups of captions without an image; as many groups as images come along.
-        captions_per_picture: how many to draw of each.
+        captions_per_picture: the number of captions to draw for each image.
         chunk: images to compute at once.
-        pad_id: what fills rows of ids.
-        text_augment: at which rates variants of captions are drawn.
-        augment: makes training views of images.
-        seed: of all draws.
-        devices, device: this one's part is every `devices`-th.
+        pad_id: the id that pads rows of ids.
+        text_augment: the rates at which variants of captions are drawn.
+        augment: turns pixels into training views.
+        seed: the seed of all draws.
+        devices, device: their number, and which of them this one is.
     """
 
     images: npt.NDArray[Any]
@@ -111,9 +111,9 @@ class BatchMaker:
     device: int = 0
 
     def __call__(self, epoch: int, step: int, rows: npt.NDArray[np.int64]) -> Batch:
-        # Drawn for the whole batch: how it is divided changes nothing of what is in it.
+        # Drawn for the whole batch, so that the number of devices changes nothing of its content.
         rng = np.random.default_rng((self.seed, 1, epoch, step))
-        told = self._draw(rng, self.captions, rows, self.captions_per_picture)
+        described = self._draw(rng, self.captions, rows, self.captions_per_picture)
         others: list[list[npt.NDArray[np.int32]]] = []
         if self.others is not None:
             count = min(len(rows), len(self.others))
@@ -123,20 +123,20 @@ class BatchMaker:
         chunks, owner = [], []
         extras = np.array_split(np.arange(len(others)), self.devices)
         for device, places in enumerate(np.split(np.arange(len(rows)), self.devices)):
-            # As equal as can be: batch norm cannot take statistics of one image left over.
+            # Chunks as equal as possible: batch norm cannot take statistics of a single image.
             count = -(-len(places) // self.chunk)
             pairs = zip(
                 np.array_split(places, count), np.array_split(extras[device], count), strict=True
             )
             for number, (part, extra) in enumerate(pairs):
-                texts = [(row, int(place)) for place in part for row in told[place]]
+                texts = [(row, int(place)) for place in part for row in described[place]]
                 texts += [(row, len(rows) + int(place)) for place in extra for row in others[place]]
                 texts.sort(key=lambda text: len(text[0]))
                 owner += [place for _, place in texts]
                 if device == self.device:
                     own = np.random.default_rng((self.seed, 2, epoch, step, device, number))
                     ids = [row for row, _ in texts]
-                    cut = short_ones([len(row) for row in ids])
+                    cut = short_rows([len(row) for row in ids])
                     padded = [self._pad(part) for part in (ids[:cut], ids[cut:]) if part]
                     chunks.append((self._images(rows[part], own), *padded))
         return Batch(chunks, torch.tensor(owner), len(rows))
@@ -144,7 +144,7 @@ class BatchMaker:
     def _draw(
         self, rng: np.random.Generator, captions: Captions, rows: npt.NDArray[np.int64], most: int
     ) -> list[list[npt.NDArray[np.int32]]]:
-        """Ids of the captions drawn for each of `rows`, `most` at most."""
+        """Return the ids of the captions drawn for each of `rows`, at most `most` for each."""
         chosen = []
         for row in rows:
             start, end = captions.starts[row : row + 2]
@@ -165,10 +165,10 @@ class BatchMaker:
         return torch.from_numpy(padded)
 
 
-def short_ones(lengths: Sequence[int]) -> int:
-    """How many of ascending lengths to pad apart from the rest, so that least is padded in all.
+def short_rows(lengths: Sequence[int]) -> int:
+    """Return how many of ascending lengths to pad apart from the rest, for the least padding.
 
-    Two passes through a tower cost more than one: 0 where they would not spare a quarter of it.
+    Two passes through a tower cost more than one, so this is 0 where they would not save a quarter.
     """
     ascending = np.asarray(lengths)
     count = np.arange(len(ascending))
@@ -177,11 +177,11 @@ def short_ones(lengths: Sequence[int]) -> int:
     return best if sizes[best] <= 0.75 * sizes[0] else 0
 
 
-def made_ahead(
+def batches_ahead(
     make: BatchMaker, epoch: int, plan: Sequence[npt.NDArray[np.int64]], first: int = 0
 ) -> Iterator[Batch]:
-    """Yields the batches of an epoch from step `first` on; threads make the next ones meanwhile."""
-    # One thread an operator: two teams of threads on the same cores wait for each other.
+    """Yield the batches of an epoch from step `first` on, while threads make the next ones."""
+    # One thread for each operator: two teams of threads on the same cores wait for each other.
     with ThreadPoolExecutor(initializer=torch.set_num_threads, initargs=(1,)) as pool:
         waiting = deque(
             pool.submit(make, epoch, step, plan[step])

@@ -1,4 +1,4 @@
-"""From captions files to what the loop draws from: pixels and ids, on every side of the split."""
+"""From files of captions to pixels and ids, for each part of the split."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ from .text_augment import variants
 
 
 @dataclass(frozen=True)
-class Side:
-    """One side of the split, decoded and tokenised."""
+class Subset:
+    """One part of the split: images decoded, captions as ids."""
 
     records: list[CaptionedImage]
     pixels: npt.NDArray[np.uint8]
@@ -52,12 +52,12 @@ class Side:
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that a run trains and validates on."""
+    """The data that a run trains and validates on."""
 
-    train: Side
+    train: Subset
     mixture: Mixture
     """The records of `train` with their weights."""
-    validation: Side | None
+    validation: Subset | None
     others: Captions | None
     """Captions that have no image."""
     classes: Captions | None
@@ -67,7 +67,7 @@ class Prepared:
     image_counts: dict[str, int]
     """The number of images in each part of the split."""
     fractions: dict[str, Any]
-    """What divides the data in the same way again."""
+    """The settings that divide the data in the same way again."""
 
 
 def prepare(
@@ -78,7 +78,7 @@ def prepare(
     captions: Sequence[Path],
     scratch: Path,
 ) -> Prepared:
-    """Reads, divides, decodes, segments and tokenises.
+    """Read and divide the data, decode its images and turn its captions into ids.
 
     Args:
         config: resolved settings.
@@ -132,13 +132,13 @@ def prepare(
 
     weights = {r.path: w for r, w in zip(read.records, read.weights, strict=True)}
     return Prepared(
-        train=Side(decoded.records, decoded.pixels, described.ids(tokenizer)),
+        train=Subset(decoded.records, decoded.pixels, described.ids(tokenizer)),
         mixture=replace(
             read,
             records=decoded.records,
             weights=np.array([weights[record.path] for record in decoded.records]),
         ),
-        validation=Side(
+        validation=Subset(
             held.records, held.pixels, validation_captions(words, held.records).ids(tokenizer)
         ) if held is not None else None,
         others=without_images.ids(tokenizer) if groups else None,
@@ -176,29 +176,30 @@ def _groups_without_images(files: Sequence[Path]) -> list[tuple[str, ...]]:
 
 
 def _decode_once(
-    records: list[CaptionedImage], spec: ImageSpec, side: int, scratch: Path, what: str
+    records: list[CaptionedImage], spec: ImageSpec, side: int, scratch: Path, part: str
 ) -> Decoded:
-    """Decodes images in one process of each machine; the others map what it wrote."""
+    """Decode images in one process of each machine; the others map the file that it wrote."""
     state = PartialState()
-    label = f"decode {what} images"
+    label = f"decode {part} images"
     if state.num_processes == 1:
         with tempfile.TemporaryFile(dir=scratch) as file:
             return decode_images(records, spec, side=side, file=file, label=label)
     # Machines may share the folder.
-    path = scratch / f".pixels-{what}-{platform.node()}"
-    told: list[tuple[list[CaptionedImage], list[Skip]] | None] = [None]
+    path = scratch / f".pixels-{part}-{platform.node()}"
+    shared: list[tuple[list[CaptionedImage], list[Skip]] | None] = [None]
     decoded: Decoded | None = None
     try:
         if state.is_local_main_process:
             with path.open("w+b") as file:
                 decoded = decode_images(records, spec, side=side, file=file, label=label)
-            told = [(decoded.records, decoded.skipped)]
-        broadcast_object_list(told)  # it also waits until the file is there
+            shared = [(decoded.records, decoded.skipped)]
+        broadcast_object_list(shared)  # it also waits until the file is there
         if decoded is None:
-            assert told[0] is not None
-            kept, skipped = told[0]
+            assert shared[0] is not None
+            readable, skipped = shared[0]
             with path.open("r+b") as file:
-                decoded = Decoded(kept, map_pixels(file, len(records), side)[: len(kept)], skipped)
+                pixels = map_pixels(file, len(records), side)[: len(readable)]
+                decoded = Decoded(readable, pixels, skipped)
         state.wait_for_everyone()
     finally:
         if state.is_local_main_process:

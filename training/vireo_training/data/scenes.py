@@ -180,7 +180,7 @@ class Scene:
 
     @property
     def combination(self) -> str:
-        """Kinds and colours of all groups and the background: what train and test never share."""
+        """Kinds and colours of all groups and the background; train and test never share one."""
         things = sorted(f"{g.kind} {g.colour}" for g in self.groups)
         return " | ".join([*things, self.background])
 
@@ -205,12 +205,12 @@ def _random_scene(rng: random.Random) -> Scene:
 
 
 def _is_test_combination(scene: Scene) -> bool:
-    """A fixed tenth of the combinations, the same for every seed, belongs to the test split."""
+    """Return whether the scene is of the test split: a fixed tenth, the same for every seed."""
     return scene.shows_unseen_pair or random.Random(scene.combination).random() < 0.1
 
 
 def generate_scenes(split: str, count: int, seed: int) -> Iterator[Scene]:
-    """Yields `count` different scenes of `split` ("train" or "test"), the same for one seed."""
+    """Yield `count` different scenes of `split` ("train" or "test"), the same for one seed."""
     if split not in ("train", "test"):
         raise ValueError(f"split is {split!r}; it must be 'train' or 'test'")
     rng = random.Random(f"{split}-{seed}")
@@ -223,7 +223,7 @@ def generate_scenes(split: str, count: int, seed: int) -> Iterator[Scene]:
 
 
 def render(scene: Scene, rng: random.Random) -> Image.Image:
-    """Draws `scene` as an RGB image of 96 x 96, with jitter in place, size, shade and light."""
+    """Draw `scene` as an RGB image of 96 x 96, with jitter in place, size, shade and light."""
     side = IMAGE_SIZE * _SUPERSAMPLE
     light = rng.uniform(0.94, 1.04)
     image = Image.new("RGB", (side, side), _shade(BACKGROUNDS[scene.background], light))
@@ -254,7 +254,7 @@ def render(scene: Scene, rng: random.Random) -> Image.Image:
 
 
 def captions_of(scene: Scene, rng: random.Random) -> list[str]:
-    """Returns four different phrasings, each of which says everything the scene holds."""
+    """Return four different phrasings, each of which says everything the scene holds."""
 
     def thing(g: Group, *, spelled: bool) -> str:
         # "hai con cá nhỏ màu đỏ" and "hai con cá đỏ nhỏ" are both what people say.
@@ -283,7 +283,7 @@ def captions_of(scene: Scene, rng: random.Random) -> list[str]:
 
 
 def short_captions(scene: Scene, rng: random.Random, count: int = 3) -> list[str]:
-    """Returns phrasings that leave things out, as queries do: "con cá tím", "ba ngôi sao trên cát".
+    """Return phrasings that leave things out, as queries do: "con cá tím", "ba ngôi sao trên cát".
 
     They are true of the scene and may be true of others, so only training images carry them: a
     test caption has one right image.
@@ -312,7 +312,7 @@ def _short_caption(scene: Scene, rng: random.Random) -> str:
 
 
 def query_for(scene: Scene) -> str:
-    """Describes a scene as somebody might ask for it, in a phrasing that no caption uses."""
+    """Describe a scene as somebody might ask for it, in a phrasing that no caption uses."""
     things = " với ".join(
         f"{COUNTS[g.count]} {g.kind} {g.size} {g.colour} nằm {g.place}" for g in scene.groups
     )
@@ -320,7 +320,7 @@ def query_for(scene: Scene) -> str:
 
 
 def write_scenes(folder: Path, split: str, count: int, seed: int) -> Path:
-    """Writes `count` scenes of `split` below `folder`: PNG files and `captions.jsonl`.
+    """Write `count` scenes of `split` below `folder`: PNG files and `captions.jsonl`.
 
     Each line is `{"image", "captions", "scene"}`; readers need the first two, `scene` tells a
     person or a test what was drawn. The captions file is written last, so an interrupted run leaves

@@ -81,10 +81,10 @@ def fit_bag_of_words(
     if 0 < held.sum() < len(images):
         test = held[owner]
         known = _Fit([segmented[row] for row in np.flatnonzero(~test)], owner[~test], images)
-        asked = _terms([segmented[row] for row in np.flatnonzero(test)], known.columns)
+        queries = _terms([segmented[row] for row in np.flatnonzero(test)], known.columns)
         row = np.cumsum(held) - 1
         penalty = known.regression.best_penalty(
-            PENALTIES, asked, row[owner[test]],
+            PENALTIES, queries, row[owner[test]],
             unit_rows(torch.from_numpy(images[held] - known.mean)),
         )  # fmt: skip
     fit = _Fit(segmented, owner, images)

@@ -1,4 +1,4 @@
-"""The whole evaluation of a bundle: figures, intervals, baselines; what `--out` writes."""
+"""The full evaluation of a bundle, for `vireo evaluate --out`: metrics, intervals, baselines."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ CURVE_LENGTH = 100
 
 @dataclass(frozen=True, slots=True)
 class ReportSettings:
-    """How intervals are drawn; written into the report."""
+    """The settings of the intervals; the report holds them."""
 
     confidence: float = 0.95
     resamples: int = 1000
@@ -72,7 +72,7 @@ def _measure(
     owner: npt.NDArray[np.int64],
     settings: ReportSettings,
 ) -> _Measured:
-    """Both directions of one model, with intervals."""
+    """Return both directions of one model, with intervals."""
     measured = _Measured({"intervals": {}}, {}, {})
     described = np.unique(owner)
     for way, ranks, candidates, cluster in (
@@ -96,14 +96,14 @@ def evaluate_in_full(
     training: Sequence[CaptionedImage] | None = None,
     settings: ReportSettings = ReportSettings(),
 ) -> Evaluation:
-    """Measures a model with accents and without, beside chance and a bag of words.
+    """Measure a model with accents and without, beside chance and a bag of words.
 
     Args:
         embedder: the model.
-        records: what is measured.
-        training: what the bag-of-words baseline may learn from; None leaves it out. Images that
-            `records` holds too are not learnt from.
-        settings: how intervals are drawn.
+        records: the images and captions to measure on.
+        training: the records that the bag-of-words baseline learns from; None leaves the baseline
+            out. Images that are in `records` too are left out of them.
+        settings: the settings of the intervals.
 
     Raises:
         DataError: not one image can be read, or a setting is out of range.
@@ -148,7 +148,7 @@ def evaluate_in_full(
 
 
 def data_id(records: Sequence[CaptionedImage]) -> str:
-    """Hashes images and captions to 16 hexadecimal digits; names and order do not matter."""
+    """Hash images and captions to 16 hexadecimal digits; names and order do not matter."""
     parts = sorted(
         json.dumps([file_sha256(record.path), sorted(record.captions)], ensure_ascii=False)
         for record in records
@@ -163,7 +163,7 @@ def _bag_of_words(
     settings: ReportSettings,
 ) -> tuple[_Measured | None, str]:
     if training is None:
-        return None, "left out: no training captions were given"
+        return None, "left out: there are no training captions"
     measured = {file_sha256(record.path) for record in corpus.records}
     unseen = [record for record in training if file_sha256(record.path) not in measured]
     if not unseen:
@@ -186,12 +186,12 @@ def _bag_of_words(
 def baseline_records(
     bundle: Bundle, data: str | Path, split: str, training_data: str | None
 ) -> list[CaptionedImage] | None:
-    """What the bag-of-words baseline learns from: the training split, as the model did.
+    """Return the records that the bag-of-words baseline learns from: the training split.
 
     Args:
         bundle: records how its data was divided; if it does not, all of `training_data` is used.
-        data, split: what is measured.
-        training_data: where the model's training data lies, if not in `data`.
+        data, split: the data that is measured.
+        training_data: the model's training data, if it is not in `data`.
 
     Returns:
         None where there is nothing to learn from: `split` is "all" or "train", and no
@@ -207,7 +207,7 @@ def baseline_records(
 
 
 def check_out(out: Path) -> None:
-    """Refuses a folder whose files a report would overwrite, before hours are spent.
+    """Refuse a folder whose files a report would overwrite, before hours are spent.
 
     Raises:
         DataError: `out` is a file, or holds a report of another kind.
@@ -220,7 +220,7 @@ def check_out(out: Path) -> None:
 
 
 def is_report(path: Path) -> bool:
-    """Whether `vireo evaluate` wrote this file, in whatever version."""
+    """Return whether `vireo evaluate` wrote this file, in any version."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -229,7 +229,7 @@ def is_report(path: Path) -> bool:
 
 
 def write_files(out: Path, files: dict[str, Callable[[Path], None] | None]) -> None:
-    """Writes all files, then moves them to `out` one by one; a failure moves none.
+    """Write all files, then moves them to `out` one by one; a failure moves none.
 
     Args:
         out: the folder; other files in it stay.

@@ -24,21 +24,21 @@ TITLES = {"text_to_image": "Text to image", "image_to_text": "Image to text"}
 
 
 def number(figure: str, value: float) -> str:
-    """Formats a figure: ranks with one digit, fractions with three."""
+    """Format a figure: ranks with one digit, fractions with three."""
     return f"{value:.1f}" if figure.endswith("_rank") and "reciprocal" not in figure else (
         f"{value:.3f}"
     )  # fmt: skip
 
 
 def with_interval(measured: dict[str, Any], way: str, figure: str) -> str:
-    """Formats a figure with its interval: `0.106 (0.071 to 0.143)`."""
+    """Format a figure with its interval: `0.106 (0.071 to 0.143)`."""
     low, high = measured["intervals"][way][figure]
     value = number(figure, measured[way][figure])
     return f"{value} ({number(figure, low)} to {number(figure, high)})"
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Formats a table; bars in cells are escaped."""
+    """Format a table; bars in cells are escaped."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(
         "| " + " | ".join(str(cell).replace("|", r"\|") for cell in line) + " |" for line in lines
@@ -81,7 +81,7 @@ def report_markdown(report: dict[str, Any], plots: Sequence[str]) -> str:
 
 
 def comparison_rows(reports: dict[str, dict[str, Any]], way: str) -> list[list[str]]:
-    """Cells of one direction: a row a run, then what they are compared with.
+    """Return the cells of one direction: a row for each run, then chance and bag of words.
 
     A run's name comes first, then the figures of `COMPARED`, then recall@1 without diacritics.
     Chance and bag of words follow the runs, once where all runs share them.
@@ -107,5 +107,5 @@ def comparison_rows(reports: dict[str, dict[str, Any]], way: str) -> list[list[s
 
 
 def comparison_head() -> list[str]:
-    """The heads of `comparison_rows`."""
+    """Return the heads of `comparison_rows`."""
     return ["run", *(FIGURES[figure] for figure in COMPARED), "recall@1 without diacritics"]

@@ -30,17 +30,17 @@ HITS = 6
 
 
 def write_report(evaluation: Evaluation, out: Path, run: Path | None = None) -> list[Path]:
-    """Writes `report.json`, `report.md` and the plots into `out`.
+    """Write `report.json`, `report.md` and the plots into `out`.
 
     An earlier report there is replaced; other files stay.
 
     Args:
-        evaluation: what `evaluate_in_full` found, with "bundle", "data" and "split" named.
+        evaluation: the result of `evaluate_in_full`, with "bundle", "data" and "split" added.
         out: the folder.
         run: the run folder, whose `history.jsonl` gives the training curves, if it is there.
 
     Returns:
-        What was written.
+        The paths of the written files.
 
     Raises:
         DataError: the folder cannot be written to.
@@ -91,8 +91,8 @@ def _draw_similarity(evaluation: Evaluation, path: Path) -> None:
 def query_sheet(evaluation: Evaluation, *, best: bool) -> Image.Image:
     """Draw the captions that find their images best or worst, one for each image, with their hits.
 
-    Best is the lowest rank, then the highest cosine to the right image; worst the other way
-    round. Where the right image is not among the hits, it stands behind them with its own rank.
+    Best is the lowest rank, then the highest cosine to the right image; worst the reverse.
+    Where the right image is not among the hits, it stands behind them with its own rank.
     """
     corpus, ranks = evaluation.corpus, evaluation.text_to_image.first
     own = np.einsum("td,td->t", corpus.texts, corpus.images[corpus.owner])
@@ -110,12 +110,12 @@ def query_sheet(evaluation: Evaluation, *, best: bool) -> Image.Image:
         if right not in hits:
             path = str(corpus.records[right].path)
             matches.append(Match(int(ranks[query]), float(own[query]), path))
-        rows.append((f"right one at rank {ranks[query]}: {captions[query]}", matches))
+        rows.append((f"right image at rank {ranks[query]}: {captions[query]}", matches))
     return contact_sheet(rows)
 
 
 def _one_each(order: npt.NDArray[np.int64], owner: npt.NDArray[np.int64]) -> list[int]:
-    """The first queries in `order` that ask for different images."""
+    """Return the first queries in `order`, one for each image."""
     chosen: dict[int, int] = {}
     for query in order:
         chosen.setdefault(int(owner[query]), int(query))

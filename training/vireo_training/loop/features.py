@@ -1,4 +1,4 @@
-"""What a frozen image tower sees in each image, computed once and kept."""
+"""The features of a frozen image tower, computed once for each image and kept."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _BLOCK = 32
 def features_key(
     tower: ImageTower, config: TrainConfig, pixels: npt.NDArray[np.uint8], views: int
 ) -> str:
-    """Names features by all that they depend on: weights, preprocessing, views and images.
+    """Return a name for features by all that they depend on: weights, settings, views and images.
 
-    The images are those that were decoded, whatever their files hold by now.
+    The images are hashed as decoded: their files may have changed since.
     """
     digest = hashlib.sha256()
     for name, value in sorted(tower.backbone.state_dict().items()):
@@ -55,11 +55,11 @@ def frozen_features(
     path: Path,
     label: str,
 ) -> npt.NDArray[np.float32]:
-    """Gives the backbone's features of `views` augmented views of each image.
+    """Return the backbone's features of `views` augmented views of each image.
 
     Args:
         pixels: UINT8 `[N, 3, side, side]`.
-        path: the `.npy` file that keeps them; if it exists, it is the answer.
+        path: the `.npy` file that keeps them; where it exists, it is read and nothing is computed.
 
     Returns:
         FP32 `[N, views, W]`, memory-mapped.

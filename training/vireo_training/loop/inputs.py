@@ -43,15 +43,15 @@ def image_inputs(
         return prepared.train.pixels, held.pixels if held else None
     unchanged = config.model_copy(update={"augment": ImageAugmentation()})
     views = config.feature_views if config.augment.changes else 1
-    sides = [(prepared.train, config, views, "training")]
-    sides += [(held, unchanged, 1, "validation")] if held else []
+    subsets = [(prepared.train, config, views, "training")]
+    subsets += [(held, unchanged, 1, "validation")] if held else []
     features = []
-    for side, settings, count, name in sides:
-        key = features_key(model.image_tower, settings, side.pixels, count)
+    for subset, settings, count, name in subsets:
+        key = features_key(model.image_tower, settings, subset.pixels, count)
         with accelerator.local_main_process_first():
             features.append(
                 frozen_features(
-                    model.image_tower, side.pixels,
+                    model.image_tower, subset.pixels,
                     make_augmentation(settings.augment, prepared.image_spec.size),
                     views=count, seed=config.seed, path=folder / f"features-{key}.npy",
                     label=f"features of {name} images",

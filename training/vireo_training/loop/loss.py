@@ -1,4 +1,4 @@
-"""Losses of a batch of images and captions, truthful about several captions of one image.
+"""Losses of a batch of images with one or several captions each.
 
 Each is a function of unit vectors and works in any floating dtype. On several devices the batch is
 gathered first (`gather.py`).
@@ -14,7 +14,7 @@ from torch import Tensor
 def contrastive_loss(
     image_embeddings: Tensor, text_embeddings: Tensor, owner: Tensor, logit_scale: Tensor
 ) -> Tensor:
-    """Symmetric InfoNCE in which captions of one image are not each other's negatives.
+    """Return symmetric InfoNCE, in which captions of one image are not each other's negatives.
 
     Each caption must pick its image among all images of the batch. Each image must pick each
     of its captions among that caption and the captions of *other* images: its own further
@@ -54,7 +54,7 @@ def siglip_loss(
     logit_scale: Tensor,
     logit_bias: Tensor,
 ) -> Tensor:
-    """Sigmoid loss: each pair of an image and a caption is judged by itself, right or wrong.
+    """Return the sigmoid loss, which classifies each pair of an image and a caption by itself.
 
     Zhai et al., 2023, "Sigmoid Loss for Language Image Pre-Training", algorithm 1: every caption of
     an image has label +1 with it, every other pair -1. A caption weighs 1 / captions of its
@@ -81,7 +81,7 @@ def siglip_loss(
 
 
 def text_pair_loss(text_embeddings: Tensor, owner: Tensor, logit_scale: Tensor) -> Tensor:
-    """InfoNCE between captions: those of one image draw each other.
+    """Return InfoNCE between captions, which draws those of one image together.
 
     Each caption must pick each of its siblings, the other captions of its image, among that
     sibling and the captions of other images; its further siblings are left out of the denominator

@@ -88,7 +88,7 @@ class Run:
         self.progress, self.best = Progress(), {}
 
     @property
-    def kept(self) -> DualEncoder:
+    def evaluated(self) -> DualEncoder:
         """The model that is validated and written: the average where there is one."""
         return self.model if self.average is None else cast(DualEncoder, self.average.module)
 
@@ -135,19 +135,19 @@ class Run:
             self.average.update_parameters(self.model)
 
     def validate(self) -> dict[str, Any]:
-        """Return the kept model's retrieval metrics, from one process to all of them.
+        """Return the retrieval metrics of `evaluated`, computed in one process for all.
 
         Returns:
             Both directions and chance (`retrieval_metrics`); empty without validation images.
         """
         metrics: list[dict[str, Any]] = [{}]
         if self._validation is not None and self._accelerator.is_main_process:
-            metrics = [validate(self.kept, self._validation)]
+            metrics = [validate(self.evaluated, self._validation)]
         return cast(dict[str, Any], broadcast_object_list(metrics)[0])
 
     def keep_best(self) -> None:
-        """Copy the kept model's weights to `best`."""
-        weights = self.kept.state_dict()
+        """Copy the weights of `evaluated` to `best`."""
+        weights = self.evaluated.state_dict()
         self.best = {name: each.detach().to("cpu", copy=True) for name, each in weights.items()}
 
     def unfreeze_due_towers(self, epoch: int) -> None:
@@ -182,8 +182,10 @@ class Run:
             raise TrainingError(f"{place}: weights are no longer finite; {TOO_FAST}")
 
     def _parts(self) -> dict[str, _Stateful]:
-        """The parts of a checkpoint, by name. The schedule sets the rates of the optimiser, so it
-        is loaded after it."""
+        """Return the parts of a checkpoint, by name, in the order of loading.
+
+        The schedule follows the optimiser, whose rates it sets.
+        """
         average = {} if self.average is None else {"average": self.average}
         return {
             "model": self.model, "optimiser": self.optimiser, "schedule": self.schedule,

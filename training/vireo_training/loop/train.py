@@ -17,7 +17,7 @@ from vireo_client.errors import TrainingError
 from vireo_client.progress import console, progress_bar
 
 from ..config import TrainConfig
-from ..data.batches import Batch, made_ahead, plan_epoch
+from ..data.batches import Batch, batches_ahead, plan_epoch
 from ..data.prepare import Prepared, prepare
 from ..models.bundle_writer import write_bundle
 from ..models.dual_encoder import DualEncoder
@@ -153,7 +153,7 @@ def train(
             run.unfreeze_due_towers(epoch)
             run.step.model.train()
             plan = plan_epoch(prepared.mixture.draw(epoch, seed=config.seed), size)
-            for batch, waited, began in _timed(made_ahead(make, epoch, plan, progress.step)):
+            for batch, waited, began in _timed(batches_ahead(make, epoch, plan, progress.step)):
                 # Gradients of one batch, added to those of its group.
                 done = progress.step + 1
                 group = min(

@@ -1,10 +1,10 @@
-"""The closed form that training begins with where there is little data.
+"""A closed form to begin training with where there is little data.
 
-A few hundred captioned photos teach a text tower less by gradients than a ridge regression finds at
-once. So the image head becomes the principal components of the training images' features, and the
-embedding of each token what regression from TF-IDF counts to those components gives it; contrastive
-training goes on from there. Names of the classes that the image tower was trained to tell apart are
-captions too (`class_names`): each of the direction that its classifier looks for.
+From a few hundred captioned photos, a ridge regression finds more at once than gradients teach a
+text tower. So the image head is set to the principal components of the training images' features.
+The embedding of each token is set by a regression from TF-IDF counts to those components.
+Contrastive training goes on from there. Names of the classes of the image tower's classifier are
+captions too (`class_names`): each describes the direction of its class in the classifier.
 """
 
 from __future__ import annotations
@@ -33,18 +33,19 @@ from ..models.text_towers.transformer import TransformerBackbone
 
 PENALTIES = (0.3, 1.0, 3.0, 10.0)
 CLASS_WEIGHT = 0.5
-"""What a class's name counts for, beside a caption."""
+"""The weight of a class's name in the regression; a caption has 1."""
 CLASS_LENGTH = 2.0
-"""How far a class is from the mean, in mean distances of images: it is seen clearer in none."""
+"""The distance of a class from the mean, in mean distances of images: no image shows a class as
+clearly as the classifier's weights do."""
 
 
 class Classes(NamedTuple):
-    """What an image tower's classifier tells apart."""
+    """The classes of an image tower's classifier."""
 
     names: Captions
-    """Of C classes."""
+    """The names of C classes, as captions."""
     weights: Tensor
-    """FP32 `[C, W]`: the classifier's, in the space of the tower's features."""
+    """The classifier's weights FP32 `[C, W]`, in the space of the tower's features."""
 
 
 @torch.no_grad()
@@ -56,27 +57,27 @@ def warm_start(
     seed: int,
     classes: Classes | None = None,
 ) -> float:
-    """Sets the image head and the token embeddings of `model` to the closed form.
+    """Set the image head and the token embeddings of `model` to the closed form.
 
     Image head: mean and principal components (Pearson, 1901) of the images' features, each the
     mean of its views. Tokens: ridge regression (Hoerl and Kennard, 1970) from TF-IDF counts, rows
-    of unit length, to those components, with the penalty that finds the images of a held-out
+    of unit length, to those components, with the penalty that ranks the images of a held-out
     fifth best. Since a text's features are the mean of its tokens', and embeddings have unit
     length, the towers then answer as the regression does.
 
     Args:
-        model: with the heads that `TrainConfig.warm_start` asks for.
-        features: of a frozen image tower, FP32 `[N, views, W]`.
-        captions: of those images; every variant is regressed on.
+        model: has the heads that `TrainConfig.warm_start` requires.
+        features: those of a frozen image tower, FP32 `[N, views, W]`.
+        captions: the captions of those images; the regression uses every variant.
         seed: which fifth is held out.
-        classes: further captions, with the same variants. The regression takes `CLASS_LENGTH` times
-            the unit vector of a class's weights, less the mean of all classes, for its image.
+        classes: further captions, with the same variants. Their targets are the classes' weights,
+            less the mean of all, at unit length times `CLASS_LENGTH`.
 
     Returns:
         The penalty.
 
     Raises:
-        TrainingError: there are fewer images than a regression can be held out from.
+        TrainingError: there are too few images to hold a fifth out.
     """
     if len(features) < PARTS:
         raise TrainingError(f"warm_start: {len(features)} images are too few; set warm_start=false")
@@ -119,7 +120,7 @@ def warm_start(
     linear.weight.copy_((components * scale).T)
     linear.bias.copy_(-(mean @ components) * scale)
     table.weight.zero_()
-    # As the mean of a text's tokens, of about the length that the images have.
+    # A text is the mean of its tokens, which gives it about the length of the images.
     table.weight[tokens.ids] = (embeddings * scale * tokens.mean_length).float()
     return penalty
 
@@ -167,7 +168,7 @@ class _Tokens:
 
 
 def _principal_components(images: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Mean FP64 `[W]` and components FP64 `[W, count]`, zeros where there are fewer."""
+    """Return mean FP64 `[W]` and components FP64 `[W, count]`, zeros where there are fewer."""
     mean = images.mean(dim=0)
     centred = images - mean
     _, vectors = torch.linalg.eigh(centred.T @ centred)

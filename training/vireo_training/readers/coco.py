@@ -19,7 +19,7 @@ from .fields import image_name
 
 
 def read(path: Path, document: Any) -> Iterator[Described | Skip]:
-    """Yields one item an annotation, and a skip for each image that none describes.
+    """Yield one item an annotation, and a skip for each image that none describes.
 
     Raises:
         DataError: the document has no lists of images and annotations.
@@ -45,7 +45,7 @@ def read(path: Path, document: Any) -> Iterator[Described | Skip]:
 
 
 def tables(path: Path, document: Any) -> tuple[list[Any], list[Any]]:
-    """Returns the lists "images" and "annotations" of a document.
+    """Return the lists "images" and "annotations" of a document.
 
     Raises:
         DataError: it has no such lists.
@@ -58,7 +58,7 @@ def tables(path: Path, document: Any) -> tuple[list[Any], list[Any]]:
 
 
 def image_names(path: Path, images: list[Any]) -> tuple[dict[str, str], list[Skip]]:
-    """Returns the file names by id, and the entries that have none."""
+    """Return the file names by id, and the entries that have none."""
     names: dict[str, str] = {}
     broken: list[Skip] = []
     for number, image in enumerate(images):
@@ -75,7 +75,7 @@ def image_names(path: Path, images: list[Any]) -> tuple[dict[str, str], list[Ski
 
 
 def image_of(annotation: Any, names: dict[str, str]) -> tuple[str, str]:
-    """Returns id and file name of the image an annotation speaks of.
+    """Return id and file name of the image an annotation speaks of.
 
     Raises:
         ValueError: it names none, or one that "images" lacks.

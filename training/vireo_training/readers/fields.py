@@ -23,30 +23,30 @@ _CAPTION = re.compile(r"(captions?|comments?|sentences?|texts?|raw)([ _]?\d+)?")
 
 
 def image_field(names: Sequence[str]) -> str | None:
-    """Returns which of `names` holds the image, or None."""
+    """Return which of `names` holds the image, or None."""
     folded = {name.strip().lower(): name for name in reversed(names)}
     return next((folded[name] for name in IMAGE_NAMES if name in folded), None)
 
 
 def caption_fields(names: Sequence[str]) -> list[str]:
-    """Returns those of `names` that hold captions, in their order.
+    """Return those of `names` that hold captions, in their order.
 
     A file that has both `caption` and `text` calls something else text: the fields of the first
-    word that is found count.
+    word count, in the order below.
     """
-    found: dict[str, list[str]] = {}
+    by_word: dict[str, list[str]] = {}
     for name in names:
         match = _CAPTION.fullmatch(name.strip().lower())
         if match:
-            found.setdefault(match[1].rstrip("s"), []).append(name)
+            by_word.setdefault(match[1].rstrip("s"), []).append(name)
     for word in ("caption", "comment", "sentence", "text", "raw"):
-        if word in found:
-            return found[word]
+        if word in by_word:
+            return by_word[word]
     return []
 
 
 def described(record: Mapping[str, object]) -> tuple[str, list[object]]:
-    """Returns image and captions of one JSON object.
+    """Return image and captions of one JSON object.
 
     Raises:
         ValueError: it has no field for either, or the image is no path.
@@ -56,7 +56,7 @@ def described(record: Mapping[str, object]) -> tuple[str, list[object]]:
 
 
 def image_name(record: Mapping[str, object], names: Sequence[str]) -> str:
-    """Returns the path that the image's field holds.
+    """Return the path that the image's field holds.
 
     Raises:
         ValueError: there is none.
@@ -68,7 +68,7 @@ def image_name(record: Mapping[str, object], names: Sequence[str]) -> str:
 
 
 def checked_path(value: object, field: str) -> str:
-    """Returns `value` if it can be a path.
+    """Return `value` if it can be a path.
 
     Raises:
         ValueError: it cannot; the message names `field`.
@@ -79,7 +79,7 @@ def checked_path(value: object, field: str) -> str:
 
 
 def captions_of(record: Mapping[str, object], names: Sequence[str]) -> list[object]:
-    """Returns what the caption fields hold; a list in one of them counts as several captions.
+    """Return the values of the caption fields; a list in one of them counts as several captions.
 
     Raises:
         ValueError: there is no such field.

@@ -1,4 +1,4 @@
-"""Several sources as one: records drawn with weights, the same ones for the same seed."""
+"""Several sources as one, their records drawn with weights, reproducibly for a seed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Mixture:
 
     @classmethod
     def of(cls, parts: Sequence[tuple[CaptionSet, float]]) -> Mixture:
-        """Joins sets, each with its weight.
+        """Join sets, each with its weight.
 
         An image that several of them name is one record with the captions of all (two records
         would be each other's negatives), under the largest of their weights.
@@ -50,14 +50,14 @@ class Mixture:
         )
 
     def draw(self, epoch: int, *, seed: int, count: int | None = None) -> npt.NDArray[np.int64]:
-        """Draws the records of one epoch, in random order.
+        """Draw the records of one epoch, in random order.
 
         Each record comes as often as its weight says, rounded up or down at random (systematic
         sampling): equal weights give every record exactly once when `count` is their number.
 
         Args:
-            epoch, seed: the same two give the same draw.
-            count: how many to draw; by default as many as there are records.
+            epoch, seed: the same pair gives the same draw.
+            count: the number to draw; by default the number of records.
 
         Returns:
             INT64 `[count]`, indexes into `records`.
@@ -80,7 +80,7 @@ def read_mixture(
     file_format: str | None = None,
     scratch: Path | None = None,
 ) -> Mixture:
-    """Reads several sources, as `read_data` does, and joins them.
+    """Read several sources, as `read_data` does, and joins them.
 
     Args:
         sources: each a `Source`, or its text: `PATH[@IMAGES][=WEIGHT]`.

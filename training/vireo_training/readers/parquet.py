@@ -22,7 +22,7 @@ _ROWS = 256
 
 
 def holds_images(path: Path) -> bool:
-    """Says whether the image column holds images, and not only their paths.
+    """Return whether the image column holds images, and not only their paths.
 
     Raises:
         DataError: no readable parquet file, or one without the columns.
@@ -40,7 +40,7 @@ def holds_images(path: Path) -> bool:
 
 
 def read(path: Path) -> Iterator[Described | Embedded | Skip]:
-    """Yields one item a row, counted from 0.
+    """Yield one item a row, counted from 0.
 
     Raises:
         DataError: no readable parquet file, or one without the columns.
@@ -66,14 +66,14 @@ def read(path: Path) -> Iterator[Described | Embedded | Skip]:
 
 
 def read_paths(path: Path) -> Iterator[Described | Skip]:
-    """Yields one item a row of a file that names its images; errors as `read`."""
+    """Yield one item a row of a file that names its images; errors as `read`."""
     for item in read(path):
         if not isinstance(item, Embedded):
             yield item
 
 
 def _import_pyarrow() -> None:
-    """Raises MissingExtraError where pyarrow is missing, DataError where it does not load."""
+    """Raise MissingExtraError where pyarrow is missing, DataError where it does not load."""
     try:
         import pyarrow.parquet  # noqa: F401
     except ModuleNotFoundError:

@@ -1,4 +1,4 @@
-"""One door to every format: `read_data("ktvic/train.json")`."""
+"""The entry point to every format: `read_data("ktvic/train.json")`."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Source:
     images: Path | None = None
     """Folder that the file's image names start from; by default they are looked for around it."""
     weight: float = 1.0
-    """How often a record of it is drawn, against one of a source with weight 1."""
+    """The rate at which its records are drawn, relative to a source with weight 1."""
 
     @classmethod
     def parse(cls, text: str) -> Source:
-        """Reads `captions.json`, `captions.json=2`, `captions.json@images` or `…@images=0.5`.
+        """Read `captions.json`, `captions.json=2`, `captions.json@images` or `…@images=0.5`.
 
         A file whose name holds "=" or "@" is found under its whole name first.
 
@@ -67,12 +67,12 @@ def read_data(
     file_format: str | None = None,
     scratch: Path | None = None,
 ) -> CaptionSet:
-    """Reads captioned images of any known format.
+    """Read captioned images of any known format.
 
     Args:
         source: a file; a folder with `captions.jsonl`; or a folder of tars or parquet files, which
             are read as one. A text may be `PATH@IMAGES`, as `Source.parse` reads it.
-        file_format: one of `FORMATS`; by default the content shows it.
+        file_format: one of `FORMATS`; by default the one that the content shows.
         scratch: where images that a tar or parquet file carries are unpacked; by default beside
             the file.
 
@@ -107,7 +107,7 @@ def _joined(
     file_format: str | None,
     scratch: Path | None,
 ) -> CaptionSet:
-    """Reads shards as one set; one that gives nothing is a skip among others."""
+    """Read shards as one set; one that gives nothing is a skip among others."""
     parts: list[CaptionSet] = []
     unusable: list[Skip] = []
     for shard in shards:
@@ -156,13 +156,13 @@ def _describe(path: Path, kind: str) -> Iterator[Described | Skip]:
         return table.read(path)
     if kind == "parquet":
         return parquet.read_paths(path)
-    # A file that only looks like JSON shows its layout when it is parsed; a name that was given
-    # is taken at its word.
+    # A file that only looks like JSON shows its layout when it is parsed; a format that was
+    # named is used as it is.
     return json_file.read(path, None if kind == "json" else kind)
 
 
 def _finder(path: Path, images: Path | None) -> Callable[[str], Path]:
-    """Looks images up in `images`, or around the file; each name once."""
+    """Look images up in `images`, or around the file; each name once."""
     folder = path.parent
     around = [folder, folder / "images", folder.parent, folder.parent / "images"]
     roots = [images] if images else [root for root in around if root.is_dir()]
@@ -177,10 +177,10 @@ def _finder(path: Path, images: Path | None) -> Callable[[str], Path]:
     def find(image: str) -> Path:
         if image not in known:
             known[image] = look(image)
-        found = known[image]
-        if found is None:
+        file = known[image]
+        if file is None:
             hint = "" if images else f"; name the folder of images: {path}@FOLDER"
             raise ValueError(f"no such image: {roots[0] / image}{hint}")
-        return found
+        return file
 
     return find

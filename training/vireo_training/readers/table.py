@@ -23,7 +23,7 @@ _DELIMITERS = ",\t|;"
 
 
 def delimiter_of(header: str) -> str | None:
-    """Returns what separates the columns of `header`; None if it names no image and caption."""
+    """Return what separates the columns of `header`; None if it names no image and caption."""
     for delimiter in _DELIMITERS:
         try:
             names = next(_rows([header], delimiter))
@@ -35,7 +35,7 @@ def delimiter_of(header: str) -> str | None:
 
 
 def read(path: Path) -> Iterator[Described | Skip]:
-    """Yields one item a row; a row that the columns do not fit is a skip.
+    """Yield one item a row; a row that the columns do not fit is a skip.
 
     Raises:
         DataError: the first line does not name a column of images and one of captions.

@@ -41,19 +41,19 @@ _SKIPS = "skipped.json"
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """A record that brings the encoded bytes of its image along."""
+    """A record with the encoded bytes of its image."""
 
     where: str
     data: bytes
     captions: list[object]
     suffix: str
-    """Of the file to write, for whoever goes by it; decoding does not."""
+    """The suffix of the file to write; decoding ignores it."""
 
 
 def unpack(
     carrier: Path, items: Iterable[Embedded | Described | Skip], scratch: Path | None
 ) -> CaptionSet:
-    """Writes the images of `items` to disk, or finds them there, and reads them as a data set.
+    """Write the images of `items` to disk, or finds them there, and reads them as a data set.
 
     Args:
         carrier: the tar or parquet file that `items` come from; they are not touched where it is
@@ -82,7 +82,7 @@ def unpack(
     except OSError as error:
         raise DataError(
             f"{folder}: cannot unpack {carrier.name} here ({error.strerror}); give a scratch "
-            "folder that is writable and large enough (--scratch), and what is done is kept"
+            "folder that is writable and large enough (--scratch); finished images are kept"
         ) from error
     return captions
 
@@ -112,7 +112,7 @@ def _stamp_of(folder: Path) -> bytes | None:
 
 
 def _clear(folder: Path) -> None:
-    """Removes what an earlier carrier left, and nothing that is not ours."""
+    """Remove the files of an earlier carrier, and nothing that we did not write."""
     if (folder / _STAMP).is_file():
         shutil.rmtree(folder)
     elif folder.exists():
@@ -147,7 +147,7 @@ def _finish(folder: Path, captions: CaptionSet) -> None:
 
 
 def _reopen(folder: Path) -> CaptionSet | None:
-    """Reads what was unpacked whole; None where it was not, or where images have gone since."""
+    """Read a folder that was unpacked completely; None where it was not, or lacks images now."""
     if not (folder / CAPTIONS_FILE).is_file():
         return None
     try:

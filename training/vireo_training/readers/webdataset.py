@@ -32,7 +32,7 @@ class _File(NamedTuple):
 
 
 def read(path: Path) -> Iterator[Embedded | Skip]:
-    """Yields one item a sample; a tar that breaks off costs what comes after.
+    """Yield one item for each sample, up to where a tar is damaged.
 
     Raises:
         DataError: no tar at all.
@@ -53,7 +53,7 @@ def read(path: Path) -> Iterator[Embedded | Skip]:
 
 
 def _files(path: Path, tar: tarfile.TarFile, damage: list[Skip]) -> Iterator[_File]:
-    """Yields the files of `tar` that a sample may consist of, and notes where it breaks off."""
+    """Yield the files of `tar` that a sample may consist of, and notes where it breaks off."""
     last = "its start"
     try:
         for member in tar:
@@ -66,7 +66,7 @@ def _files(path: Path, tar: tarfile.TarFile, damage: list[Skip]) -> Iterator[_Fi
                 suffix = suffix.lower()
                 if suffix in ("txt", "json") or _is_image(suffix):
                     yield _File(str(name.parent / stem), suffix, content.read())
-        # tarfile takes garbage in place of a header for the end of the tar, without a word.
+        # tarfile takes garbage in place of a header for the end of the tar, and raises nothing.
         if tar.fileobj is not None:
             tar.fileobj.seek(tar.offset)
             if any(tar.fileobj.read(tarfile.BLOCKSIZE)):
@@ -102,5 +102,5 @@ def _is_image(suffix: str) -> bool:
 
 
 def _printable(name: str) -> str:
-    """Replaces bytes that are no UTF-8: a name only serves to group and to tell."""
+    """Replace bytes that are not UTF-8: a name only groups files and appears in messages."""
     return name.encode("utf-8", "replace").decode()
