@@ -58,7 +58,7 @@ def main() -> None:
         embedders = {
             "Triton": Embedder(repository, TritonTowers(repository, server.url)),
             "ONNX Runtime in process": Embedder(repository, OnnxTowers(repository)),
-            "PyTorch eager": Embedder(bundle, TorchTowers(bundle)),
+            "PyTorch eager": Embedder(bundle, TorchTowers.from_bundle(bundle)),
         }
         report = {
             "machine": machine(),

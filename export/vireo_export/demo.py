@@ -96,7 +96,7 @@ def run_demo(
     with server:
         with Embedder(exported, TritonTowers(exported, server.url)) as embedder:
             with stage("parity", "Parity of PyTorch and Triton, and the retrieval metrics"):
-                with Embedder(bundle, TorchTowers(bundle)) as reference:
+                with Embedder(bundle, TorchTowers.from_bundle(bundle)) as reference:
                     expected = embed_corpus(reference, records)
                 parity = compare(expected, embedder, expected.records)
                 check(parity)

@@ -40,7 +40,7 @@ def test_towers_take_ids_and_pixels_and_give_embeddings(repository):
 
 @pytest.mark.parametrize("batch", [1, 3, 17])
 def test_every_bucket_and_batch_agrees_with_pytorch(bundle, repository, batch):
-    reference, engine = TorchTowers(bundle), OnnxTowers(repository)
+    reference, engine = TorchTowers.from_bundle(bundle), OnnxTowers(repository)
     rng = np.random.default_rng(batch)
     for bucket in bundle.config.text.buckets:
         ids = rng.integers(4, bundle.config.text.vocab_size, (batch, bucket), dtype=np.int32)

@@ -24,7 +24,7 @@ SENTENCES = [
 @pytest.fixture(scope="module", params=["torch", "onnx", "triton"])
 def embedder(request, bundle, repository, triton):
     towers = {
-        "torch": lambda: Embedder(bundle, TorchTowers(bundle)),
+        "torch": lambda: Embedder(bundle, TorchTowers.from_bundle(bundle)),
         "onnx": lambda: Embedder(repository, OnnxTowers(repository)),
         "triton": lambda: Embedder(repository, TritonTowers(repository, triton.url)),
     }
@@ -34,7 +34,7 @@ def embedder(request, bundle, repository, triton):
 
 @pytest.fixture(scope="module")
 def reference(bundle):
-    with Embedder(bundle, TorchTowers(bundle)) as value:
+    with Embedder(bundle, TorchTowers.from_bundle(bundle)) as value:
         yield value
 
 

@@ -124,8 +124,8 @@ def compare(
         engine.towers.name,
         compare_vectors(reference.texts, answered.texts),
         compare_vectors(reference.images, answered.images),
-        retrieval_metrics(reference.images, reference.texts, reference.picture),
-        retrieval_metrics(answered.images, answered.texts, answered.picture),
+        retrieval_metrics(reference.images, reference.texts, reference.owner),
+        retrieval_metrics(answered.images, answered.texts, answered.owner),
         precisions or ALL_FP32,
     )
 

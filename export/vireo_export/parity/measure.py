@@ -15,7 +15,7 @@ from vireo_client.embedder import Embedder, Embeddings
 from vireo_client.images import load_pixels
 from vireo_client.repository import IMAGE_MODEL, TEXT_MODEL
 from vireo_client.towers.onnx import OnnxTowers
-from vireo_training.evaluation.evaluate import captions_of, embed_corpus, embed_pictures
+from vireo_training.evaluation.evaluate import captions_of, embed_corpus, embed_images
 from vireo_training.evaluation.metrics import WAYS, retrieval_metrics
 from vireo_training.models.torch_towers import TorchTowers
 
@@ -67,7 +67,7 @@ class Proof:
         open_towers: Callable[..., OnnxTowers] = OnnxTowers.of,
     ) -> None:
         self._bundle = source.bundle
-        self._torch = TorchTowers.of(source.text_tower, source.image_tower)
+        self._torch = TorchTowers(source.text_tower, source.image_tower)
         self._fp32, self._threads, self._open = fp32, threads, open_towers
         with Embedder(self._bundle, self._torch) as reference:
             self.corpus = embed_corpus(reference, records)
@@ -109,7 +109,7 @@ class Proof:
             compare_vectors(self.corpus.texts, texts),
             compare_vectors(self.corpus.images, images),
             self.metrics,
-            retrieval_metrics(images, texts, self.corpus.picture),
+            retrieval_metrics(images, texts, self.corpus.owner),
             Precisions(engines["text"].precision, engines["image"].precision),
             tuple(every),
         )
@@ -121,7 +121,7 @@ class Proof:
                 if tower == "text":
                     self._vectors[path] = embedder.embed_texts(self.captions)
                 else:
-                    _, self._vectors[path], _ = embed_pictures(embedder, self.corpus.records)
+                    _, self._vectors[path], _ = embed_images(embedder, self.corpus.records)
         return self._vectors[path]
 
     def _towers(self, tower: Tower, path: Path) -> OnnxTowers:
@@ -138,7 +138,7 @@ class Proof:
     def _metrics(self, tower: Tower, vectors: Embeddings) -> dict[str, dict[str, float]]:
         texts = vectors if tower == "text" else self.corpus.texts
         images = vectors if tower == "image" else self.corpus.images
-        return retrieval_metrics(images, texts, self.corpus.picture)
+        return retrieval_metrics(images, texts, self.corpus.owner)
 
     def _engine(self, tower: Tower, engine: Engine) -> EngineParity:
         fp32 = self._fp32[MODEL_OF[tower]]

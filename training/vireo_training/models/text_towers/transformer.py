@@ -22,7 +22,7 @@ class TransformerBackbone(TextBackbone):
     positions: Tensor
 
     def __init__(self, config: TextTowerConfig, vocab_size: int, pad_id: int) -> None:
-        assert config.pool != "last"  # the settings see to that
+        assert config.pool != "last"  # the settings refuse it
         super().__init__(config.width, pad_id)
         self.pooling = config.pool
         self.checkpointing = False
@@ -43,11 +43,11 @@ class TransformerBackbone(TextBackbone):
         if config.shortcut:
             self.words = nn.Embedding(vocab_size, config.width)
             nn.init.normal_(self.words.weight, std=0.02)
-            # ReZero (Bachlechner et al., 2021): the blocks come in as far as they help.
+            # ReZero (Bachlechner et al., 2021): the blocks start at nothing and grow as they help.
             self.gate = nn.Parameter(torch.zeros(()))
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        """INT32 or INT64 `[N, L]` to `[N, width]`; L is at most the last bucket."""
+        """Encode INT32 or INT64 `[N, L]` to `[N, width]`; L is at most the last bucket."""
         tokens = input_ids != self.pad_id
         bias = (~tokens).float()[:, None, None, :] * MASKED
         x = self.dropout(self.tokens(input_ids) + self.positions[: input_ids.shape[1]])
@@ -59,9 +59,9 @@ class TransformerBackbone(TextBackbone):
         features = pool(self.norm(x), tokens, self.pooling)
         if self.words is None:
             return features
-        # Whole words are dropped: what is left must tell the picture as well.
-        kept = self.dropout(torch.ones_like(input_ids, dtype=x.dtype))[..., None]
-        return pool(self.words(input_ids) * kept, tokens, "mean") + self.gate * features
+        # Dropout takes whole words: those left must find the image as well.
+        mask = self.dropout(torch.ones_like(input_ids, dtype=x.dtype))[..., None]
+        return pool(self.words(input_ids) * mask, tokens, "mean") + self.gate * features
 
     def layers(self) -> Iterable[Iterable[nn.Parameter]]:
         embeddings = [*self.tokens.parameters(), *self.parameters(recurse=False)]
@@ -75,7 +75,7 @@ class TransformerBackbone(TextBackbone):
 
 
 def sinusoidal_positions(length: int, width: int) -> Tensor:
-    """Sines and cosines of geometric wavelengths (Vaswani et al., 2017, section 3.5).
+    """Return sines and cosines of geometric wavelengths (Vaswani et al., 2017, section 3.5).
 
     Returns:
         FP32 `[length, width]`.
