@@ -33,7 +33,8 @@ from vireo_training.loop.train import train
 from vireo_training.models.torch_towers import TorchTowers
 
 from .export import export
-from .parity.gate import check, compare
+from .parity.gate import check
+from .parity.measure import measure_parity
 from .sources import open_source
 
 DESCRIBED_SCENES = 8
@@ -98,7 +99,7 @@ def run_demo(
             with stage("parity", "Parity of PyTorch and Triton, and the retrieval metrics"):
                 with Embedder(bundle, TorchTowers(bundle)) as reference:
                     expected = embed_corpus(reference, records)
-                parity = compare(expected, embedder, expected.records)
+                parity = measure_parity(expected, embedder, expected.records)
                 check(parity)
             with stage("index", "Indexing the test scenes through Triton"):
                 with replacing(out / "index", marker=CATALOGUE_FILE) as folder:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from vireo_client.bundle import ExportSettings, PrecisionGate
-from vireo_client.captions import CaptionedImage
-from vireo_client.embedder import Embedder
 from vireo_client.errors import ParityError
-from vireo_training.evaluation.evaluate import CorpusEmbeddings, embed_corpus
-from vireo_training.evaluation.metrics import CUTOFFS, WAYS, retrieval_metrics
+from vireo_training.evaluation.metrics import CUTOFFS, WAYS
 
 from ..precision import ALL_FP32, Precision, Precisions
 
@@ -110,31 +105,6 @@ def recall_loss(before: dict[str, Any], after: dict[str, Any]) -> float:
     return float(
         max(before[w][key] - after[w][key] for w in WAYS for key in RECALLS if key in before[w])
     )
-
-
-def compare(
-    reference: CorpusEmbeddings,
-    engine: Embedder,
-    records: Sequence[CaptionedImage],
-    precisions: Precisions | None = None,
-) -> Parity:
-    """Embeds `records` with `engine` and compares with the reference's vectors of the same."""
-    answered = embed_corpus(engine, records)
-    return Parity(
-        engine.towers.name,
-        compare_vectors(reference.texts, answered.texts),
-        compare_vectors(reference.images, answered.images),
-        retrieval_metrics(reference.images, reference.texts, reference.picture),
-        retrieval_metrics(answered.images, answered.texts, answered.picture),
-        precisions or ALL_FP32,
-    )
-
-
-def compare_vectors(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> TowerParity:
-    """Compares vectors FP32 `[N, D]` row by row."""
-    x, y = a.astype(np.float64), b.astype(np.float64)
-    cosine = (x * y).sum(1) / (np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1))
-    return TowerParity(len(a), float(cosine.min()), float(cosine.mean()), float(abs(x - y).max()))
 
 
 def check(parity: Parity, settings: ExportSettings | None = None) -> None:

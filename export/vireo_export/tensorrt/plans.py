@@ -15,7 +15,8 @@ from vireo_serving.plans.options import BuildOptions
 from vireo_serving.plans.profiles import bundle_profiles
 from vireo_training.evaluation.evaluate import CorpusEmbeddings
 
-from ..parity.gate import check, compare
+from ..parity.gate import check
+from ..parity.measure import measure_parity
 from ..precision import Precisions
 from .builder import build_plan
 from .dry_run import BUILD_SCRIPT, TIMING_CACHE_FILE, dry_run
@@ -74,7 +75,7 @@ def build_plans(
     return plans
 
 
-def prove_plans(
+def check_plan_parity(
     plans: Mapping[str, Path],
     bundle: Bundle,
     expected: CorpusEmbeddings,
@@ -91,7 +92,7 @@ def prove_plans(
 
     towers = PlanTowers(plans[TEXT_MODEL], plans[IMAGE_MODEL])
     with Embedder(bundle, towers) as embedder:
-        check(compare(expected, embedder, records, precisions), bundle.config.export)
+        check(measure_parity(expected, embedder, records, precisions), bundle.config.export)
 
 
 def prepare_plans(

@@ -7,7 +7,7 @@ from support.tiny_models import HUGGINGFACE
 from vireo_export.onnx.export import export_tower
 from vireo_export.onnx.optimise import optimise
 from vireo_export.precision import int8 as int8_module
-from vireo_export.precision.build import Verdict, build_engine
+from vireo_export.precision.build import EngineQuality, build_engine
 from vireo_export.precision.calibration import Calibration
 from vireo_export.precision.int8 import candidates, saturates
 from vireo_export.sources import open_source
@@ -128,20 +128,24 @@ def _judge(exported, tmp_path, verdicts):
 
 def test_recall_chooses_the_engine_before_cosine(exported, tmp_path):
     engine, asked = _judge(
-        exported, tmp_path, [Verdict(True, 0.50, 0.999), Verdict(True, 0.51, 0.99)]
+        exported, tmp_path, [EngineQuality(True, 0.50, 0.999), EngineQuality(True, 0.51, 0.99)]
     )
     assert (engine.how, asked) == ("percentile", 2)
 
 
 def test_cosine_chooses_among_equals(exported, tmp_path):
-    engine, _ = _judge(exported, tmp_path, [Verdict(True, 0.5, 0.99), Verdict(True, 0.5, 0.98)])
+    engine, _ = _judge(
+        exported, tmp_path, [EngineQuality(True, 0.5, 0.99), EngineQuality(True, 0.5, 0.98)]
+    )
     assert engine.how == "entropy"
 
 
 def test_a_second_round_is_made_only_if_the_first_fails(exported, tmp_path):
-    fails = Verdict(False, 0.9, 0.97)
+    fails = EngineQuality(False, 0.9, 0.97)
     engine, asked = _judge(
-        exported, tmp_path, [fails, fails, Verdict(True, 0.5, 0.98), Verdict(False, 0.6, 0.97)]
+        exported,
+        tmp_path,
+        [fails, fails, EngineQuality(True, 0.5, 0.98), EngineQuality(False, 0.6, 0.97)],
     )
     assert (engine.how, asked) == ("entropy, first and last layer in FP32", 4)
 
