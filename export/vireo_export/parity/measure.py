@@ -84,10 +84,10 @@ def vector_parity(
 class SingleTower:
     """One engine in the form that an `Embedder` takes: it embeds captions alone, or images alone.
 
-    Captions and images are so preprocessed by the code that serves them.
+    So captions and images pass through the same preprocessing as in a search.
 
     Args:
-        engine: either tower; whoever opened it closes it.
+        engine: either tower's engine; the caller closes it.
     """
 
     name = "onnx"
@@ -105,7 +105,7 @@ class SingleTower:
         return self._engine.run(pixels)
 
     def close(self) -> None:
-        """Do nothing: the engine belongs to somebody else."""
+        """Do nothing: the caller closes the engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,19 +119,19 @@ class _Probe:
 
 @dataclass(frozen=True, slots=True)
 class _Answers:
-    """An engine's vectors of everything that it is compared on."""
+    """An engine's vectors of the corpus and of the probes."""
 
     corpus: Embeddings
-    """FP32 `[N, D]`, of all captions or of all images."""
+    """FP32 `[N, D]`, vectors of all captions or of all images."""
     shapes: tuple[Embeddings, ...]
-    """FP32 `[N, D]` of each probe at each of its batch sizes."""
+    """FP32 `[N, D]`, vectors of each probe at each of its batch sizes."""
 
 
 class ParityMeasurement:
     """Embeds captioned images with PyTorch once, and with one engine after another.
 
-    Each engine file is opened, run on everything that it is compared on, and closed. While
-    latencies are measured, the tower's FP32 engine is open as well, and no other.
+    Each engine file is opened, run on the corpus and on every input shape, and closed. While
+    latencies are measured, the tower's FP32 engine is open as well; no third engine is.
 
     Args:
         source: the model.
@@ -210,8 +210,9 @@ class ParityMeasurement:
             self._answers[fp32.path] = self._run(tower, baseline)
             measured = [self._figures(tower, fp32, self._latencies(tower, [baseline]))]
             if engine.precision != "fp32":
-                # Opens and closes the file that stands in for an FP16 engine. An INT8 engine was
-                # run when it was chosen.
+                # Before the engine itself is opened: an FP16 engine is compared by another file
+                # (see `with_rounding`), which is open meanwhile. An INT8 engine was already run
+                # when it was chosen.
                 self._answers_of(tower, engine.compared)
                 with closing(self._open(engine.path)) as opened:
                     latencies = self._latencies(tower, [opened, baseline])
