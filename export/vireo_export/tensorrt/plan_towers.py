@@ -1,7 +1,7 @@
 """Run plans in this process, to measure their parity with PyTorch.
 
 This is not for serving: it runs one batch at a time on CUDA's default stream, without CUDA graphs.
-It imports TensorRT, and like `network` it has never run on a GPU of its authors.
+It imports TensorRT. Like `network`, it was tested without a GPU.
 """
 
 from __future__ import annotations

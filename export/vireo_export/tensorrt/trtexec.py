@@ -37,7 +37,7 @@ def trtexec_command(
             command.append(f"--{name}Shapes={profile.input}:{dims(getattr(profile, name))}")
     command.append(f"--builderOptimizationLevel={options.optimization_level}")
     if options.workspace_bytes is not None:
-        # In MiB, without a unit: 10.0 accepts units that mean something else in later releases.
+        # In MiB and without a unit, because releases differ in the units that they accept.
         command.append(f"--memPoolSize=workspace:{options.workspace_bytes / 2**20:.17g}")
     if timing_cache is not None:
         command.append(f"--timingCacheFile={timing_cache}")

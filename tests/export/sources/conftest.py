@@ -15,7 +15,7 @@ from vireo_client.captions import CaptionedImage
 from vireo_client.embedder import Embedder
 from vireo_client.towers.onnx import OnnxTowers
 from vireo_export.export import export
-from vireo_export.sources import open_source
+from vireo_export.sources import Source, open_source
 from vireo_training.models.torch_towers import TorchTowers
 
 
@@ -64,6 +64,17 @@ class Example:
 
     def in_onnx(self) -> Embedder:
         return Embedder(self.repository, OnnxTowers(self.repository))
+
+
+@pytest.fixture(scope="module")
+def model(example: Example) -> Path:
+    """The folder of the model; a test module defines its own `example`."""
+    return example.model
+
+
+@pytest.fixture(scope="module")
+def source(example: Example) -> Source:
+    return example.source
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
+from support.onnx_runs import cosines
 from support.tiny_models import HUGGINGFACE, TEXTS
 from vireo_client.images import load_pixels
 from vireo_client.text.pipeline import TextPath
@@ -13,16 +14,6 @@ SAME_GRAPH = ("clip-legacy", "siglip", "metaclip_2")
 @pytest.fixture(scope="module", params=HUGGINGFACE)
 def example(request, example_of):
     return example_of(f"hf/{request.param}")
-
-
-@pytest.fixture(scope="module")
-def model(example):
-    return example.model
-
-
-@pytest.fixture(scope="module")
-def source(example):
-    return example.source
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +55,6 @@ def upright(path):
 
 def _unit(output):
     return torch.nn.functional.normalize(output.pooler_output, dim=-1).numpy()
-
-
-def cosines(a, b):
-    return (a * b).sum(axis=1)
 
 
 def test_ids_equal_the_librarys(library, source):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
+from support.onnx_runs import cosines
 from support.tiny_models import OPEN_CLIP, TEXTS
 from vireo_client.images import load_pixels
 from vireo_client.text.pipeline import TextPath
@@ -10,16 +11,6 @@ from vireo_client.text.pipeline import TextPath
 @pytest.fixture(scope="module", params=OPEN_CLIP)
 def example(request, example_of):
     return example_of(f"open_clip/{request.param}")
-
-
-@pytest.fixture(scope="module")
-def model(example):
-    return example.model
-
-
-@pytest.fixture(scope="module")
-def source(example):
-    return example.source
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +48,6 @@ def upright(path):
         white.alpha_composite(image)
         return white.convert("RGB")
     return image
-
-
-def cosines(a, b):
-    return (a * b).sum(axis=1)
 
 
 def test_ids_equal_the_librarys(library, source):
