@@ -55,7 +55,7 @@ def export(
 
     from .export import EngineOptions
     from .export import export as run
-    from .parity.pictures import comparison_set
+    from .parity.pictures import parity_images
     from .parity.report import TABLE_FILE
     from .precision import Precisions
     from .sources import open_source, repository_for
@@ -100,10 +100,8 @@ def export(
     )
     opened = open_source(source)
     folder = repository or repository_for(source)
-    with comparison_set(opened.bundle, data, split, how.precisions) as pictures:
-        parity = run(
-            opened, folder, pictures.compared, options, how, pictures.calibration, keep=keep
-        )
+    with parity_images(opened.bundle, data, split, how.precisions) as images:
+        parity = run(opened, folder, images.records, options, how, images.calibration, keep=keep)
     if as_json:
         typer.echo(json.dumps(parity.as_dict()))
         return

@@ -18,7 +18,7 @@ from .rounding import with_rounding
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class EngineQuality:
     """What the validation pictures say of an engine."""
 
     passes: bool
@@ -51,7 +51,7 @@ def build_engine(
     fp32: Path,
     folder: Path,
     calibration: Calibration | None,
-    judge: Callable[[Path], Verdict],
+    judge: Callable[[Path], EngineQuality],
     *,
     target: Target = "cpu",
     limit: int = EXTERNAL_DATA_LIMIT,
@@ -84,7 +84,7 @@ def build_engine(
         raise ExportError(
             "int8: these engines are made for CPUs; for target tensorrt choose fp16 or fp32"
         )
-    judged: list[tuple[Verdict, Candidate]] = []
+    judged: list[tuple[EngineQuality, Candidate]] = []
     for made in candidates(model, fp32, folder / "int8", calibration, limit=limit):
         judged += [(judge(candidate.path), candidate) for candidate in made]
         if any(verdict.passes for verdict, _ in judged):
