@@ -128,7 +128,7 @@ def export(
 
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Where everything is written.")] = Path("runs/demo"),
-    train_pictures: Annotated[int, typer.Option(min=64, help="Generated scenes to train on.")] = 6000,
+    train_pictures: Annotated[int, typer.Option(min=64, help="Generated scenes to train on.")] = 9000,
     test_pictures: Annotated[int, typer.Option(min=16, help="Generated scenes to search in.")] = 500,
     epochs: Annotated[int | None, typer.Option(min=1, help="By default the preset's.")] = None,
     seed: Annotated[int, typer.Option(help="Another seed gives other scenes.")] = 0,

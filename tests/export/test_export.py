@@ -27,13 +27,13 @@ def _signature(path):
 
 
 def test_towers_take_ids_and_pixels_and_give_embeddings(repository):
-    types = onnx.TensorProto
+    types, side = onnx.TensorProto, repository.config.image.size
     assert _signature(model_file(repository.folder, "text_encoder")) == [
         ("input_ids", types.INT32, ["batch", "length"]),
         ("embedding", types.FLOAT, ["batch", 256]),
     ]
     assert _signature(model_file(repository.folder, "image_encoder")) == [
-        ("pixels", types.UINT8, ["batch", 3, 96, 96]),
+        ("pixels", types.UINT8, ["batch", 3, side, side]),
         ("embedding", types.FLOAT, ["batch", 256]),
     ]
 
@@ -47,7 +47,8 @@ def test_every_bucket_and_batch_agrees_with_pytorch(bundle, repository, batch):
         for row in ids:
             row[rng.integers(1, bucket + 1) :] = bundle.config.text.pad_id
         assert np.allclose(reference.encode_text(ids), engine.encode_text(ids), atol=1e-5)
-    pixels = rng.integers(0, 256, (batch, 3, 96, 96), dtype=np.uint8)
+    side = bundle.config.image.size
+    pixels = rng.integers(0, 256, (batch, 3, side, side), dtype=np.uint8)
     assert np.allclose(reference.encode_image(pixels), engine.encode_image(pixels), atol=1e-5)
 
 

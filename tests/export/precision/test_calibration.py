@@ -35,7 +35,8 @@ def test_the_settings_say_how_many_are_read(bundle, text_path, test_records):
     captions = sum(len(b["input_ids"]) for b in read.batches["text_encoder"])
     assert captions == sum(len(r.captions) for r in test_records) * 20 // len(test_records)
     pixels = read.batches["image_encoder"][0]["pixels"]
-    assert (pixels.dtype, pixels.shape[1:]) == (np.uint8, (3, 96, 96))
+    side = bundle.config.image.size
+    assert (pixels.dtype, pixels.shape[1:]) == (np.uint8, (3, side, side))
 
 
 def test_ranges_are_of_real_activations(exported, tmp_path):

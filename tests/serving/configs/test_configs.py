@@ -193,12 +193,13 @@ def test_the_tensorrt_target_uses_a_profile_a_bucket_and_cuda_graphs(bundle):
 def test_onnxruntime_can_run_by_tensorrt_with_a_cache_of_each_version(bundle):
     options = ServingOptions(device="gpu", ort_tensorrt_cache="/plans")
     configs = build_configs(bundle.config, options, target="onnxruntime", version=3)
+    side = bundle.config.image.size
     for tower in MODELS:
         (gpu,) = configs[tower].optimization.execution_accelerators.gpu_execution_accelerator
         assert gpu.name == "tensorrt"
         folder = f"/plans/{bundle.bundle_id}/{tower}/3"
         assert gpu.parameters["trt_engine_cache_path"] == folder
-        assert tuple(configs[tower].input[0].dims) in {(-1,), (3, 96, 96)}
+        assert tuple(configs[tower].input[0].dims) in {(-1,), (3, side, side)}
 
 
 @pytest.mark.parametrize(
