@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
 from vireo_client.cli import build_app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,6 +26,9 @@ FOREIGN_OPTIONS = {
     "--shm-size",  # docker
     "--backend-config",  # tritonserver
 }
+
+TARGETS = ("cpu", "onnxruntime", "tensorrt")
+WIDE = {"COLUMNS": "400", "TERMINAL_WIDTH": "400"}
 
 FENCE = re.compile(r"^( *)```.*?^\1```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`\n]+)`")
@@ -112,16 +116,21 @@ def commands() -> dict[str, frozenset[str]]:
             for child, sub in command.commands.items():
                 yield from walk(sub, f"{name} {child}".strip())
             return
-        yield name, frozenset(options(command))
+        yield name, frozenset(options(command, name))
 
     return dict(walk(typer.main.get_command(build_app()), ""))
 
 
-def options(command: Any) -> Iterator[str]:
+def options(command: Any, name: str) -> Iterator[str]:
     yield "--help"
     for parameter in command.params:
         if parameter.param_type_name == "option":
             yield from (*parameter.opts, *parameter.secondary_opts)
+    if any("--target" in parameter.opts for parameter in command.params):
+        for target in TARGETS:  # each has options of its own
+            shown = CliRunner().invoke(build_app(), [name, "--target", target, "--help"], env=WIDE)
+            assert shown.exit_code == 0, shown.output
+            yield from re.findall(r"(?<![\w-])--[a-z][a-z-]*", shown.output)
 
 
 def command_lines(page: Path) -> Iterator[list[str]]:
