@@ -148,7 +148,7 @@ Requests = TextRequests | ImageRequests
 
 
 def in_process(path: Path, name: str) -> dict[str, Run]:
-    """Return two ways to run a tower without a server: a plain session, and our engine."""
+    """Return two functions that run a tower without a server: a plain session, and our engine."""
     session = onnxruntime.InferenceSession(path)
     return {
         "session": lambda values: session.run(["embedding"], {name: values})[0],
