@@ -6,14 +6,14 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from vireo_client.text.pipeline import TextPath
-    from vireo_client.text.segment import Segmenter
+    from vireo_client.text.pipeline import TextPath, WordPath
 
 
 def text(
@@ -47,15 +47,15 @@ def text(
     """
     if (query is None) == (file is None):
         raise typer.BadParameter("give a text, or --file FILE, and not both")
-    words, path = _text_path(segmenter, model, tokenizer, bundle)
+    path = _text_path(segmenter, model, tokenizer, bundle)
     texts = _lines(file) if file is not None else iter([query or ""])
     try:
         for line in texts:
-            stages = _stages(line, words, path)
+            stages = asdict(path.stages(line))
             if as_json:
                 sys.stdout.write(_as_json(stages) + "\n")
             else:
-                _show(stages, words.name)
+                _show(stages, path.segmenter.name)
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader has had enough ("| head"). What is still buffered goes nowhere, without the
@@ -65,25 +65,24 @@ def text(
 
 def _text_path(
     segmenter: str, model: Path | None, tokenizer: Path | None, bundle: Path | None
-) -> tuple[Segmenter, TextPath | None]:
-    """The segmenter, and the whole path where there is a tokeniser."""
-    from vireo_client.text.pipeline import TextPath
+) -> TextPath | WordPath:
+    """Load the whole text path; without a tokenizer, its part up to the words."""
+    from vireo_client.text.pipeline import TextPath, WordPath
 
     if bundle is not None:
         if tokenizer is not None or model is not None or segmenter != "auto":
             raise typer.BadParameter("--bundle brings its own segmenter and tokenizer")
         from vireo_client.bundle import Bundle
 
-        path = TextPath.from_bundle(Bundle(bundle))
-        return path.segmenter, path
+        return TextPath.from_bundle(Bundle(bundle))
     from vireo_client.text.segment import load_segmenter
 
     words = load_segmenter(segmenter, model)
     if tokenizer is None:
-        return words, None
+        return WordPath(words)
     from vireo_client.text.tokenize import TextTokenizer, load_tokenizer
 
-    return words, TextPath(words, TextTokenizer(load_tokenizer(tokenizer)))
+    return TextPath(words, TextTokenizer(load_tokenizer(tokenizer)))
 
 
 def _lines(file: Path) -> Iterator[str]:
@@ -113,18 +112,6 @@ def _lines(file: Path) -> Iterator[str]:
         raise
     except OSError as error:
         raise VireoError(f"{file}: cannot be read ({error.strerror})") from error
-
-
-def _stages(line: str, segmenter: Segmenter, path: TextPath | None) -> dict[str, Any]:
-    """The stages of one text by name; tokens, ids and bucket only with a tokeniser."""
-    from dataclasses import asdict
-
-    from vireo_client.text.normalize import normalize
-
-    if path is not None:
-        return asdict(path.stages(line))
-    normalized = normalize(line)
-    return {"text": line, "normalized": normalized, "sentences": segmenter.segment(normalized)}
 
 
 def _as_json(stages: dict[str, Any]) -> str:
