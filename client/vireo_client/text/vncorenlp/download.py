@@ -10,11 +10,10 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from vireo_client import environment
 from vireo_client.errors import SegmenterError
 from vireo_client.progress import progress_bar
 
-OFFLINE_ENV = "VIREO_OFFLINE"
-URL_ENV = "VIREO_VNCORENLP_URL"
 DEFAULT_URL = "https://raw.githubusercontent.com/vncorenlp/VnCoreNLP/master/models/wordsegmenter"
 
 _TIMEOUT_SECONDS = 5.0
@@ -34,9 +33,9 @@ def download(target: Path, files: Mapping[str, str]) -> None:
         SegmenterError: If downloads are off, one fails or does not match its checksum, or the
             folder cannot be written.
     """
-    if os.environ.get(OFFLINE_ENV, "") not in ("", "0"):
-        raise SegmenterError(f"downloads are off: {OFFLINE_ENV} is set")
-    base = os.environ.get(URL_ENV, DEFAULT_URL).rstrip("/")
+    if environment.offline():
+        raise SegmenterError(f"downloads are off: {environment.OFFLINE} is set")
+    base = (environment.vncorenlp_url() or DEFAULT_URL).rstrip("/")
     for name, checksum in files.items():
         if not (target / name).is_file():
             _download_file(f"{base}/{name}", target / name, checksum)
