@@ -49,7 +49,7 @@ def main() -> None:
     exported = Bundle(arguments.run / "model_repository")
     record = read_captions(arguments.run / "scenes" / "test").records[0]
     text, picture = record.captions[0], record.path.read_bytes()
-    with Embedder(exported, OnnxTowers(exported)) as embedder:
+    with Embedder(exported, OnnxTowers.from_repository(exported)) as embedder:
         ((_, ids),) = embedder.text_path.encode([text])
         expected = {"text": embedder.embed_texts([text])[0],
                     "image": embedder.embed_images([picture])[0]}  # fmt: skip

@@ -91,7 +91,7 @@ def export(
             with tempfile.TemporaryDirectory(dir=draft, prefix=".engines-") as work:
                 fp32 = _fp32_engines(source, Path(work), how)
                 proof = Proof(
-                    source, records, fp32, threads=options.threads, open_towers=OnnxTowers.of
+                    source, records, fp32, threads=options.threads, open_towers=OnnxTowers
                 )
                 calibration = _calibration(source, calibration_records or records, how)
                 engines = {

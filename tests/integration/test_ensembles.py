@@ -40,7 +40,7 @@ MEGA = 1_000_000
 @pytest.fixture(scope="module")
 def local(repository):
     """The client's own road: what the ensembles must answer."""
-    with Embedder(repository, OnnxTowers(repository)) as embedder:
+    with Embedder(repository, OnnxTowers.from_repository(repository)) as embedder:
         yield embedder
 
 

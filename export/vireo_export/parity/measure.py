@@ -64,7 +64,7 @@ class Proof:
         fp32: dict[str, Path],
         *,
         threads: int = 0,
-        open_towers: Callable[..., OnnxTowers] = OnnxTowers.of,
+        open_towers: Callable[..., OnnxTowers] = OnnxTowers,
     ) -> None:
         self._bundle = source.bundle
         self._torch = TorchTowers.of(source.text_tower, source.image_tower)
