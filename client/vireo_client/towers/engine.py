@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..cores import usable_cores
-from ..errors import EngineError, MissingExtraError
+from ..errors import EngineError
+from ..extras import import_onnxruntime
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -146,19 +147,17 @@ def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
         MissingExtraError: onnxruntime is not installed.
         EngineError: the file does not load.
     """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise MissingExtraError("onnxruntime", "onnx") from None
-    options = onnxruntime.SessionOptions()
+    runtime = import_onnxruntime()
+    options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     # Within a run threads wait for each other by spinning, which is a third faster than waking
     # them. After it they stop: what spins on takes a core from preprocessing and other towers.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
-        return onnxruntime.InferenceSession(
+        session: onnxruntime.InferenceSession = runtime.InferenceSession(
             path, options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOWER_FUSIONS
         )
     except Exception as error:  # ONNX Runtime's own exceptions share no public base
         raise EngineError(f"{path}: does not load in ONNX Runtime ({error})") from error
+    return session
