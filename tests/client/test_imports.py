@@ -35,10 +35,24 @@ assert not heavy, heavy
 assert vireo_client.VireoError
 """
 
+_WITHOUT_TORCH = """
+import importlib, pkgutil, sys
+from unittest.mock import MagicMock
+
+for package in ("torch", "torchvision", "timm", "transformers", "vireo_training", "vireo_export"):
+    sys.modules[package] = None  # importing it fails
+sys.modules["triton_python_backend_utils"] = MagicMock()  # exists in Triton's own processes alone
+for package in ("vireo_client", "vireo_serving"):
+    for module in pkgutil.walk_packages(importlib.import_module(package).__path__, package + "."):
+        importlib.import_module(module.name)
+        print(module.name)
+"""
+
 
 def _run(program):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    return done.stdout.split()
 
 
 def test_importing_every_module_changes_no_global():
@@ -47,3 +61,9 @@ def test_importing_every_module_changes_no_global():
 
 def test_the_package_alone_imports_no_library():
     _run(_LIGHT)
+
+
+def test_client_and_server_import_without_torch():
+    modules = _run(_WITHOUT_TORCH)
+    assert "vireo_serving.models.onnx_tower" in modules
+    assert len(modules) > 80
