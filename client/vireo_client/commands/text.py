@@ -80,12 +80,11 @@ def _lines(file: Path) -> Iterator[str]:
     Raises:
         VireoError: If the file cannot be read.
     """
-    from rich.console import Console
     from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
     from vireo_client.errors import VireoError
+    from vireo_client.progress import console
 
-    console = Console(stderr=True)
     columns = (TextColumn("{task.completed:,.0f} texts"), TimeElapsedColumn())
     try:
         # Only a line feed ends a line: other separators may stand inside a text.

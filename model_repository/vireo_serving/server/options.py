@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vireo_client import environment
 from vireo_client.errors import ServerError
+from vireo_client.towers.tls import check_pem
 
 from ..admin import KEY_HEADER
 from .ports import Ports
@@ -60,12 +61,7 @@ class ServerTls:
 
     def __post_init__(self) -> None:
         for file in filter(None, (self.cert, self.key, self.client_ca)):
-            try:
-                pem = file.read_bytes()
-            except OSError as error:
-                raise ServerError(f"{file}: cannot be read ({error.strerror})") from None
-            if b"-----BEGIN " not in pem:
-                raise ServerError(f"{file}: no PEM file; it begins with -----BEGIN")
+            check_pem(file)
 
 
 @dataclass(frozen=True, slots=True)

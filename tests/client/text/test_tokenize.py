@@ -13,7 +13,7 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 from vireo_client.errors import TokenizerError
 from vireo_client.text import tokenize
-from vireo_client.text.tokenize import TextTokenizer, load_tokenizer
+from vireo_client.text.tokenize import TextTokenizer, load_tokenizer, pad_ids
 
 CAPTIONS = ["Hai con_chó trên bãi_cỏ .", "Một xe_hơi đỏ .", "con_chó và xe_hơi"]
 
@@ -74,6 +74,16 @@ def test_padding_may_stand_on_the_left(words: Tokenizer) -> None:
     tokenizer = TextTokenizer(words, buckets=(4,), pad_side="left")
     ((_, padded),) = tokenizer.pad([[5, 6], [5, 6, 7, 8]])
     assert padded.tolist() == [[1, 1, 5, 6], [5, 6, 7, 8]]
+
+
+def test_rows_are_padded_to_any_length() -> None:
+    rows = [[5, 6], [7]]
+    assert pad_ids(rows, 3, 1).tolist() == [[5, 6, 1], [7, 1, 1]]
+    arrays = [np.array(row, dtype=np.int32) for row in rows]
+    padded = pad_ids(arrays, 3, 9, "left")
+    assert padded.tolist() == [[9, 5, 6], [9, 9, 7]]
+    assert padded.dtype == np.int32
+    assert pad_ids([], 3, 1).shape == (0, 3)
 
 
 def test_a_padding_id_need_not_bear_the_name(words: Tokenizer) -> None:
