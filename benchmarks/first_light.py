@@ -57,7 +57,7 @@ def main() -> None:
     with TritonServer(repository.folder, ports=Ports(0, 0, 0)) as server:
         embedders = {
             "Triton": Embedder(repository, TritonTowers(repository, server.url)),
-            "ONNX Runtime in process": Embedder(repository, OnnxTowers(repository)),
+            "ONNX Runtime in process": Embedder(repository, OnnxTowers.from_repository(repository)),
             "PyTorch eager": Embedder(bundle, TorchTowers.from_bundle(bundle)),
         }
         report = {

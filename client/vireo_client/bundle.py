@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import BundleError
+from .text.buckets import check_buckets
 
 SCHEMA_VERSION = 1
 BUNDLE_FILE = "bundle.json"
@@ -82,8 +83,7 @@ class TextSpec(_Spec):
 
     @model_validator(mode="after")
     def _buckets_ascend(self) -> TextSpec:
-        if list(self.buckets) != sorted(set(self.buckets)) or self.buckets[0] < 2:
-            raise ValueError(f"buckets are {self.buckets}; they must ascend and start at 2 or more")
+        check_buckets(self.buckets, least=2)
         return self
 
     @property

@@ -13,7 +13,10 @@ from rich.logging import RichHandler
 
 from . import __version__
 from .errors import VireoError
+from .extras import clashing_builds
 from .progress import console
+
+logger = logging.getLogger(__name__)
 
 COMMANDS = "vireo.commands"
 """Entry-point group: the name is the subcommand, the object a function for typer, or a typer app
@@ -46,6 +49,8 @@ def _root(
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING, format="%(message)s", handlers=[handler]
     )
+    for message in clashing_builds():
+        logger.warning(message)
 
 
 def build_app() -> typer.Typer:

@@ -28,7 +28,7 @@ def load(name: str) -> Any:
 
 def embed(repository: Path) -> np.ndarray:
     bundle = Bundle(repository)
-    with Embedder(bundle, OnnxTowers(bundle)) as embedder:
+    with Embedder(bundle, OnnxTowers.from_repository(bundle)) as embedder:
         return embedder.embed_texts(["hai con cá màu đỏ"])
 
 

@@ -25,7 +25,7 @@ SENTENCES = [
 def embedder(request, bundle, repository, triton):
     towers = {
         "torch": lambda: Embedder(bundle, TorchTowers.from_bundle(bundle)),
-        "onnx": lambda: Embedder(repository, OnnxTowers(repository)),
+        "onnx": lambda: Embedder(repository, OnnxTowers.from_repository(repository)),
         "triton": lambda: Embedder(repository, TritonTowers(repository, triton.url)),
     }
     with towers[request.param]() as value:

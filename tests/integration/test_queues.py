@@ -9,6 +9,7 @@ import pytest
 import tritonclient.grpc as grpc
 from support.metrics import metric
 from tritonclient.utils import InferenceServerException
+from vireo_client.errors import ServerOverloaded, ServerTimeout
 from vireo_client.repository import BULK_PRIORITY, QUERY_PRIORITY, model_file
 from vireo_client.towers.triton import TritonTowers
 from vireo_serving.configs.parts import batch_dynamically
@@ -229,3 +230,20 @@ def test_indexing_is_bulk_work(served, folder, held, repository):
     assert bulk.encode_text(ids).shape[0] == 1
     bulk.close()
     query.close()
+
+
+def test_the_client_names_a_full_queue_and_a_wait_too_long(served, folder, held, repository):
+    requests = _Requests(served)
+    requests.send(220)
+    _wait_for(lambda: _told(folder))  # the tower is held up with it
+    hasty = TritonTowers(repository, served.url, request_timeout=0.2)
+    with pytest.raises(ServerTimeout, match="text_encoder"):
+        hasty.encode_text(np.full((1, 16), 221, dtype=np.int32))
+    for name in range(222, 228):
+        requests.send(name)
+    _wait_for(lambda: len(requests.answers) >= 3)  # the queue is full, and refuses
+    with pytest.raises(ServerOverloaded, match="maximum queue size"):
+        TritonTowers(repository, served.url).encode_text(np.full((1, 17), 221, dtype=np.int32))
+    held.unlink()
+    requests.wait()
+    hasty.close()

@@ -106,7 +106,7 @@ def test_every_answer_is_the_old_or_the_new_vector(own, test_records):
     record = test_records[0]
     picture = record.path.read_bytes()
     text = record.captions[0]
-    with Embedder(own, OnnxTowers(own)) as embedder:
+    with Embedder(own, OnnxTowers.from_repository(own)) as embedder:
         vectors = {"text": embedder.embed_texts([text])[0],
                    "image": embedder.embed_images([picture])[0]}  # fmt: skip
         ((_, ids),) = embedder.text_path.encode([text])

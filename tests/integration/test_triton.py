@@ -19,7 +19,7 @@ from support.processes import start
 from tritonclient.utils import InferenceServerException
 from vireo_client.bundle import Bundle
 from vireo_client.embedder import Embedder
-from vireo_client.errors import ServerError
+from vireo_client.errors import ServerError, ServerRejected, ServerUnavailable
 from vireo_client.repository import model_file
 from vireo_client.towers.triton import TritonTowers
 from vireo_serving.server.launch import check_python
@@ -121,7 +121,7 @@ def test_a_batch_over_the_limit_is_split_by_the_embedder_and_refused_by_the_serv
     triton, repository
 ):
     towers = TritonTowers(repository, triton.url)
-    with pytest.raises(ServerError, match="batch"):
+    with pytest.raises(ServerRejected, match="batch"):
         towers.encode_text(np.full((65, 16), 5, dtype=np.int32))
     with Embedder(repository, towers) as embedder:
         assert embedder.embed_texts(["con cá"] * 150).shape == (150, 256)
@@ -146,7 +146,7 @@ def test_a_server_that_is_not_there_is_an_error(repository):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         url = f"127.0.0.1:{probe.getsockname()[1]}"
-    with pytest.raises(ServerError, match="vireo serve"):
+    with pytest.raises(ServerUnavailable, match="vireo serve"):
         TritonTowers(repository, url, connect_timeout=2)
 
 

@@ -12,33 +12,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .options import JsonOption
+
 if TYPE_CHECKING:
     from vireo_client.text.pipeline import TextPath, WordPath
 
 
 def text(
     query: Annotated[str | None, typer.Argument(metavar="TEXT", help="A Vietnamese text.")] = None,
-    file: Annotated[
-        Path | None,
-        typer.Option(help="Read texts from this file, one a line; - is standard input."),
-    ] = None,
-    segmenter: Annotated[
-        str, typer.Option(help="auto, vncorenlp, py_vncorenlp, pyvi or none.")
-    ] = "auto",
-    model: Annotated[
-        Path | None, typer.Option(help="The folder with the segmenter's files.")
-    ] = None,
-    tokenizer: Annotated[
-        Path | None,
-        typer.Option(help="A folder with tokenizer.json, or PhoBERT's vocab.txt and bpe.codes."),
-    ] = None,
-    bundle: Annotated[
-        Path | None,
-        typer.Option(help="Take segmenter and tokenizer from this bundle or model repository."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
-) -> None:
-    """Shows what becomes of a text: normalised, segmented, tokens, ids, bucket.
+    file: Annotated[Path | None, typer.Option(help="Read texts from this file, one a line; - is standard input.")] = None,
+    segmenter: Annotated[str, typer.Option(help="auto, vncorenlp, py_vncorenlp, pyvi or none.")] = "auto",
+    model: Annotated[Path | None, typer.Option(help="The folder with the segmenter's files.")] = None,
+    tokenizer: Annotated[Path | None, typer.Option(help="A folder with tokenizer.json, or PhoBERT's vocab.txt and bpe.codes.")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Take segmenter and tokenizer from this bundle or model repository.")] = None,
+    as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Show what becomes of a text: normalised, segmented, tokens, ids, bucket.
 
     Example: `vireo text "hai con chó trên bãi cỏ" --bundle runs/demo/bundle`
 
@@ -91,12 +80,11 @@ def _lines(file: Path) -> Iterator[str]:
     Raises:
         VireoError: If the file cannot be read.
     """
-    from rich.console import Console
     from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
     from vireo_client.errors import VireoError
+    from vireo_client.progress import console
 
-    console = Console(stderr=True)
     columns = (TextColumn("{task.completed:,.0f} texts"), TimeElapsedColumn())
     try:
         # Only a line feed ends a line: other separators may stand inside a text.

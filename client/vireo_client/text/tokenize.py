@@ -19,10 +19,9 @@ from tokenizers import Encoding, Tokenizer
 
 from vireo_client.errors import TokenizerError
 from vireo_client.text import phobert
+from vireo_client.text.buckets import BUCKETS, check_buckets
 
 TOKENIZER_FILE = "tokenizer.json"
-BUCKETS = (16, 32, 64, 256)
-"""The lengths to which ids are padded, unless a bundle says otherwise; PhoBERT takes 256."""
 
 _PAD_TOKENS = ("<pad>", "[PAD]", "<|pad|>")
 _UNKNOWN_TOKENS = ("<unk>", "[UNK]")
@@ -79,11 +78,10 @@ class TextTokenizer:
             raise TokenizerError(
                 f"the tokenizer has no padding token; name one of its tokens {_PAD_TOKENS[0]}"
             )
-        specials = tokenizer.num_special_tokens_to_add(False)
-        if list(buckets) != sorted(set(buckets)) or not buckets or buckets[0] <= specials:
-            raise TokenizerError(
-                f"buckets are {tuple(buckets)}; they must ascend and start above {specials}"
-            )
+        try:
+            check_buckets(buckets, least=tokenizer.num_special_tokens_to_add(False) + 1)
+        except ValueError as error:
+            raise TokenizerError(str(error)) from None
         self.pad_id: int = pad
         self.buckets = tuple(buckets)
         self.vocab_size: int = self._hidden or tokenizer.get_vocab_size()
@@ -117,19 +115,17 @@ class TextTokenizer:
         Returns:
             One batch for each bucket in use, shortest first; together they cover every row once.
         """
-        # Lists, not arrays: one text at a time, NumPy's functions would take as long as the rest.
-        members: dict[int, tuple[list[int], list[list[int]]]] = {}
+        members: dict[int, tuple[list[int], list[Sequence[int]]]] = {}
         for position, row in enumerate(rows):
-            bucket = self.bucket(len(row))
-            padding = [self.pad_id] * (bucket - len(row))
-            if bucket not in members:
-                members[bucket] = [], []
-            positions, batch = members[bucket]
+            positions, batch = members.setdefault(self.bucket(len(row)), ([], []))
             positions.append(position)
-            batch.append([*padding, *row] if self.pad_side == "left" else [*row, *padding])
+            batch.append(row)
         return [
-            TextBatch(np.array(positions, dtype=np.intp), np.array(batch, dtype=np.int32))
-            for _, (positions, batch) in sorted(members.items())
+            TextBatch(
+                np.array(positions, dtype=np.intp),
+                pad_ids(batch, bucket, self.pad_id, self.pad_side),
+            )
+            for bucket, (positions, batch) in sorted(members.items())
         ]
 
     def save(self, folder: Path) -> None:
@@ -161,6 +157,31 @@ class TextTokenizer:
             unknown = self._unknown or 0
             ids = [unknown if number >= self._hidden else number for number in ids]
         return ids
+
+
+def pad_ids(
+    rows: Sequence[Sequence[int]] | Sequence[npt.NDArray[np.int32]],
+    length: int,
+    pad_id: int,
+    pad_side: Literal["right", "left"] = "right",
+) -> npt.NDArray[np.int32]:
+    """Pad rows of ids to one length.
+
+    Args:
+        rows: Ids of each text, none longer than `length`.
+        length: The length of the result, in tokens.
+        pad_id: The id that pads.
+        pad_side: Where the padding stands, "right" or "left" of the text.
+
+    Returns:
+        INT32 [N, length].
+    """
+    # Lists, not arrays: one text at a time, NumPy's functions would take as long as the rest.
+    padded = []
+    for row in rows:
+        padding = [pad_id] * (length - len(row))
+        padded.append([*padding, *row] if pad_side == "left" else [*row, *padding])
+    return np.array(padded, dtype=np.int32).reshape(len(padded), length)
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:

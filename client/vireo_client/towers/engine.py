@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..cores import usable_cores
-from ..errors import BundleError, MissingExtraError
+from ..errors import EngineError
+from ..extras import import_onnxruntime
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -51,7 +52,7 @@ class OnnxEngine:
 
     Raises:
         MissingExtraError: onnxruntime is not installed.
-        BundleError: the file does not load, or does not run.
+        EngineError: the file does not load, or does not run.
     """
 
     def __init__(self, path: Path, threads: int = 0) -> None:
@@ -113,7 +114,7 @@ def _seconds_of_row(session: onnxruntime.InferenceSession, path: Path) -> float:
         try:
             session.run(["embedding"], {tower_input.name: row})
         except Exception as error:  # as in `open_session`
-            raise BundleError(f"{path}: does not run in ONNX Runtime ({error})") from error
+            raise EngineError(f"{path}: does not run in ONNX Runtime ({error})") from error
         best = min(best, time.perf_counter() - started)
         # The first run is slower than others, and does not show that a tower is large.
         if best < LEAST_SECONDS or (number and best > 5 * LEAST_SECONDS):
@@ -144,21 +145,19 @@ def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
 
     Raises:
         MissingExtraError: onnxruntime is not installed.
-        BundleError: the file does not load.
+        EngineError: the file does not load.
     """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise MissingExtraError("onnxruntime", "onnx") from None
-    options = onnxruntime.SessionOptions()
+    runtime = import_onnxruntime()
+    options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     # Within a run threads wait for each other by spinning, which is a third faster than waking
     # them. After it they stop: what spins on takes a core from preprocessing and other towers.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
-        return onnxruntime.InferenceSession(
+        session: onnxruntime.InferenceSession = runtime.InferenceSession(
             path, options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOWER_FUSIONS
         )
     except Exception as error:  # ONNX Runtime's own exceptions share no public base
-        raise BundleError(f"{path}: does not load in ONNX Runtime ({error})") from error
+        raise EngineError(f"{path}: does not load in ONNX Runtime ({error})") from error
+    return session

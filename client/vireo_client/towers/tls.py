@@ -35,14 +35,23 @@ class ClientTls:
         for name, file in named.items():
             if file is None:
                 continue
-            try:
-                pem = Path(file).read_bytes()
-            except OSError as error:
-                raise ServerError(f"{file}: cannot be read ({error.strerror})") from None
-            if b"-----BEGIN " not in pem:
-                raise ServerError(f"{file}: no PEM file; it begins with -----BEGIN")
+            check_pem(Path(file))
             arguments[name] = str(file)
         return arguments
+
+
+def check_pem(file: Path) -> None:
+    """Check that a file can be read and is in the PEM format.
+
+    Raises:
+        ServerError: it cannot be read, or is in another format.
+    """
+    try:
+        pem = file.read_bytes()
+    except OSError as error:
+        raise ServerError(f"{file}: cannot be read ({error.strerror})") from None
+    if b"-----BEGIN " not in pem:
+        raise ServerError(f"{file}: no PEM file; it begins with -----BEGIN")
 
 
 def tls_from(ca: Path | None, cert: Path | None, key: Path | None) -> ClientTls | None:

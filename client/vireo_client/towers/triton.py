@@ -10,7 +10,13 @@ import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
 from ..bundle import Bundle
-from ..errors import ServerError
+from ..errors import (
+    ServerError,
+    ServerOverloaded,
+    ServerRejected,
+    ServerTimeout,
+    ServerUnavailable,
+)
 from ..repository import (
     BULK_PRIORITY,
     BUNDLE_PARAMETER,
@@ -40,7 +46,9 @@ class TritonTowers:
             with queue limits.
 
     Raises:
-        ServerError: no answer, a model that is not ready, or engines of another bundle.
+        ServerUnavailable: no server answers, or a model is not ready.
+        ServerTimeout: the server does not answer within `connect_timeout`.
+        ServerError: the server serves engines of another bundle.
     """
 
     name = "triton"
@@ -74,7 +82,9 @@ class TritonTowers:
             raise
         except InferenceServerException as error:
             self._client.close()
-            raise ServerError(f"Triton at {self.url}: {self._connection_trouble(error)}") from error
+            raise _server_error(
+                error, f"Triton at {self.url}: {self._connection_trouble(error)}"
+            ) from error
 
     def _check(self) -> None:
         """Finds the versions that serve this bundle."""
@@ -83,7 +93,7 @@ class TritonTowers:
         versions = {}
         for model in (TEXT_MODEL, IMAGE_MODEL):
             if not self._client.is_model_ready(model, client_timeout=timeout):
-                raise ServerError(f"Triton at {self.url}: model {model} is not ready")
+                raise ServerUnavailable(f"Triton at {self.url}: model {model} is not ready")
             newest, config = self._newest(model)
             served = config.parameters[BUNDLE_PARAMETER].string_value
             if served != self._bundle.bundle_id:
@@ -128,11 +138,21 @@ class TritonTowers:
         return f"{message}; start one with `vireo serve REPOSITORY`{hint}"
 
     def encode_text(self, input_ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-        """INT32 `[N, L]` to unit vectors FP32 `[N, D]`."""
+        """Embed ids INT32 `[N, L]` to unit vectors FP32 `[N, D]`.
+
+        Raises:
+            ServerError: the server fails, or serves another bundle by now. The subclass says
+                whether it is away, too slow, overloaded, or refuses the request.
+        """
         return self._infer(TEXT_MODEL, "input_ids", "INT32", input_ids)
 
     def encode_image(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """UINT8 `[N, 3, H, W]` to unit vectors FP32 `[N, D]`."""
+        """Embed pixels UINT8 `[N, 3, H, W]` to unit vectors FP32 `[N, D]`.
+
+        Raises:
+            ServerError: the server fails, or serves another bundle by now. The subclass says
+                whether it is away, too slow, overloaded, or refuses the request.
+        """
         return self._infer(IMAGE_MODEL, "pixels", "UINT8", pixels)
 
     def _infer(
@@ -156,8 +176,8 @@ class TritonTowers:
                 )
             except InferenceServerException as error:
                 if not self._moved_on(model, version):
-                    raise ServerError(
-                        f"Triton at {self.url}: {model}: {error.message()}"
+                    raise _server_error(
+                        error, f"Triton at {self.url}: {model}: {error.message()}"
                     ) from error
         vectors = answer.as_numpy("embedding")
         if vectors is None or len(vectors) != len(values):
@@ -181,3 +201,27 @@ class TritonTowers:
     def close(self) -> None:
         """Closes the connection."""
         self._client.close()
+
+
+_REJECTED = ("INVALID_ARGUMENT", "UNIMPLEMENTED", "UNAUTHENTICATED", "PERMISSION_DENIED")
+
+
+def _server_error(error: InferenceServerException, message: str) -> ServerError:
+    """Choose the class of an error by its gRPC status.
+
+    Triton's queues have one status, UNAVAILABLE, for a full queue and for a request that waited too
+    long, and it is also gRPC's own for a server that cannot be reached: the text tells them apart.
+    """
+    status = str(error.status()).removeprefix("StatusCode.")
+    text = str(error.message())
+    if status == "DEADLINE_EXCEEDED":
+        return ServerTimeout(message)
+    if status == "UNAVAILABLE":
+        if "maximum queue size" in text:
+            return ServerOverloaded(message)
+        if "timeout expired" in text:
+            return ServerTimeout(message)
+        return ServerUnavailable(message)
+    if status == "RESOURCE_EXHAUSTED":  # gRPC's limit of a message's size has this status too
+        return (ServerRejected if "larger than max" in text else ServerOverloaded)(message)
+    return (ServerRejected if status in _REJECTED else ServerError)(message)

@@ -63,7 +63,7 @@ class Example:
         return Embedder(self.source.bundle, towers)
 
     def in_onnx(self) -> Embedder:
-        return Embedder(self.repository, OnnxTowers(self.repository))
+        return Embedder(self.repository, OnnxTowers.from_repository(self.repository))
 
 
 @pytest.fixture(scope="module")

@@ -230,7 +230,7 @@ def _sample(repository, model, name):
 def test_warm_up_of_every_bucket_has_a_real_sentence(repository, test_records):
     buckets = repository.config.text.buckets
     configs = _configs(repository)
-    with Embedder(repository, OnnxTowers(repository)) as embedder:
+    with Embedder(repository, OnnxTowers.from_repository(repository)) as embedder:
         for bucket in buckets:
             content, value = _sample(repository, "text_encoder", f"bucket-{bucket}-batch-1")
             assert list(value.dims) == [1]

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import os
-import tempfile
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from vireo_client import environment
 from vireo_client.errors import SegmenterError
+from vireo_client.files import replacing_file
 from vireo_client.progress import progress_bar
 
-OFFLINE_ENV = "VIREO_OFFLINE"
-URL_ENV = "VIREO_VNCORENLP_URL"
 DEFAULT_URL = "https://raw.githubusercontent.com/vncorenlp/VnCoreNLP/master/models/wordsegmenter"
 
 _TIMEOUT_SECONDS = 5.0
@@ -34,37 +32,28 @@ def download(target: Path, files: Mapping[str, str]) -> None:
         SegmenterError: If downloads are off, one fails or does not match its checksum, or the
             folder cannot be written.
     """
-    if os.environ.get(OFFLINE_ENV, "") not in ("", "0"):
-        raise SegmenterError(f"downloads are off: {OFFLINE_ENV} is set")
-    base = os.environ.get(URL_ENV, DEFAULT_URL).rstrip("/")
+    if environment.offline():
+        raise SegmenterError(f"downloads are off: {environment.OFFLINE} is set")
+    base = (environment.vncorenlp_url() or DEFAULT_URL).rstrip("/")
     for name, checksum in files.items():
         if not (target / name).is_file():
             _download_file(f"{base}/{name}", target / name, checksum)
 
 
 def _download_file(url: str, path: Path, checksum: str) -> None:
-    """Downloads beside the target and renames, so that no reader sees half a file."""
-    draft: Path | None = None
+    digest = hashlib.sha256()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        draft = Path(name)
-        digest = hashlib.sha256()
-        with os.fdopen(handle, "wb") as file:
+        with replacing_file(path) as file:
             for chunk in _chunks(url):
                 digest.update(chunk)
                 file.write(chunk)
-        if digest.hexdigest() != checksum:
-            raise SegmenterError(
-                f"{url}: its SHA-256 is {digest.hexdigest()[:12]}..., not {checksum[:12]}..."
-            )
-        draft.chmod(0o644)
-        draft.replace(path)
+            if digest.hexdigest() != checksum:
+                raise SegmenterError(
+                    f"{url}: its SHA-256 is {digest.hexdigest()[:12]}..., not {checksum[:12]}..."
+                )
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise SegmenterError(f"{url}: cannot be downloaded to {path.parent} ({error})") from error
-    finally:
-        if draft is not None:
-            draft.unlink(missing_ok=True)
 
 
 def _chunks(url: str) -> Iterator[bytes]:

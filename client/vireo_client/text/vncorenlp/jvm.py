@@ -8,8 +8,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from vireo_client import environment
 from vireo_client.errors import SegmenterError
-from vireo_client.text.vncorenlp.model_files import DATA_ENV, cache_folder
+from vireo_client.text.vncorenlp.model_files import cache_folder
 
 JAR_PATTERN = "VnCoreNLP-*.jar"
 
@@ -53,8 +54,8 @@ def find_jar_folder(folder: Path | None = None) -> Path:
     """
     places = [folder]
     if folder is None:
-        data = os.environ.get(DATA_ENV)
-        places = [Path(data) / "vncorenlp" if data else None, cache_folder().parents[1]]
+        data = environment.data_folder()
+        places = [data / "vncorenlp" if data else None, cache_folder().parents[1]]
     for place in places:
         if place is not None and any(place.glob(JAR_PATTERN)):
             return place

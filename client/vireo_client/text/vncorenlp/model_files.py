@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from vireo_client import environment
 from vireo_client.errors import SegmenterError
 
 FILES = {
@@ -17,8 +18,6 @@ FILES = {
     "wordsegmenter.rdr": "9e62f96bd93e37a24f364238e8d8ae986fa5dad6dbc9f4eae622ab3651b7fa06",
 }
 """The model's files and their SHA-256."""
-
-DATA_ENV = "VIREO_DATA"
 
 _IN_DATA = Path("vncorenlp", "models", "wordsegmenter")
 
@@ -65,9 +64,8 @@ def cache_folder() -> Path:
 
 
 def _places() -> Iterator[Path]:
-    data = os.environ.get(DATA_ENV)
-    if data:
-        yield Path(data) / _IN_DATA
+    if data := environment.data_folder():
+        yield data / _IN_DATA
     yield cache_folder()
 
 
