@@ -32,7 +32,7 @@ from vireo_serving.server.server import TritonServer
 
 # What publishes without an export is the tests' own.
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from support.publications import Questions, republish
+from support.publications import Requests, republish
 
 RESULTS = Path(__file__).parent / "results" / "reload.json"
 
@@ -54,11 +54,11 @@ def main() -> None:
         expected = {"text": embedder.embed_texts([text])[0],
                     "image": embedder.embed_images([picture])[0]}  # fmt: skip
     pixels = load_pixels(picture, exported.config.image)[None]
-    clients = Clients(Questions(text, picture, ids, pixels), expected, arguments)
+    clients = Clients(Requests(text, picture, ids, pixels), expected, arguments)
 
     with tempfile.TemporaryDirectory(dir=arguments.run) as folder:
         repository = Path(folder) / "model_repository"
-        republish(exported.folder, repository, 1, "bundle-0001", turned=False)
+        republish(exported.folder, repository, 1, "bundle-0001", negated=False)
         with TritonServer(repository, ports=Ports(0, 0, 0)) as server:
             with clients.asking(server.url):
                 time.sleep(3)  # warm
@@ -73,7 +73,7 @@ def main() -> None:
                     time.sleep(max(0.0, due - time.monotonic()))
                     late = max(late, time.monotonic() - due)
                     republish(exported.folder, repository, number + 2, f"bundle-{number + 2:04}",
-                              turned=number % 2 == 0)  # fmt: skip
+                              negated=number % 2 == 0)  # fmt: skip
                     started = time.monotonic()
                     server.reload()
                     switches.append(time.monotonic() - started)
@@ -123,7 +123,7 @@ class Clients:
 
     def __init__(
         self,
-        questions: Questions,
+        questions: Requests,
         expected: dict[str, np.ndarray],
         arguments: argparse.Namespace,
     ) -> None:
@@ -146,7 +146,7 @@ class Clients:
                 turn += 1
                 started = time.perf_counter()
                 try:
-                    what = self._told(name, self._questions.ask(client, name))
+                    what = self._told(name, self._questions.send(client, name))
                 except Exception as error:
                     what = f"{name}: {error}"
                 answers.milliseconds.append((time.perf_counter() - started) * 1e3)
