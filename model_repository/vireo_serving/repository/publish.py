@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 
 from vireo_client.bundle import BUNDLE_FILE, Bundle
@@ -31,6 +30,7 @@ from vireo_serving.repository.rollback import link
 
 from ..configs import build_configs
 from ..configs.triton_config import CONFIG_FILE, ServingOptions, Target, write_config
+from ..models.files import write_model_file
 from .warm_up import add_warm_up
 
 
@@ -128,10 +128,8 @@ def lay_out(
         shutil.copyfile(repository / model / CONFIG_FILE, folder / CONFIG_FILE)
         if model in MODELS:
             move_engine(engines[model], folder)
-            if target == "cpu":
-                _copy_model("onnx_tower.py", folder)
-        elif config.backend == "python":
-            _copy_model(f"{model}.py", folder)
+        if config.backend == "python":
+            write_model_file(model, folder)
     texts = [BUNDLE_FILE, *(file.name for file in bundle.text_files())]
     # Whoever preprocesses: on target cpu the towers themselves.
     text, image = MODELS if target == "cpu" else (PREPROCESS_TEXT, PREPROCESS_IMAGE)
@@ -166,8 +164,3 @@ def move_engine(engine: Path, folder: Path) -> Path:
         )
         beside.rename(folder / named)
     return engine.rename(folder / f"model{engine.suffix}")
-
-
-def _copy_model(name: str, folder: Path) -> None:
-    code = (resources.files("vireo_serving.models") / name).read_text("utf-8")
-    (folder / "model.py").write_text(code, encoding="utf-8")
