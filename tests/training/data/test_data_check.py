@@ -54,10 +54,10 @@ def test_what_is_broken_is_named_and_only_strict_fails(vireo, split):
     (folder / "b.jpg").write_bytes(data[: len(data) // 2])
     result = vireo("data", "check", folder)
     assert result.exit_code == 0
-    assert f"{folder}/captions.jsonl:4: no such picture" in result.stdout
+    assert f"{folder}/captions.jsonl:4: no such image" in result.stdout
     assert f"{folder}/b.jpg: not a readable image" in result.stdout
     assert f"{folder}/a.jpg = {folder}/c.jpg" in result.stdout
-    assert "1: repeats a caption of its picture" in result.stdout
+    assert "1: repeats a caption of its image" in result.stdout
     for warning in ("1 record(s) skipped", "1 unreadable picture(s)", "1 picture(s) with copies"):
         assert f"warning: data: {warning}" in result.stdout
     assert vireo("data", "check", folder, "--strict").exit_code == 1

@@ -90,7 +90,7 @@ def test_broken_entries_are_skipped_by_name(pictures, write, summary, reasons):
         "x.json: annotations[2]: 1 caption(s) that are no text",
         "x.json: annotations[3]: has no caption",
         'x.json: annotations[4]: "images" has no id 9',
-        "x.json: annotations[5]: no such picture: gone.jpg",
+        "x.json: annotations[5]: no such image: gone.jpg",
         "x.json: annotations[6]: not an object",
         "x.json: image 4: no annotation describes b.jpg",
     ]
@@ -107,11 +107,11 @@ def test_a_caption_said_twice_is_left_out_and_no_skip(pictures, write, summary):
     captions = read_data(path)
     assert summary(captions) == [("a.jpg", ("Chợ nổi",))]
     assert captions.skipped == []
-    assert [item.reason for item in captions.left_out] == ["repeats a caption of its picture"]
+    assert [item.reason for item in captions.left_out] == ["repeats a caption of its image"]
 
 
 def test_pictures_that_are_elsewhere_are_an_error_that_says_how_to_name_them(write):
-    with pytest.raises(DataError, match=r"no usable picture.*x\.json@FOLDER"):
+    with pytest.raises(DataError, match=r"no usable image.*x\.json@FOLDER"):
         read_data(write("x.json", one_caption("a.jpg")))
 
 

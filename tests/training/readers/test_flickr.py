@@ -24,4 +24,4 @@ def test_broken_lines_are_skipped_with_their_numbers(pictures, write, reasons):
     assert "not name.jpg#0<TAB>caption" in found[0]
     assert "not UTF-8" in found[1]
     assert "empty caption" in found[2]
-    assert "no such picture" in found[3]
+    assert "no such image" in found[3]

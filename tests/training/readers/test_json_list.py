@@ -40,7 +40,7 @@ def test_broken_objects_are_skipped(pictures, write, reasons):
     assert "names no picture" in found[1]
     assert "has no caption" in found[2]
     assert '"file_name" must be the path' in found[3]
-    assert "no such picture" in found[5]
+    assert "no such image" in found[5]
 
 
 def test_halves_of_surrogate_pairs_reach_neither_captions_nor_messages(pictures, write):
@@ -61,7 +61,7 @@ def test_halves_of_surrogate_pairs_reach_neither_captions_nor_messages(pictures,
         ("[1" + "0" * 5000 + "]", r"data\.json: not JSON"),
         ("[" * 100_000, r"data\.json: JSON nested too deeply"),
         ('{"images": 3}', r"data\.json: neither"),
-        ("[]", r"data\.json: no usable picture"),
+        ("[]", r"data\.json: no usable image"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_an_error_with_its_place(write, content, message):

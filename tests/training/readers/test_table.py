@@ -52,8 +52,8 @@ def test_broken_rows_are_skipped_with_their_lines(pictures, write, summary, reas
     assert summary(captions) == [("1.jpg", ("tốt",))]
     found = reasons(captions)
     assert found[0] == "x.csv:3: not UTF-8"
-    assert found[1] == 'x.csv:4: "image" must be the path of a picture'
-    assert found[2].startswith("x.csv:5: no such picture")
+    assert found[1] == 'x.csv:4: "image" must be the path of an image'
+    assert found[2].startswith("x.csv:5: no such image")
     assert found[3] == "x.csv:6: 3 fields where the header has 2"
     assert found[4].startswith("x.csv:7: not a row of a table, up to line 8")
     assert len(found) == 5

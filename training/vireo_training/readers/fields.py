@@ -74,7 +74,7 @@ def checked_path(value: object, field: str) -> str:
         ValueError: it cannot; the message names `field`.
     """
     if not isinstance(value, str) or not value.strip() or "\0" in value:
-        raise ValueError(f'"{field}" must be the path of a picture')
+        raise ValueError(f'"{field}" must be the path of an image')
     return value.strip()
 
 

@@ -15,7 +15,7 @@ from vireo_client.captions import (
     Skip,
     collect,
     describe_lines,
-    find_picture,
+    find_image,
 )
 from vireo_client.errors import DataError
 
@@ -171,7 +171,7 @@ def _finder(path: Path, pictures: Path | None) -> Callable[[str], Path]:
     def look(image: str) -> Path | None:
         for root in roots:
             with suppress(ValueError):
-                return find_picture(root, image)
+                return find_image(root, image)
         return None
 
     def find(image: str) -> Path:
@@ -180,7 +180,7 @@ def _finder(path: Path, pictures: Path | None) -> Callable[[str], Path]:
         found = known[image]
         if found is None:
             hint = "" if pictures else f"; name the folder of pictures: {path}@FOLDER"
-            raise ValueError(f"no such picture: {roots[0] / image}{hint}")
+            raise ValueError(f"no such image: {roots[0] / image}{hint}")
         return found
 
     return find
