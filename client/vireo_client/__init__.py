@@ -1,4 +1,4 @@
-"""Vireo's client: Vietnamese sentences and pictures to vectors, and vectors to hits.
+"""Vireo's client: embeds Vietnamese queries and images, and searches an index of embeddings.
 
 from vireo_client import SearchClient
 
@@ -32,7 +32,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the public names when they are first used: `vireo --help` needs none of faiss."""
+    """Import the public names when they are first used: `vireo --help` needs no FAISS."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

@@ -1,4 +1,4 @@
-"""The errors Vireo raises on purpose: one short tree, every message says what to do."""
+"""The errors that Vireo raises on purpose: one short tree, every message says what to do."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ class VireoError(Exception):
 
 
 class DataError(VireoError):
-    """A data set cannot be used: no captions file, no usable picture, a broken line."""
+    """A data set cannot be used: no captions file, no usable image, a broken line."""
 
 
 class ImageError(DataError):
-    """A picture is missing, is no picture, or cannot be decoded."""
+    """An image file is missing, is of no known format, or cannot be decoded."""
 
 
 class BundleError(VireoError):

@@ -88,6 +88,6 @@ def test_a_stream_goes_on_past_broken_pictures(embedder, test_records, tmp_path)
     sources = [test_records[0].path, broken, test_records[1].path, b"", test_records[2].path]
     batches = list(embedder.embed_image_stream(sources, batch_size=2))
     assert [p for b in batches for p in b.positions] == [0, 2, 4]
-    assert [s.where for b in batches for s in b.skipped] == [str(broken), "picture 3"]
+    assert [s.where for b in batches for s in b.skipped] == [str(broken), "image 3"]
     vectors = np.concatenate([b.embeddings for b in batches])
     assert np.abs(vectors - embedder.embed_images([r.path for r in test_records[:3]])).max() < 1e-5

@@ -47,8 +47,8 @@ def text(
                 _show(stages, path.segmenter.name)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader has had enough ("| head"). What is still buffered goes nowhere, without the
-        # complaint that Python would print at its end.
+        # The reader ended ("| head"). The rest of the buffer is dropped, and so is the message that
+        # Python would print at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -75,7 +75,7 @@ def _text_path(
 
 
 def _lines(file: Path) -> Iterator[str]:
-    """The lines of a file, or of standard input for `-`, with a count on standard error.
+    """Yield the lines of a file, or of standard input for `-`, and count them on standard error.
 
     Raises:
         VireoError: If the file cannot be read.

@@ -62,6 +62,6 @@ class OnnxTowers:
         return self._image.run(pixels)
 
     def close(self) -> None:
-        """Ends the engines' threads."""
+        """End the engines' threads."""
         self._text.close()
         self._image.close()

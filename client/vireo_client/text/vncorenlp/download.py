@@ -1,4 +1,4 @@
-"""Downloads VnCoreNLP's word segmentation model, whole and checked, or not at all."""
+"""Downloads VnCoreNLP's word segmentation model: each file is checked, and whole or absent."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ DEFAULT_URL = "https://raw.githubusercontent.com/vncorenlp/VnCoreNLP/master/mode
 
 _TIMEOUT_SECONDS = 5.0
 _CHUNK_BYTES = 1 << 16
-# The files are half a megabyte; what is far larger is something else.
+# The files have half a megabyte; an answer that is far larger is something else.
 _MAX_BYTES = 1 << 24
 
 
 def download(target: Path, files: Mapping[str, str]) -> None:
-    """Downloads the files that `target` lacks; each is whole or not there.
+    """Download the files that `target` lacks; each is whole or absent.
 
     Args:
-        target: The folder; it is made.
+        target: The folder, which is created.
         files: The files' names and SHA-256.
 
     Raises:
@@ -57,11 +57,11 @@ def _download_file(url: str, path: Path, checksum: str) -> None:
 
 
 def _chunks(url: str) -> Iterator[bytes]:
-    """The bytes behind a URL, with progress on standard error.
+    """Yield the bytes behind a URL, with progress on standard error.
 
     Raises:
         OSError: If the transfer fails, breaks off or is far too long.
-        ValueError: If the URL is none.
+        ValueError: If it is not a URL.
     """
     with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response:
         expected = int(response.headers.get("Content-Length") or 0)
@@ -71,7 +71,7 @@ def _chunks(url: str) -> Iterator[bytes]:
             while chunk := response.read(_CHUNK_BYTES):
                 received += len(chunk)
                 if received > _MAX_BYTES:
-                    raise OSError(f"more than {_MAX_BYTES >> 20} MiB came")
+                    raise OSError(f"more than {_MAX_BYTES >> 20} MiB arrived")
                 progress.advance(task, len(chunk))
                 yield chunk
     if received < expected:
