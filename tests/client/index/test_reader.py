@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from support.small_index import DIM, best, best_caption, new_image, unit, write_small_bundle
 from vireo_client.errors import SearchIndexError
-from vireo_client.index import Index, IndexWriter
+from vireo_client.index import Index, IndexWriter, vectors
 from vireo_client.index.catalogue import CATALOGUE_FILE, Catalogue
 from vireo_client.index.vectors import vector_files
 
@@ -156,6 +156,31 @@ def test_a_reader_stays_at_its_state_until_it_is_refreshed(tmp_path, small_bundl
                 ("b.jpg", 1), ("a.jpg", 1), ("c.jpg", 1)
             ]  # fmt: skip
             assert best_caption(index, 3001) == ("a.jpg câu 1", 1)
+
+
+@pytest.mark.parametrize("moment", ["images", "captions"])
+def test_a_save_while_a_reader_loads_makes_it_load_the_newer_state(
+    tmp_path, small_bundle, monkeypatch, moment
+):
+    """The writer sweeps away the files that the reader was about to read."""
+    with IndexWriter(tmp_path / "i", small_bundle) as writer:
+        writer.add([new_image("a.jpg", 1, captions=1)])
+        writer.save()
+        plain, saves = vectors._read, []
+
+        def read(path, *words):
+            if path.name.startswith(moment) and len(saves) < 3:
+                saves.append(path)
+                number = 1 + len(saves)
+                writer.add([new_image(f"{number}.jpg", number, captions=1)])
+                writer.save()
+            return plain(path, *words)
+
+        monkeypatch.setattr(vectors, "_read", read)
+        with Index(tmp_path / "i", small_bundle) as index:
+            assert (len(index), index.captions) == (4, 4)
+            assert [best(index, n)[0] for n in range(1, 5)] == ["a.jpg", "2.jpg", "3.jpg", "4.jpg"]
+            assert best_caption(index, 4000) == ("4.jpg câu 0", 1)
 
 
 def test_a_refresh_that_fails_leaves_the_reader_as_it_was(tmp_path, small_bundle):

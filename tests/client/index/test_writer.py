@@ -207,6 +207,10 @@ def test_a_writer_that_lost_its_lock_cannot_save_over_another(tmp_path, small_bu
             second.save()
             with pytest.raises(SearchIndexError, match="another writer saved in between"):
                 first.save()
+            with Index(folder, small_bundle) as index:  # the failed save's files are not these
+                assert len(index) == 2
+                assert [best(index, n) for n in (1, 3)] == [("a.jpg", 1), ("b.jpg", 1)]
+                assert best(index, 2)[1] < 0.9
             second.add([new_image("c.jpg", 4)])
             second.save()
     with Index(folder, small_bundle) as index:
