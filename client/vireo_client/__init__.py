@@ -16,15 +16,17 @@ if TYPE_CHECKING:
     from .bundle import Bundle
     from .embedder import Embedder
     from .errors import VireoError
-    from .index.reader import Index, Match
+    from .index import Index, IndexWriter, Match
     from .search import SearchClient
 
-__all__ = ["Bundle", "Embedder", "Index", "Match", "SearchClient", "VireoError", "__version__"]
+__all__ = ["Bundle", "Embedder", "Index", "IndexWriter", "Match", "SearchClient", "VireoError",
+           "__version__"]  # fmt: skip
 
 _HOMES = {
     "Bundle": "bundle",
     "Embedder": "embedder",
     "Index": "index",
+    "IndexWriter": "index",
     "Match": "index",
     "SearchClient": "search",
     "VireoError": "errors",

@@ -130,7 +130,7 @@ def test_an_interrupted_demo_ends_without_a_traceback(tmp_path):
         (["search", "x", "--index", "{tmp}/gone"], "no index here"),
         (["search", "x", "--index", "{demo}/index", "--triton", "127.0.0.1:9"], "Triton at"),
         (["search", "--image", "{tmp}/gone.jpg", "--index", "{demo}/index"], "no such file"),
-        (["index", "{tmp}", "--model", "{demo}/model_repository"], "no pictures in this folder"),
+        (["index", "{tmp}", "--model", "{demo}/model_repository"], "no images in this folder"),
         (["index", "{demo}", "--model", "{tmp}"], "no bundle.json here"),
         (["evaluate", "{demo}/bundle", "--data", "{tmp}"], "holds no captions.jsonl"),
         (["export", "{demo}/model_repository", "--data", "{demo}/scenes/test", "--split", "all"],

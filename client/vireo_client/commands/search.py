@@ -34,20 +34,20 @@ def search(
     sheet: Annotated[Path | None, typer.Option(help="Also draw the hits into this image file.")] = None,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Finds the pictures that a Vietnamese sentence describes; prints rank, score and path.
+    """Find the images that a Vietnamese query describes; print rank, score and path.
 
     Example: `vireo search "hai con chó trên bãi cỏ" --index my-photos --sheet hits.png`
 
-    By picture: `vireo search --image photo.jpg --index my-photos`, and the indexed sentences that
-    describe it with `--sentences`.
+    By image: `vireo search --image photo.jpg --index my-photos`; with `--captions` it finds the
+    indexed captions that describe the image.
     """
     from ..search import SearchClient
     from ..towers.tls import tls_from
 
     if (text is None) == (image is None):
-        raise typer.BadParameter("give a sentence, or --image FILE, and not both")
+        raise typer.BadParameter("give a query, or --image FILE, and not both")
     if sentences and image is None:
-        raise typer.BadParameter("--sentences needs --image FILE")
+        raise typer.BadParameter("--captions needs --image FILE")
     if sheet is not None:
         from PIL import Image
 
@@ -67,8 +67,8 @@ def search(
         typer.echo(json.dumps({"query": query, "matches": hits}, ensure_ascii=False))
     else:
         for match in matches:
-            what = f"{match.caption}  ({match.path})" if match.caption else match.path
-            typer.echo(f"{match.rank:>3}  {match.score:6.3f}  {what}")
+            hit = f"{match.caption}  ({match.path})" if match.caption else match.path
+            typer.echo(f"{match.rank:>3}  {match.score:6.3f}  {hit}")
     if sheet is not None:
         from ..sheet import contact_sheet
 
