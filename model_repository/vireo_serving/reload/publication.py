@@ -13,6 +13,7 @@ from vireo_client.errors import BundleError, VireoError
 from vireo_client.repository import MODELS
 
 from ..configs.triton_config import CONFIG_FILE, read_config
+from ..repository.link import link
 
 Stamp = tuple[tuple[int, ...], ...]
 _TRIES = 20
@@ -103,16 +104,7 @@ def copy_tree(source: Path, target: Path, *, versions: dict[str, int] | None = N
         kept = (versions or {}).get(os.path.basename(folder))
         return [n for n in names if kept is not None and n.isdigit() and int(n) != kept]
 
-    shutil.copytree(source, target, copy_function=_link, ignore=others)
-
-
-def _link(source: str | Path, target: str | Path) -> None:
-    try:
-        os.link(os.path.realpath(source), target)
-    except FileNotFoundError:
-        raise
-    except OSError:  # another file system, or one without hard links
-        shutil.copy2(source, target)
+    shutil.copytree(source, target, copy_function=link, ignore=others)
 
 
 def _read(folder: Path) -> Publication:

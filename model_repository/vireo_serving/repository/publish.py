@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
-from vireo_client.bundle import BUNDLE_FILE, Bundle
+from vireo_client.bundle import BUNDLE_FILE, TOKENIZER_FILE, Bundle
 from vireo_client.captions import CaptionedImage
-from vireo_client.errors import ExportError
+from vireo_client.errors import BundleError, ExportError
 from vireo_client.files import replacing
 from vireo_client.repository import (
     ALL_MODELS,
@@ -27,11 +27,14 @@ from vireo_client.repository import (
     write_versions,
 )
 
-from vireo_serving.repository.rollback import link
-
 from ..configs import build_configs
 from ..configs.triton_config import CONFIG_FILE, ServingOptions, Target, write_config
+from .link import link
 from .warm_up import add_warm_up
+
+_OWN_FILES = {BUNDLE_FILE, TOKENIZER_FILE, VERSIONS_FILE, CONFIG_FILE, "build.sh", *ALL_MODELS}
+_OWN_STEMS = ("model.", "parity.", "timing.", "__")
+_CODE = (".py", ".pyc", ".so")
 
 
 @contextmanager
@@ -109,9 +112,11 @@ def lay_out(
         records: where warm-up takes sentences and a picture from.
 
     Raises:
+        BundleError: a file of the segmenter has a name that a repository uses itself.
         ExportError: `options` or `engines` do not go with `target`.
     """
     _check_engines(engines, target)
+    _check_segmenter_files(bundle)
     version = current_version(repository)
     for file in (bundle.folder / BUNDLE_FILE, *bundle.text_files()):
         shutil.copyfile(file, repository / file.name)
@@ -148,6 +153,27 @@ def _check_engines(engines: dict[str, Path], target: Target) -> None:
             raise ExportError(
                 f"{model}: target {target} runs {suffixes[0]} files, {engine.name} is none; build "
                 "the engines for this target first"
+            )
+
+
+def _check_segmenter_files(bundle: Bundle) -> None:
+    """Refuse a bundle whose files would take the place of the repository's own.
+
+    A bundle may be a stranger's, and the files lie beside the models' code.
+    """
+    for name in bundle.config.text.segmenter_files:
+        lower = name.lower()
+        if (
+            name != Path(name).name  # a path, which leads elsewhere
+            or lower in _OWN_FILES
+            or lower.startswith(_OWN_STEMS)
+            or lower.endswith(_CODE)
+        ):
+            raise BundleError(
+                f"{bundle.folder}: its bundle.json names {name!r} as a file of the segmenter, but "
+                "such a file would become part of the model repository itself; it is not "
+                "published. Use this bundle only if you trust where it comes from, and rename the "
+                "file"
             )
 
 

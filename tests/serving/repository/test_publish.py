@@ -333,3 +333,39 @@ def test_the_command_rolls_back(bundle, tmp_path):
     _is_in_use(folder, 2, "b")
     done = CliRunner().invoke(app, ["rollback", str(folder), "--to", "5"])
     assert isinstance(done.exception, BundleError)
+
+
+def _with_segmenter_file(bundle, folder, name):
+    """A copy of the bundle whose `bundle.json` names a file of a stranger's."""
+    shutil.copytree(bundle.folder, folder)
+    described = json.loads((folder / "bundle.json").read_text())
+    described["text"]["segmenter_files"] = [name]
+    (folder / name).parent.mkdir(exist_ok=True)
+    if not (folder / name).exists():
+        (folder / name).write_text("a stranger's")
+    (folder / "bundle.json").write_text(json.dumps(described))
+    return Bundle(folder)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["model.py", "Model.PY", "config.pbtxt", "model.onnx", "model.onnx.data", "bundle.json",
+     "tokenizer.json", "versions.json", "parity.json", "parity.md", "model.plan.json", "build.sh",
+     "timing.cache", "text_encoder", "__pycache__", "pyvi.py", "pyvi.so", "../escaped", "deep/down",
+     "./vi-vocab"],
+)  # fmt: skip
+def test_a_bundle_cannot_replace_the_files_of_a_repository(bundle, tmp_path, name):
+    folder = _publish(bundle, tmp_path / "r", "a")
+    before = _content(folder)
+    stranger = _with_segmenter_file(bundle, tmp_path / "stranger", name)
+    with pytest.raises(BundleError, match=r"names '.+' as a file of the segmenter"):
+        _publish(stranger, folder, "b")
+    assert _content(folder) == before
+    assert {p.name for p in tmp_path.iterdir()} <= {"r", "stranger", "escaped"}
+
+
+def test_files_of_a_segmenter_are_published(bundle, tmp_path):
+    named = _with_segmenter_file(bundle, tmp_path / "bundle", "wordsegmenter.rdr")
+    folder = _publish(named, tmp_path / "r", "a")
+    for place in (folder, folder / "text_encoder" / "1"):
+        assert (place / "wordsegmenter.rdr").read_text() == "a stranger's"
