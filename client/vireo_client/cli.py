@@ -17,7 +17,8 @@ from .progress import console
 
 COMMANDS = "vireo.commands"
 """Entry-point group: the name is the subcommand, the object a function for typer, or a typer app
-whose commands stand below that name."""
+whose commands stand below that name. The one command of an app that has no more is the subcommand
+itself."""
 
 # The order in which a newcomer meets them.
 _ORDER = ("demo", "data", "train", "evaluate", "compare", "export", "rollback", "serve", "index",
@@ -57,7 +58,11 @@ def build_app() -> typer.Typer:
     found = sorted(entry_points(group=COMMANDS), key=lambda e: (known.get(e.name, 99), e.name))
     for entry in found:
         command = entry.load()
-        if isinstance(command, typer.Typer):
+        if isinstance(command, typer.Typer) and len(command.registered_commands) == 1:
+            (only,) = command.registered_commands
+            only.name = entry.name
+            app.registered_commands.append(only)
+        elif isinstance(command, typer.Typer):
             app.add_typer(command, name=entry.name)
         else:
             app.command(entry.name)(command)
