@@ -20,7 +20,7 @@ from vireo_client.repository import (
     write_versions,
 )
 from vireo_serving.configs.triton_config import CONFIG_FILE, read_config, write_config
-from vireo_serving.repository.rollback import link
+from vireo_serving.repository.link import link
 
 
 def republish(

@@ -15,6 +15,7 @@ from vireo_client.repository import MODELS
 from ..configs.triton_config import CONFIG_FILE, read_config
 from ..models import exported_with
 from ..models.files import FILES
+from ..repository.link import link
 
 PYTHON_BACKEND = "python"
 _STUB = "triton_python_backend_stub"
@@ -142,7 +143,7 @@ def copy_tree(
             or (not code and _is_code(name))
         ]
 
-    shutil.copytree(source, target, copy_function=_link, ignore=left_out)
+    shutil.copytree(source, target, copy_function=link, ignore=left_out)
 
 
 def _is_code(name: str) -> bool:
@@ -155,15 +156,6 @@ def _is_code(name: str) -> bool:
         or name.endswith((".py", ".pyc", ".pth", ".so"))
         or ".so." in name
     )
-
-
-def _link(source: str | Path, target: str | Path) -> None:
-    try:
-        os.link(os.path.realpath(source), target)
-    except FileNotFoundError:
-        raise
-    except OSError:  # another file system, or one without hard links
-        shutil.copy2(source, target)
 
 
 def _read(folder: Path) -> Publication:
