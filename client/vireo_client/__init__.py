@@ -1,4 +1,4 @@
-"""Vireo's client: Vietnamese sentences and pictures to vectors, and vectors to hits.
+"""Vireo's client: embeds Vietnamese queries and images, and searches an index of embeddings.
 
 from vireo_client import SearchClient
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from .bundle import Bundle
@@ -34,7 +34,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the public names when they are first used: `vireo --help` needs none of faiss."""
+    """Import the public names when they are first used: `vireo --help` needs no FAISS."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

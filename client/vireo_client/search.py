@@ -109,7 +109,7 @@ def open_embedder(
         bulk: whether Triton lets the queries of others go first.
     """
     if triton is None:
-        return Embedder(bundle, OnnxTowers(bundle))
+        return Embedder(bundle, OnnxTowers.from_repository(bundle))
     # tritonclient takes a third of a second to import; a local search does not need it.
     from .towers.triton import TritonTowers
 

@@ -188,7 +188,7 @@ def test_a_missing_extra_is_named(demo, tmp_path):
         "search", "x", "--index", demo / "index", code=1,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )  # fmt: skip
-    assert "pip install 'vireo[onnx]'" in done.stderr
+    assert "pip install 'vireo[cpu]' (or 'vireo[gpu]'" in done.stderr
 
 
 def test_real_photos_go_the_same_road(shared_data, tmp_path):

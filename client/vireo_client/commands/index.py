@@ -9,16 +9,27 @@ from typing import Annotated
 
 import typer
 
+from .options import (
+    DEFAULT_INDEX,
+    IndexOption,
+    JsonOption,
+    ModelOption,
+    TlsCaOption,
+    TlsCertOption,
+    TlsKeyOption,
+    TritonOption,
+)
+
 
 def index(
-    source: Annotated[Path, typer.Argument(help="A folder of pictures, or a data set with captions.jsonl.")],
-    model: Annotated[Path, typer.Option(envvar="VIREO_MODEL", help="The model repository that `vireo export` wrote.")],
-    out: Annotated[Path, typer.Option("--index", envvar="VIREO_INDEX", help="The index to write or to add to.")] = Path("vireo-index"),
-    triton: Annotated[str | None, typer.Option(envvar="VIREO_TRITON", metavar="[grpcs://]HOST:PORT", help="Embed through this Triton; by default in this process.")] = None,
-    tls_ca: Annotated[Path | None, typer.Option(envvar="VIREO_TLS_CA", help="PEM file of the authority of --triton's certificate; asks for TLS.")] = None,
-    tls_cert: Annotated[Path | None, typer.Option(envvar="VIREO_TLS_CERT", help="This client's own certificate, where --triton wants one.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(envvar="VIREO_TLS_KEY", help="Its private key.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    source: Annotated[Path, typer.Argument(help="A folder of images, or a data set with captions.jsonl.")],
+    model: ModelOption,
+    out: IndexOption = DEFAULT_INDEX,
+    triton: TritonOption = None,
+    tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
+    as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Embed images (and their captions, where there are any) and add them to an index.
 

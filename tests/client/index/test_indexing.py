@@ -13,7 +13,7 @@ from vireo_client.towers.onnx import OnnxTowers
 
 @pytest.fixture(scope="module")
 def embedder(repository):
-    with Embedder(repository, OnnxTowers(repository, max_batch_size=8)) as value:
+    with Embedder(repository, OnnxTowers.from_repository(repository, max_batch_size=8)) as value:
         yield value
 
 
