@@ -13,9 +13,9 @@ QUERY = "hai con cá màu đỏ"
 
 
 @pytest.fixture(scope="module")
-def made(repository, test_records, tmp_path_factory):
-    """A folder with a repository and the index that it made, and the hits of both."""
-    folder = tmp_path_factory.mktemp("made")
+def indexed(repository, test_records, tmp_path_factory):
+    """A folder with a repository and an index made with it, and the hits of a query."""
+    folder = tmp_path_factory.mktemp("indexed")
     shutil.copytree(repository.folder, folder / "model_repository")
     bundle = Bundle(folder / "model_repository")
     with open_embedder(bundle, None) as embedder, IndexWriter(folder / "index", bundle) as writer:
@@ -24,8 +24,8 @@ def made(repository, test_records, tmp_path_factory):
         return folder, [match.path for match in client.search(QUERY, k=5)]
 
 
-def test_an_index_that_moved_with_its_repository_is_searched(made, tmp_path, monkeypatch):
-    folder, expected = made
+def test_an_index_that_moved_with_its_repository_is_searched(indexed, tmp_path, monkeypatch):
+    folder, expected = indexed
     shutil.copytree(folder, tmp_path / "there")
     monkeypatch.chdir(tmp_path)
     with SearchClient("there/index") as client:
@@ -34,9 +34,9 @@ def test_an_index_that_moved_with_its_repository_is_searched(made, tmp_path, mon
 
 
 def test_an_index_alone_is_searched_through_triton(
-    made, triton, test_records, tmp_path, monkeypatch
+    indexed, triton, test_records, tmp_path, monkeypatch
 ):
-    folder, expected = made
+    folder, expected = indexed
     shutil.copytree(folder / "index", tmp_path / "there" / "index")
     monkeypatch.chdir(tmp_path)
     with SearchClient("there/index", triton=triton.url) as client:
@@ -50,9 +50,9 @@ def test_an_index_alone_is_searched_through_triton(
 
 
 def test_a_client_finds_what_is_indexed_while_it_runs_once_it_refreshes(
-    made, repository, test_records, tmp_path
+    indexed, repository, test_records, tmp_path
 ):
-    folder, _ = made
+    folder, _ = indexed
     shutil.copytree(folder, tmp_path / "there")
     index, image = tmp_path / "there" / "index", test_records[20].path
     with SearchClient(index) as client:

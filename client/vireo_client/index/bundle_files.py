@@ -26,15 +26,15 @@ _ABSOLUTE_PLACE = "model"
 
 
 def record_bundle(folder: Path, catalogue: WritableCatalogue, bundle: Bundle) -> None:
-    """Keep the small files of `bundle` in the index, and remember where its folder lies.
+    """Copy the small files of `bundle` into the index, and record where its folder lies.
 
     Raises:
         VireoError, OSError: the files cannot be read or written.
     """
-    kept = folder / BUNDLE_FOLDER
-    if bundle.folder.resolve() == kept.resolve():
+    own_folder = folder / BUNDLE_FOLDER
+    if bundle.folder.resolve() == own_folder.resolve():
         return  # through Triton, an index can be extended with nothing but its own files
-    _keep_files(kept, bundle)
+    _copy_files(bundle, own_folder)
     place = _relative(bundle.folder, folder)
     if catalogue.meta(_PLACE) != place or catalogue.meta(_ABSOLUTE_PLACE) is not None:
         with catalogue.transaction():
@@ -43,7 +43,7 @@ def record_bundle(folder: Path, catalogue: WritableCatalogue, bundle: Bundle) ->
 
 
 def sweep_drafts(folder: Path) -> None:
-    """Remove what a writer that was killed while it replaced the small files left behind."""
+    """Remove the half-written copies of a writer that was killed."""
     for draft in folder.glob(f".{BUNDLE_FOLDER}-*"):
         shutil.rmtree(draft)
 
@@ -89,11 +89,11 @@ def open_bundle(folder: str | Path, *, engines: bool) -> Bundle:
     )
 
 
-def _keep_files(kept: Path, bundle: Bundle) -> None:
+def _copy_files(bundle: Bundle, target: Path) -> None:
     files = [bundle.folder / BUNDLE_FILE, *bundle.text_files()]
-    if all(_same(file, kept / file.name) for file in files):
+    if all(_same(file, target / file.name) for file in files):
         return
-    with replacing(kept, marker=BUNDLE_FILE) as draft:
+    with replacing(target, marker=BUNDLE_FILE) as draft:
         for file in files:
             with (draft / file.name).open("wb") as copy:
                 copy.write(file.read_bytes())

@@ -71,14 +71,14 @@ def _threads(limit: int) -> Iterator[None]:
 
 
 def image_matches(hits: Hits, catalogue: Catalogue) -> list[list[Match]]:
-    """Look the images of hits up. A hit whose row was removed since is left out."""
+    """Look up the images of hits. A hit whose row was removed since is left out."""
     paths = catalogue.images(id_ for row in hits for id_, _ in row)
     present = [[(paths[id_], score) for id_, score in row if id_ in paths] for row in hits]
     return [[Match(r, score, path) for r, (path, score) in enumerate(row, 1)] for row in present]
 
 
 def caption_matches(hits: Hits, catalogue: Catalogue) -> list[list[Match]]:
-    """Look the captions of hits up. A hit whose row was removed since is left out."""
+    """Look up the captions of hits. A hit whose row was removed since is left out."""
     rows = catalogue.captions(id_ for row in hits for id_, _ in row)
     present = [[(*rows[id_], score) for id_, score in row if id_ in rows] for row in hits]
     return [

@@ -24,9 +24,9 @@ def test_an_index_keeps_the_small_files_of_its_bundle_and_no_others(tmp_path, sm
     assert sorted(os.listdir(tmp_path / "i" / "bundle")) == [
         "bundle.json", "tokenizer.json", "words.txt"
     ]  # fmt: skip
-    kept = open_bundle(tmp_path / "i", engines=False)
-    assert kept.folder == tmp_path / "i" / "bundle"
-    assert kept.config == small_bundle.config
+    own = open_bundle(tmp_path / "i", engines=False)
+    assert own.folder == tmp_path / "i" / "bundle"
+    assert own.config == small_bundle.config
 
 
 def test_no_absolute_path_is_recorded(tmp_path, small_bundle):

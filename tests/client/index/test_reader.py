@@ -253,6 +253,8 @@ def test_readers_that_refresh_beside_a_writer_never_mix_two_states(tmp_path, sma
     words = [sys.executable, "-c", code, folder, small_bundle.folder, json.dumps(sys.path)]
     seen, errors, done = [], [], threading.Event()
     with Index(folder, small_bundle) as index:
+        _pairs_are_right(index, 0, seen)
+        assert len(seen) == _NAMES
 
         def search(start):
             try:
@@ -283,7 +285,6 @@ def test_readers_that_refresh_beside_a_writer_never_mix_two_states(tmp_path, sma
         assert writer.returncode == 0
         assert not errors, errors[0]
         assert sizes == sorted(sizes)
-        assert seen
         index.refresh()
         assert len(index) == _NAMES + _SAVES
         for version in range(_SAVES + 1):

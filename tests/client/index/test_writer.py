@@ -257,15 +257,15 @@ def test_an_addition_that_was_cut_short_is_not_saved(tmp_path, small_bundle, mon
 
 
 def test_no_id_is_given_twice(tmp_path, small_bundle):
-    given = []
+    ids = []
     for turn in range(1, 4):  # each replaces both images, so that all rows of the last are gone
         with IndexWriter(tmp_path / "i", small_bundle) as writer:
             writer.add([new_image(name, 10 * turn, captions=1, size=turn) for name in "ab"])
             writer.save()
         with sqlite3.connect(tmp_path / "i" / CATALOGUE_FILE) as db:
-            given += [row[0] for row in db.execute("SELECT id FROM images")]
+            ids += [row[0] for row in db.execute("SELECT id FROM images")]
             assert db.execute("SELECT COUNT(*) FROM captions").fetchone() == (2,)
-    assert given == [1, 2, 3, 4, 5, 6]
+    assert ids == [1, 2, 3, 4, 5, 6]
 
 
 _KILLED_WRITER = """
@@ -368,9 +368,9 @@ def test_a_kill_at_any_moment_leaves_the_old_or_the_new_index(tmp_path, small_bu
                         if best(index, seed)[1] > 0.99}  # fmt: skip
                 assert near == ({5: "new.jpg", 6: "old.jpg"} if lasting else {3: "old.jpg"})
                 assert (len(index), index.captions) == ((2, 3) if lasting else (1, 1))
-    kept = Bundle(folder / "bundle")  # whole, old or new
-    assert kept.config.metrics in ({}, {"recall": 0.9})
-    assert (kept.folder / "words.txt").read_text() == "con_chó"
+    own = Bundle(folder / "bundle")  # whole, old or new
+    assert own.config.metrics in ({}, {"recall": 0.9})
+    assert (own.folder / "words.txt").read_text() == "con_chó"
     with IndexWriter(folder, again) as writer:  # it sweeps what the dead one left
         current, present = _vector_files(folder)
         assert present == current
