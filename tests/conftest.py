@@ -1,4 +1,4 @@
-"""Fixtures that all tests share. Whatever they need, they write: no data is checked in.
+"""Fixtures that all tests share. They write the data that they need: none is checked in.
 
 What needs torch or the server is imported by the fixtures that use it: the client's tests run
 without either.
@@ -33,7 +33,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 @pytest.fixture(scope="session", autouse=True)
 def _temporary_files(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keeps what programs under test leave in the temporary folder, such as logs, together."""
+    """Keep the files that programs under test leave in the temporary folder, such as logs."""
     folder = str(tmp_path_factory.mktemp("tmp"))
     os.environ["TMPDIR"] = tempfile.tempdir = folder
 
@@ -46,7 +46,7 @@ def shared_data() -> Path:
 
 @pytest.fixture
 def photo(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a picture with something in it."""
+    """Write an image with something in it."""
 
     def write(name: str = "photo.jpg", size: tuple[int, int] = (120, 90), seed: int = 0) -> Path:
         path = tmp_path / name
@@ -60,10 +60,10 @@ def photo(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def data_set(tmp_path: Path, photo: Callable[..., Path]) -> Callable[..., Path]:
-    """Writes a captions file with the given lines (objects, or raw text for broken ones)."""
+    """Write a captions file with the given lines (objects, or raw text for broken ones)."""
 
-    def write(*lines: object, pictures: tuple[str, ...] = ()) -> Path:
-        for number, name in enumerate(pictures):
+    def write(*lines: object, images: tuple[str, ...] = ()) -> Path:
+        for number, name in enumerate(images):
             photo(name, seed=number)
         text = "\n".join(
             line if isinstance(line, str) else json.dumps(line, ensure_ascii=False)
@@ -78,7 +78,7 @@ def data_set(tmp_path: Path, photo: Callable[..., Path]) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small generated data set: `train` with 192 pictures, `test` with 48."""
+    """A small generated data set: `train` with 192 images, `test` with 48."""
     from vireo_training.data.scenes import write_scenes
 
     folder = tmp_path_factory.mktemp("scenes")
