@@ -56,7 +56,7 @@ def publish(
 
     from .export import EngineOptions
     from .export import export as run
-    from .parity.pictures import comparison_set
+    from .parity.pictures import parity_images
     from .parity.report import TABLE_FILE
     from .precision import Precisions
     from .sources import open_source, repository_for
@@ -81,9 +81,9 @@ def publish(
     engine_options.precisions.check(chosen)
     opened = open_source(source)
     folder = repository or repository_for(source)
-    with comparison_set(opened.bundle, data, split, engine_options.precisions) as images:
+    with parity_images(opened.bundle, data, split, engine_options.precisions) as images:
         parity = run(
-            opened, folder, images.compared, options, engine_options, images.calibration, keep=keep
+            opened, folder, images.records, options, engine_options, images.calibration, keep=keep
         )
     if as_json:
         typer.echo(json.dumps(parity.as_dict()))
@@ -110,7 +110,7 @@ def publish(
 
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Where everything is written.")] = Path("runs/demo"),
-    train_pictures: Annotated[int, typer.Option(min=64, help="Generated scenes to train on.")] = 6000,
+    train_pictures: Annotated[int, typer.Option(min=64, help="Generated scenes to train on.")] = 9000,
     test_pictures: Annotated[int, typer.Option(min=16, help="Generated scenes to search in.")] = 500,
     epochs: Annotated[int | None, typer.Option(min=1, help="By default the preset's.")] = None,
     seed: Annotated[int, typer.Option(help="Another seed gives other scenes.")] = 0,

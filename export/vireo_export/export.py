@@ -11,7 +11,6 @@ from vireo_client.captions import CaptionedImage
 from vireo_client.errors import ExportError
 from vireo_client.progress import console
 from vireo_client.text.pipeline import TextPath
-from vireo_client.towers.onnx import OnnxTowers
 from vireo_serving.configs.triton_config import ServingOptions
 from vireo_serving.plans.options import BuildOptions
 from vireo_serving.repository.publish import publishing, write_repository
@@ -22,7 +21,7 @@ from .onnx.external_data import EXTERNAL_DATA_LIMIT
 from .onnx.operators import check_operators
 from .onnx.optimise import optimise
 from .parity.gate import Parity, check
-from .parity.measure import MODEL_OF, Proof, Tower
+from .parity.measure import MODEL_OF, ParityMeasurement, Tower
 from .parity.report import write_report
 from .precision import ALL_FP32, Precisions
 from .precision.build import Engine, build_engine
@@ -89,21 +88,21 @@ def export(
             # Inside the draft, on its file system: engines are then moved, not copied.
             with tempfile.TemporaryDirectory(dir=draft, prefix=".engines-") as work:
                 fp32 = _fp32_engines(source, Path(work), how)
-                proof = Proof(
-                    source, records, fp32, threads=options.threads, open_towers=OnnxTowers.of
-                )
+                measurement = ParityMeasurement(source, records, fp32, threads=options.threads)
                 calibration = _calibration(source, calibration_records or records, how)
                 engines = {
-                    tower: _engine(tower, fp32, Path(work), proof, calibration, source, how)
+                    tower: _engine(tower, fp32, Path(work), measurement, calibration, source, how)
                     for tower in MODEL_OF
                 }
                 with console.status("comparing engines with PyTorch"):
-                    parity = proof.parity(engines)
+                    parity = measurement.parity(engines)
                 settings = source.bundle.config.export
                 check(parity, settings)
                 paths = {MODEL_OF[tower]: engine.path for tower, engine in engines.items()}
                 if build and build.here:
-                    paths = _plans(paths, repository, source, proof, options, how, build.options)
+                    paths = _plans(
+                        paths, repository, source, measurement, options, how, build.options
+                    )
                 write_repository(
                     draft, source.bundle, paths, options, target=how.target, records=records
                 )
@@ -125,7 +124,7 @@ def _plans(
     graphs: dict[str, Path],
     repository: Path,
     source: Source,
-    proof: Proof,
+    measurement: ParityMeasurement,
     options: ServingOptions,
     how: EngineOptions,
     build: BuildOptions,
@@ -135,8 +134,8 @@ def _plans(
         max_batch_size=options.max_batch_size, timing_cache=plans.timing_cache_of(repository),
     )  # fmt: skip
     with console.status("comparing plans with PyTorch"):
-        corpus = proof.corpus
-        plans.prove_plans(built, source.bundle, corpus, corpus.records, how.precisions)
+        corpus = measurement.corpus
+        plans.check_plan_parity(built, source.bundle, corpus, corpus.records, how.precisions)
     return built
 
 
@@ -175,7 +174,7 @@ def _engine(
     tower: Tower,
     fp32: dict[str, Path],
     work: Path,
-    proof: Proof,
+    measurement: ParityMeasurement,
     calibration: Calibration | None,
     source: Source,
     how: EngineOptions,
@@ -188,7 +187,7 @@ def _engine(
             fp32[model],
             work / model,
             calibration,
-            lambda path: proof.verdict(tower, path, precision),
+            lambda path: measurement.quality(tower, path, precision),
             limit=how.external_data_limit,
         )
         check_operators(engine.path, model, how.target)

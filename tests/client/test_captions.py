@@ -36,7 +36,7 @@ def test_lines_of_one_picture_are_joined_and_repeats_dropped(data_set):
         ('{"captions": ["x"]}', '"image" must be'),
         ('{"image": "a.jpg", "captions": "x"}', '"captions" must be'),
         ('{"image": "a.jpg", "captions": [1]}', '"captions" must be'),
-        ('{"image": "gone.jpg", "captions": ["x"]}', "no such picture"),
+        ('{"image": "gone.jpg", "captions": ["x"]}', "no such image"),
         ('{"image": "", "captions": ["x"]}', '"image" must be'),
         ('{"image": "a.jpg", "captions": ["  ", "\\n"]}', "2 empty caption"),
     ],
@@ -61,7 +61,7 @@ def test_bytes_that_are_not_utf8_cost_one_line(data_set):
 
 def test_a_set_with_nothing_usable_is_an_error_that_says_why(data_set):
     path = data_set({"image": "gone.jpg", "captions": ["x"]})
-    with pytest.raises(DataError, match=r"no usable picture.*captions\.jsonl:1: no such picture"):
+    with pytest.raises(DataError, match=r"no usable image.*captions\.jsonl:1: no such image"):
         read_captions(path)
 
 

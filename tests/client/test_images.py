@@ -1,9 +1,11 @@
 import io
 import unicodedata
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 from PIL.PngImagePlugin import PngImageFile
 from vireo_client.bundle import ImageSpec
 from vireo_client.errors import ImageError
@@ -151,7 +153,7 @@ def test_the_first_frame_of_an_animation_counts():
 def test_what_is_no_picture_is_an_error_that_names_it(tmp_path, content):
     path = tmp_path / "bad.jpg"
     path.write_bytes(content)
-    with pytest.raises(ImageError, match=r"bad\.jpg: not a readable picture"):
+    with pytest.raises(ImageError, match=r"bad\.jpg: not a readable image"):
         open_image(path)
 
 
@@ -173,8 +175,35 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(size, monk
     """The first is beyond Pillow's own limit, the second beyond ours alone."""
     data = _encoded(Image.new("1", size), "PNG")
     monkeypatch.setattr(PngImageFile, "load", lambda self: pytest.fail("decoded"))
-    with pytest.raises(ImageError, match=r"huge\.png: too large a picture.* make it smaller"):
+    with pytest.raises(ImageError, match=r"huge\.png: too large an image.* make it smaller"):
         open_image(data, name="huge.png")
+
+
+def test_an_image_within_the_limit_gives_no_warning(tmp_path):
+    """Pillow warns from 89 million pixels on; phones make larger photos."""
+    path = tmp_path / "large.png"
+    Image.new("1", (10_000, 9_500)).save(path)
+    with warnings.catch_warnings(record=True) as caught, ThreadPoolExecutor(2) as pool:
+        warnings.simplefilter("always")
+        sizes = list(pool.map(lambda source: open_image(source).size, [path, path.read_bytes()]))
+    assert sizes == [(10_000, 9_500)] * 2
+    assert caught == []
+
+
+def test_a_plugin_that_another_library_registered_is_used(tmp_path):
+    class Flag(ImageFile.ImageFile):
+        format = "VIREO-FLAG"
+
+        def _open(self):
+            self._size, self._mode = (4, 2), "RGB"
+            self.tile = [("raw", (0, 0, 4, 2), 4, ("RGB", 0, 1))]
+
+    Image.register_open(Flag.format, Flag, lambda prefix: prefix.startswith(b"flag"))
+    try:
+        assert open_image(b"flag" + b"\xff\x00\x00" * 8).getpixel((3, 1)) == (255, 0, 0)
+    finally:
+        Image.ID.remove(Flag.format)
+        del Image.OPEN[Flag.format]
 
 
 def test_a_program_that_draws_is_no_picture():
@@ -184,7 +213,7 @@ def test_a_program_that_draws_is_no_picture():
 
 @pytest.mark.parametrize(("content", "why"), [(b"", "no bytes at all"), (b"zz", "no format that")])
 def test_what_is_wrong_is_said_of_bytes_too(content, why):
-    with pytest.raises(ImageError, match=rf"image 3: not a readable picture \({why}"):
+    with pytest.raises(ImageError, match=rf"image 3: not a readable image \({why}"):
         open_image(content, name="image 3")
 
 

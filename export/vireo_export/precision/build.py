@@ -15,7 +15,7 @@ from .rounding import with_rounding
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class EngineQuality:
     """What the validation pictures say of an engine."""
 
     passes: bool
@@ -48,7 +48,7 @@ def build_engine(
     fp32: Path,
     folder: Path,
     calibration: Calibration | None,
-    judge: Callable[[Path], Verdict],
+    judge: Callable[[Path], EngineQuality],
     *,
     limit: int = EXTERNAL_DATA_LIMIT,
 ) -> Engine:
@@ -72,7 +72,7 @@ def build_engine(
         engine = to_fp16(fp32, folder / "fp16" / fp32.name, largest, limit=limit)
         rounding = with_rounding(engine, folder / "rounding" / fp32.name, limit=limit)
         return Engine(precision, engine, rounding=rounding)
-    judged: list[tuple[Verdict, Candidate]] = []
+    judged: list[tuple[EngineQuality, Candidate]] = []
     for made in candidates(model, fp32, folder / "int8", calibration, limit=limit):
         judged += [(judge(candidate.path), candidate) for candidate in made]
         if any(verdict.passes for verdict, _ in judged):

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tritonclient.grpc import model_config_pb2 as pb
+from vireo_client import __version__
 from vireo_client.bundle import BundleConfig
 from vireo_client.repository import BULK_PRIORITY, BUNDLE_PARAMETER, QUERY_PRIORITY
 
+from ..models import exported_with
 from .triton_config import ServingOptions
 
 
@@ -15,6 +17,7 @@ def model(name: str, bundle: BundleConfig, options: ServingOptions) -> pb.ModelC
     """Return a configuration without inputs, outputs and backend."""
     config = pb.ModelConfig(name=name, max_batch_size=options.max_batch_size)
     set_parameter(config, BUNDLE_PARAMETER, bundle.bundle_id)
+    set_parameter(config, exported_with.PARAMETER, __version__)
     return config
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 
 from vireo_client.bundle import BUNDLE_FILE, TOKENIZER_FILE, Bundle
@@ -26,6 +25,7 @@ from vireo_client.repository import (
 )
 
 from ..configs.triton_config import CONFIG_FILE, ServingOptions, write_config
+from ..models.files import write_model_file
 from ..targets import Cpu, Target
 from .link import link
 from .warm_up import add_warm_up
@@ -132,7 +132,7 @@ def write_repository(
         if model in MODELS:
             move_engine(engines[model], folder)
         if config.backend == "python":
-            _copy_model("onnx_tower.py" if model in MODELS else f"{model}.py", folder)
+            write_model_file(model, folder)
     texts = [BUNDLE_FILE, *(file.name for file in bundle.text_files())]
     for model, names in (
         (target.text_preprocessor, texts),
@@ -187,8 +187,3 @@ def move_engine(engine: Path, folder: Path) -> Path:
         )
         beside.rename(folder / renamed)
     return engine.rename(folder / f"model{engine.suffix}")
-
-
-def _copy_model(name: str, folder: Path) -> None:
-    code = (resources.files("vireo_serving.models") / name).read_text("utf-8")
-    (folder / "model.py").write_text(code, encoding="utf-8")

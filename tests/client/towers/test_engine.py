@@ -5,7 +5,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from vireo_client.errors import BundleError
+from vireo_client.errors import EngineError
 from vireo_client.towers import engine as engine_module
 from vireo_client.towers.engine import LEAST_TOKENS, MOST_TOKENS, OnnxEngine, _parts
 
@@ -156,11 +156,11 @@ def test_the_process_decides_the_threads_by_itself(tower, monkeypatch):
 def test_a_damaged_file_is_named(tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(b"no graph")
-    with pytest.raises(BundleError, match=r"model\.onnx: does not load"):
+    with pytest.raises(EngineError, match=r"model\.onnx: does not load"):
         OnnxEngine(path)
 
 
 def test_a_file_that_loads_but_does_not_run_is_named(tmp_path):
     path = write_tower(tmp_path / "model.onnx", vocab_size=1)
-    with pytest.raises(BundleError, match=r"model\.onnx: does not run .*out of data bounds"):
+    with pytest.raises(EngineError, match=r"model\.onnx: does not run .*out of data bounds"):
         OnnxEngine(path, threads=2)

@@ -185,12 +185,13 @@ def test_the_tensorrt_target_uses_a_profile_a_bucket_and_cuda_graphs(bundle):
 def test_onnxruntime_can_run_by_tensorrt_with_a_cache_of_each_version(bundle):
     target = OnnxRuntime(device="gpu", ort_tensorrt_cache="/plans")
     configs = target.configs(bundle.config, ServingOptions(), version=3)
+    side = bundle.config.image.size
     for tower in MODELS:
         (gpu,) = configs[tower].optimization.execution_accelerators.gpu_execution_accelerator
         assert gpu.name == "tensorrt"
         folder = f"/plans/{bundle.bundle_id}/{tower}/3"
         assert gpu.parameters["trt_engine_cache_path"] == folder
-        assert tuple(configs[tower].input[0].dims) in {(-1,), (3, 96, 96)}
+        assert tuple(configs[tower].input[0].dims) in {(-1,), (3, side, side)}
 
 
 def test_a_configuration_outside_the_schema_is_refused(tmp_path, bundle):
@@ -212,7 +213,7 @@ def _sample(repository, model, name):
 def test_warm_up_of_every_bucket_has_a_real_text(repository, test_records):
     buckets = repository.config.text.buckets
     configs = _configs(repository)
-    with Embedder(repository, OnnxTowers(repository)) as embedder:
+    with Embedder(repository, OnnxTowers.from_repository(repository)) as embedder:
         for bucket in buckets:
             content, value = _sample(repository, "text_encoder", f"bucket-{bucket}-batch-1")
             assert list(value.dims) == [1]
