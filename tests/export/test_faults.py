@@ -86,7 +86,7 @@ def test_ctrl_c_leaves_the_old_repository(bundle, scenes, old, seconds):
 
 
 class Foreign(nn.Module):
-    """A tower with an operator of somebody's own."""
+    """A tower with a custom operator."""
 
     def __init__(self, tower: nn.Module) -> None:
         super().__init__()

@@ -98,6 +98,6 @@ def test_serving_before_the_plans_are_built_is_refused(prepared):
 def test_a_plan_without_a_manifest_is_not_served(prepared, tmp_path):
     folder = shutil.copytree(prepared[0], tmp_path / "r")
     for model in MODELS:
-        (folder / model / "1" / "model.plan").write_bytes(b"a plan of somebody's")
+        (folder / model / "1" / "model.plan").write_bytes(b"a plan from elsewhere")
     with pytest.raises(EngineError):
         TritonServer(folder, ports=Ports(0, 0, 0))

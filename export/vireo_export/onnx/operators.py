@@ -27,7 +27,7 @@ def check_operators(engine: Path, model: str, target: Target) -> None:
     if not target.custom_operators:
         for node in nodes:
             if node.domain not in _STANDARD:
-                raise _lacking(model, target, node)
+                raise _missing(model, target, node)
         return
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
@@ -35,16 +35,16 @@ def check_operators(engine: Path, model: str, target: Target) -> None:
     try:
         onnxruntime.InferenceSession(engine, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own exceptions share no public base
-        found = _OPERATOR.search(str(error))
-        kind = re.split(r"[.:]", found[1])[-1] if found else None
+        match = _OPERATOR.search(str(error))
+        kind = re.split(r"[.:]", match[1])[-1] if match else None
         for node in nodes:
             if node.op_type == kind:
-                raise _lacking(model, target, node) from error
+                raise _missing(model, target, node) from error
         reason = str(error).splitlines()[0]
         raise ExportError(f"{model}: does not load in ONNX Runtime ({reason})") from error
 
 
-def _lacking(model: str, target: Target, node: onnx.NodeProto) -> ExportError:
+def _missing(model: str, target: Target, node: onnx.NodeProto) -> ExportError:
     operator = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
     return ExportError(
         f"{model}: target {target.name} has no operator {operator} (node {node.name!r}); "

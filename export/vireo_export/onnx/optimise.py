@@ -1,4 +1,4 @@
-"""Graph optimisation: one operator for what PyTorch's exporter writes as many.
+"""Graph optimisation: one operator in place of the many that PyTorch's exporter writes.
 
 The fusions are those of `onnxscript.rewriter.ort_fusions`, written for graphs of this exporter.
 ONNX Runtime's own `onnxruntime.transformers.optimizer` looks for the patterns of the older one: in
@@ -61,7 +61,7 @@ def optimise(
         limit: see `save_engine`.
 
     Returns:
-        How often each fusion was made; empty where the target takes standard operators only.
+        How often each fusion was applied; empty where the target takes standard operators only.
     """
     logging.getLogger("onnxscript").setLevel(logging.ERROR)
     logging.getLogger("onnx_ir").setLevel(logging.ERROR)
@@ -74,7 +74,7 @@ def optimise(
         optimize(model)
         wanted = [name for name in _FUSIONS if name not in target.unwanted_fusions]
         fused = {name: int(_FUSIONS[name](model)) for name in wanted}
-        optimize(model)  # puts operators back in place of fusions that were only half made
+        optimize(model)  # puts operators back in place of fusions that were half applied
         _type_fused(model)
     passes.DeduplicateInitializersPass()(model)
     passes.RemoveUnusedNodesPass()(model)

@@ -33,8 +33,8 @@ def preprocess_text(bundle: BundleConfig, options: ServingOptions) -> pb.ModelCo
 def preprocess_image(bundle: BundleConfig, options: ServingOptions) -> pb.ModelConfig:
     """Return a model from BYTES `image` `[N, 1]` to UINT8 `pixels` `[N, 3, H, W]`.
 
-    Its outputs tell of each row whether it is readable, and the error if it is not. Never cached
-    either; besides, Triton's key leaves out a request's parameters, of which `partial` matters.
+    BOOL `readable` and BYTES `error` describe each row. Never cached either; besides, Triton's key
+    leaves out a request's parameters, of which `partial` matters.
     """
     config = _python_model(PREPROCESS_IMAGE, bundle, options)
     add_input(config, "image", pb.TYPE_STRING, 1)

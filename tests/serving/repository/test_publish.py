@@ -1,4 +1,4 @@
-"""Versions on disk: published at once, kept, and rolled back."""
+"""Versions on disk: published in one step, kept, and rolled back."""
 
 import ast
 import json
@@ -42,11 +42,11 @@ def _content(folder):
 
 
 def _configured(folder):
-    """The versions that Triton is told to load; they must be one."""
+    """The version that all configurations name."""
     configs = [read_config(folder / model / CONFIG_FILE) for model in OF_CPU]
-    found = {v for config in configs for v in config.version_policy.specific.versions}
-    found |= {s.model_version for c in configs for s in c.ensemble_scheduling.step}
-    (version,) = found
+    versions = {v for config in configs for v in config.version_policy.specific.versions}
+    versions |= {s.model_version for c in configs for s in c.ensemble_scheduling.step}
+    (version,) = versions
     return version
 
 
@@ -79,7 +79,7 @@ def test_each_export_is_a_new_version_beside_the_one_before(bundle, tmp_path):
 @pytest.mark.parametrize(
     ("keep", "kept"), [(1, (4,)), (2, (3, 4)), (3, (2, 3, 4)), (9, (1, 2, 3, 4))]
 )
-def test_as_many_versions_are_kept_as_asked(bundle, tmp_path, keep, kept):
+def test_the_number_of_kept_versions_can_be_chosen(bundle, tmp_path, keep, kept):
     for mark in "abcd":
         _publish(bundle, tmp_path / "r", mark, keep=keep)
     assert read_versions(tmp_path / "r") == (4, kept)
@@ -102,7 +102,7 @@ def test_a_kept_version_is_self_contained_and_takes_no_room(bundle, tmp_path):
     assert (folder / "image_encoder" / "1" / "bundle.json").is_file()
 
 
-def test_going_back_brings_everything_back(bundle, tmp_path):
+def test_a_rollback_restores_everything(bundle, tmp_path):
     folder = tmp_path / "r"
     publish_version(bundle, folder, options=ServingOptions(max_batch_size=4), mark="a")
     first = _content(folder)
@@ -119,7 +119,7 @@ def test_going_back_brings_everything_back(bundle, tmp_path):
     assert _content(folder) == second
 
 
-def test_going_back_keeps_what_belongs_to_no_version(bundle, tmp_path):
+def test_a_rollback_keeps_files_of_no_version(bundle, tmp_path):
     folder = _publish(bundle, tmp_path / "r", "a")
     _publish(bundle, folder, "b")
     (folder / "timing.cache").write_text("x")
@@ -149,7 +149,7 @@ def test_versions_of_targets_with_other_models_lie_side_by_side(bundle, tmp_path
 @pytest.mark.parametrize(
     "module", ["onnx_tower", "preprocess_text", "preprocess_image", "mask_rows"]
 )
-def test_what_runs_in_the_server_needs_the_light_client_alone(module):
+def test_models_in_the_server_need_the_light_client_alone(module):
     code = (resources.files("vireo_serving.models") / f"{module}.py").read_text("utf-8")
     imported = set()
     for node in ast.walk(ast.parse(code)):
@@ -167,14 +167,14 @@ def test_a_new_version_never_takes_an_old_number(bundle, tmp_path):
         _publish(bundle, folder, mark, keep=3)
     rollback(folder, 1)
     _publish(bundle, folder, "d")
-    # What served until now is kept, rather than the newer one that was given up.
+    # The version that was current is kept, not the newer one that the rollback left.
     assert read_versions(folder) == (4, (1, 4))
     _is_in_use(folder, 4, "d")
     rollback(folder)
     _is_in_use(folder, 1, "a")
 
 
-def test_what_cannot_be_gone_back_to_is_said(bundle, tmp_path):
+def test_a_rollback_to_no_version_is_refused(bundle, tmp_path):
     folder = _publish(bundle, tmp_path / "r", "a")
     before = _content(folder)
     with pytest.raises(BundleError, match=r"no older one is kept \(kept: 1\)"):
@@ -257,12 +257,12 @@ else:
 """
 
 
-@pytest.mark.parametrize("what", ["export", "rollback"])
-def test_a_kill_leaves_the_version_in_use(bundle, tmp_path, what):
+@pytest.mark.parametrize("step", ["export", "rollback"])
+def test_a_kill_leaves_the_version_in_use(bundle, tmp_path, step):
     folder = _publish(bundle, tmp_path / "r", "a")
     _publish(bundle, folder, "b")
     before = _content(folder)
-    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(_KILLED), folder, what])
+    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(_KILLED), folder, step])
     assert killed.returncode == -signal.SIGKILL
     assert _content(folder) == before
     _publish(bundle, folder, "c")

@@ -1,4 +1,4 @@
-"""Facts that hold for every target, and the rule that only `targets/` tells them apart."""
+"""Facts about every target, and the rule that only `targets/` compares their names."""
 
 import ast
 from pathlib import Path
@@ -43,10 +43,10 @@ match target:
 
 def test_only_the_targets_modules_compare_their_names():
     assert len(SOURCES) > 60
-    found = {
+    comparisons = {
         str(path.relative_to(ROOT)): list(_comparisons(path.read_text("utf-8"))) for path in SOURCES
     }
-    assert {path: lines for path, lines in found.items() if lines} == {}
+    assert {path: lines for path, lines in comparisons.items() if lines} == {}
 
 
 def test_targets_are_found_by_name():
@@ -57,7 +57,7 @@ def test_targets_are_found_by_name():
 
 
 @pytest.mark.parametrize("target", TARGETS.values())
-def test_facts_are_in_the_words_of_those_who_read_them(bundle, target):
+def test_facts_use_names_that_exist(bundle, target):
     assert set(target.precisions) <= set(PRECISIONS)
     assert target.unwanted_fusions <= set(_FUSIONS)
     configs = target().configs(bundle.config, ServingOptions())
