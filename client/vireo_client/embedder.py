@@ -126,8 +126,7 @@ class Embedder:
                     pixels.append(future.result())
                     positions.append(position)
                 except ImageError as error:
-                    name = source if isinstance(source, (str, Path)) else f"image {position}"
-                    skipped.append(Skip.of(name, error))
+                    skipped.append(Skip.of(_name(position, source), error))
             vectors = np.empty((0, self.dim), dtype=np.float32)
             if pixels:
                 vectors = self.towers.encode_image(np.stack(pixels))
@@ -138,7 +137,10 @@ class Embedder:
         self, batch: list[tuple[int, ImageSource]]
     ) -> list[tuple[int, ImageSource, Future[npt.NDArray[np.uint8]]]]:
         spec = self.bundle.config.image
-        return [(p, source, self._pool.submit(load_pixels, source, spec)) for p, source in batch]
+        return [
+            (p, source, self._pool.submit(load_pixels, source, spec, name=_name(p, source)))
+            for p, source in batch
+        ]
 
     def close(self) -> None:
         """Close the towers and the decoding threads."""
@@ -150,6 +152,11 @@ class Embedder:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _name(position: int, source: ImageSource) -> str:
+    """Return the name of an image in errors: its path, or its position in the call."""
+    return str(source) if isinstance(source, (str, Path)) else f"image {position}"
 
 
 def _slices(count: int, size: int) -> Iterator[slice]:

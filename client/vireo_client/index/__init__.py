@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from .matches import Match
-from .reader import Index
-from .writer import IndexWriter, NewImage
+from ..extras import import_faiss
+
+import_faiss()  # where it is missing, this error says which extra brings it
+
+from .matches import Match  # noqa: E402
+from .reader import Index  # noqa: E402
+from .writer import IndexWriter, NewImage  # noqa: E402
 
 __all__ = ["Index", "IndexWriter", "Match", "NewImage"]

@@ -123,6 +123,17 @@ def test_a_closed_index_says_so(tmp_path, small_bundle):
             use()
 
 
+def test_without_faiss_the_error_names_what_to_install(tmp_path):
+    (tmp_path / "faiss.py").write_text("raise ImportError('no faiss')")
+    done = subprocess.run(
+        [sys.executable, "-c", "from vireo_client import Index"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "MissingExtraError: faiss is not installed" in done.stderr
+    assert "pip install 'vireo[cpu]'" in done.stderr
+
+
 def test_a_reader_cannot_write(tmp_path, small_bundle):
     _write(tmp_path / "i", small_bundle, new_image("a.jpg", 1))
     with Index(tmp_path / "i", small_bundle) as index:
