@@ -1,4 +1,4 @@
-"""One tower's engines: FP32 always, and the one that is asked for."""
+"""One tower's engine in the chosen precision, made from its FP32 engine."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .rounding import with_rounding
 
 @dataclass(frozen=True, slots=True)
 class EngineQuality:
-    """What the validation pictures say of an engine."""
+    """An engine's figures on the validation images."""
 
     passes: bool
-    """Whether it would get through the gate."""
+    """Whether it would pass the gate."""
     recall: float
-    """The mean of recall@1, @5 and @10, both ways."""
+    """The mean of recall@1, @5 and @10, in both directions."""
     min_cosine: float
 
 
@@ -32,13 +32,13 @@ class Engine:
     precision: Precision
     path: Path
     how: str = ""
-    """Of an INT8 engine: which way of quantising it was chosen."""
+    """The chosen way of quantising; INT8 engines only."""
     rounding: Path | None = None
-    """Of an FP16 engine: what to compare in its place on a CPU, see `with_rounding`."""
+    """The file that is compared in its place on a CPU, see `with_rounding`; FP16 engines only."""
 
     @property
     def compared(self) -> Path:
-        """What to compare with PyTorch."""
+        """The file to compare with PyTorch."""
         return self.rounding or self.path
 
 
@@ -48,20 +48,20 @@ def build_engine(
     fp32: Path,
     folder: Path,
     calibration: Calibration | None,
-    judge: Callable[[Path], EngineQuality],
+    measure: Callable[[Path], EngineQuality],
     *,
     limit: int = EXTERNAL_DATA_LIMIT,
 ) -> Engine:
-    """Makes one tower's engine.
+    """Make one tower's engine.
 
     Args:
-        precision: what is asked for.
+        precision: the precision of the engine.
         model: the tower's model name.
         fp32: its FP32 engine, optimised for the target.
-        folder: where new engines go.
+        folder: the folder of new engines.
         calibration: real inputs; FP32 needs none.
-        judge: embeds the validation pictures or captions with an INT8 engine; while none passes,
-            other ways of quantising are tried.
+        measure: runs an INT8 engine on the validation images or captions; while none passes, other
+            ways of quantising are tried.
         limit: see `save_engine`.
     """
     if precision == "fp32":
@@ -72,11 +72,11 @@ def build_engine(
         engine = to_fp16(fp32, folder / "fp16" / fp32.name, largest, limit=limit)
         rounding = with_rounding(engine, folder / "rounding" / fp32.name, limit=limit)
         return Engine(precision, engine, rounding=rounding)
-    judged: list[tuple[EngineQuality, Candidate]] = []
-    for made in candidates(model, fp32, folder / "int8", calibration, limit=limit):
-        judged += [(judge(candidate.path), candidate) for candidate in made]
-        if any(verdict.passes for verdict, _ in judged):
+    measured: list[tuple[EngineQuality, Candidate]] = []
+    for several in candidates(model, fp32, folder / "int8", calibration, limit=limit):
+        measured += [(measure(candidate.path), candidate) for candidate in several]
+        if any(quality.passes for quality, _ in measured):
             break
     # Those that pass before those that do not; then by recall, then by cosine.
-    _, best = max(judged, key=lambda v: (v[0].passes, v[0].recall, v[0].min_cosine))
+    _, best = max(measured, key=lambda m: (m[0].passes, m[0].recall, m[0].min_cosine))
     return Engine(precision, best.path, best.how)
