@@ -4,6 +4,8 @@
 PYTHON ?= python3
 # TORCH=default installs torch as pip finds it (on Linux: with CUDA); otherwise the CPU build.
 TORCH ?= cpu
+# Processes that share out the test files. Each trains and exports a small model of its own.
+WORKERS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -25,7 +27,7 @@ demo: $(READY) ## Train on generated scenes, export, serve with Triton, search (
 	@$(BIN)/vireo demo --out runs/demo $(if $(EPOCHS),--epochs $(EPOCHS))
 
 test: $(READY) ## Run all tests, the ones against a real Triton included
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 lint: $(READY) ## Check style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

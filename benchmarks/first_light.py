@@ -28,9 +28,9 @@ from vireo_client.bundle import Bundle
 from vireo_client.captions import read_captions
 from vireo_client.embedder import Embedder
 from vireo_client.images import load_pixels
+from vireo_client.index import Index, IndexWriter, NewImage
 from vireo_client.index.catalogue import FileStamp
-from vireo_client.index.indexing import index_pictures
-from vireo_client.index.reader import Index, NewImage
+from vireo_client.index.indexing import index_images
 from vireo_client.towers.onnx import OnnxTowers
 from vireo_client.towers.triton import TritonTowers
 from vireo_serving.server.ports import Ports
@@ -57,8 +57,8 @@ def main() -> None:
     with TritonServer(repository.folder, ports=Ports(0, 0, 0)) as server:
         embedders = {
             "Triton": Embedder(repository, TritonTowers(repository, server.url)),
-            "ONNX Runtime in process": Embedder(repository, OnnxTowers(repository)),
-            "PyTorch eager": Embedder(bundle, TorchTowers(bundle)),
+            "ONNX Runtime in process": Embedder(repository, OnnxTowers.from_repository(repository)),
+            "PyTorch eager": Embedder(bundle, TorchTowers.from_bundle(bundle)),
         }
         report = {
             "machine": machine(),
@@ -95,9 +95,10 @@ def text_queries(
 
     with tempfile.TemporaryDirectory() as folder:
         bundle = next(iter(embedders.values())).bundle
-        with Index(Path(folder) / "index", bundle, write=True) as index:
-            index.add([NewImage(f"{n}.jpg", "", FileStamp(0, 0), v) for n, v in enumerate(corpus)])
-            index.save()
+        with IndexWriter(Path(folder) / "index", bundle) as writer:
+            writer.add([NewImage(f"{n}.jpg", "", FileStamp(0, 0), v) for n, v in enumerate(corpus)])
+            writer.save()
+        with Index(Path(folder) / "index", bundle) as index:
 
             def by_index(vector: np.ndarray) -> object:
                 return index.search_images(vector, K)
@@ -155,9 +156,9 @@ def indexing(embedders: dict[str, Embedder], records: list) -> dict[str, float]:
             rates[f"{name}: bare tower"].append(len(pixels) / (time.perf_counter() - start))
             bare = [type(record)(record.path, ()) for record in records]
             with tempfile.TemporaryDirectory() as folder:
-                with Index(Path(folder) / "index", embedder.bundle, write=True) as index:
+                with IndexWriter(Path(folder) / "index", embedder.bundle) as index:
                     start = time.perf_counter()
-                    index_pictures(index, embedder, bare)
+                    index_images(index, embedder, bare)
             rates[f"{name}: indexing"].append(len(pixels) / (time.perf_counter() - start))
     return {name: round(float(np.median(values)), 1) for name, values in rates.items()}
 

@@ -31,7 +31,7 @@ from vireo_training.config import TrainConfig, load_config
 from vireo_training.data.diacritics import strip_diacritics
 from vireo_training.evaluation.bag_of_words import fit_bag_of_words
 from vireo_training.evaluation.bootstrap import bootstrap_intervals, paired_interval
-from vireo_training.evaluation.evaluate import captions_of, embed_pictures, select_records
+from vireo_training.evaluation.evaluate import captions_of, embed_images, select_records
 from vireo_training.evaluation.metrics import (
     chance,
     image_to_text_ranks,
@@ -93,8 +93,8 @@ def main() -> None:
             )
             bundle = Bundle(result.bundle)
             test = select_records(bundle, options.photos, "test")
-            with Embedder(bundle, TorchTowers(bundle)) as embedder:
-                usable, images, _ = embed_pictures(embedder, test)
+            with Embedder(bundle, TorchTowers.from_bundle(bundle)) as embedder:
+                usable, images, _ = embed_images(embedder, test)
                 texts, owner = captions_of(usable)
                 as_written = embedder.embed_texts(texts)
                 bare = embedder.embed_texts([strip_diacritics(text) for text in texts])

@@ -12,7 +12,7 @@ from vireo_client.bundle import BUNDLE_FILE, Bundle
 from vireo_client.captions import CaptionedImage
 from vireo_client.repository import MODELS, PARITY_FILE, current_version, model_file
 from vireo_serving.configs.triton_config import ServingOptions
-from vireo_serving.repository.publish import lay_out, publishing
+from vireo_serving.repository.publish import publishing, write_repository
 
 
 class Publisher:
@@ -60,7 +60,7 @@ class Publisher:
             for model, engine in engines.items():
                 moved[model] = draft / f"{model}.onnx"
                 shutil.copyfile(engine, moved[model])
-            lay_out(draft, bundle, moved, ServingOptions(), records=self._records)
+            write_repository(draft, bundle, moved, ServingOptions(), records=self._records)
             (draft / PARITY_FILE).write_text("{}\n", encoding="utf-8")
         return version
 

@@ -32,7 +32,7 @@ from vireo_export.precision.calibration import Calibration
 from vireo_export.precision.int8 import candidates
 from vireo_export.sources import open_source
 from vireo_serving.configs.triton_config import ServingOptions
-from vireo_serving.repository.publish import lay_out, publishing
+from vireo_serving.repository.publish import publishing, write_repository
 from vireo_training.config import load_config
 from vireo_training.data.scenes import write_scenes
 from vireo_training.models.bundle_writer import write_bundle
@@ -92,7 +92,7 @@ def make_repository(folder: Path) -> Path:
                 )
                 engines[name] = quantised[0].path
             options = ServingOptions(response_cache=False)
-            lay_out(draft, source.bundle, engines, options, records=records)
+            write_repository(draft, source.bundle, engines, options, records=records)
         (draft / PARITY_FILE).write_text("{}\n")
     return repository
 
@@ -148,7 +148,7 @@ Requests = TextRequests | ImageRequests
 
 
 def in_process(path: Path, name: str) -> dict[str, Run]:
-    """Return two ways to run a tower without a server: a plain session, and our engine."""
+    """Return two functions that run a tower without a server: a plain session, and our engine."""
     session = onnxruntime.InferenceSession(path)
     return {
         "session": lambda values: session.run(["embedding"], {name: values})[0],

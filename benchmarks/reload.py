@@ -47,7 +47,7 @@ def main() -> None:
     exported = Bundle(options.run / "model_repository")
     records = read_captions(options.run / "scenes" / "test").records
     caption, image = records[0].captions[0], records[0].path.read_bytes()
-    with Embedder(exported, OnnxTowers(exported)) as embedder:
+    with Embedder(exported, OnnxTowers.from_repository(exported)) as embedder:
         ((_, ids),) = embedder.text_path.encode([caption])
         expected = {"text": embedder.embed_texts([caption])[0],
                     "image": embedder.embed_images([image])[0]}  # fmt: skip

@@ -54,7 +54,7 @@ def main() -> None:
     parser = option_parser(__doc__, "serving.json")
     parser.add_argument("--images", "--pictures", type=Path, metavar="FOLDER",
                         help="a folder of JPEGs; by default generated ones")  # fmt: skip
-    parser.add_argument("--rounds", type=int, default=7, help="turns of each way to run")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each")
     parser.add_argument("--calls", type=int, default=20, help="calls of one client in a turn")
     parser.add_argument("--seconds", type=float, default=6.0, help="of many clients in a turn")
     parser.add_argument("--run", type=Path, help="keep the towers here, and take them from here")
@@ -117,7 +117,7 @@ def describe(files: Sequence[bytes]) -> dict[str, Any]:
 
 
 def one_client(requests: Requests, url: str, rounds: int, calls: int) -> dict[str, Any]:
-    """Return the latencies of one request after the other, with the ways to run in turns."""
+    """Return the latencies of one request after the other, with the runners in turns."""
     client = grpc.InferenceServerClient(url)
     # Made beforehand, as the ids of the runs in process are.
     tensors = [tensor_of(grpc, requests.kind, value) for value in requests.inputs]
@@ -129,50 +129,52 @@ def one_client(requests: Requests, url: str, rounds: int, calls: int) -> dict[st
         return answer.as_numpy("embedding")
 
     calls_of: dict[str, Callable[[int], np.ndarray]] = {"triton": ask} | {
-        way: lambda number, run=run: run(requests.values(number, 1))
-        for way, run in requests.runs.items()
+        runner: lambda number, run=run: run(requests.values(number, 1))
+        for runner, run in requests.runs.items()
     }
     for call in calls_of.values():  # INT8 rounds differently where operators are fused
         assert np.allclose(ask(0), call(0), atol=1e-2), "all must do the same"
-    seconds: dict[str, list[float]] = {way: [] for way in calls_of}
+    seconds: dict[str, list[float]] = {runner: [] for runner in calls_of}
     for turn in range(rounds):
-        for way, call in calls_of.items():
+        for runner, call in calls_of.items():
             for number in range(calls + NOT_COUNTED):
                 start = time.perf_counter()
                 call(turn * calls + number)
                 if number >= NOT_COUNTED:
-                    seconds[way].append(time.perf_counter() - start)
+                    seconds[runner].append(time.perf_counter() - start)
     client.close()
-    figures: dict[str, Any] = {way: percentiles(values) for way, values in seconds.items()}
-    for way in requests.runs:
-        figures[f"p50_of_{way}"] = round(figures["triton"]["p50"] / figures[way]["p50"], 3)
+    figures: dict[str, Any] = {runner: percentiles(values) for runner, values in seconds.items()}
+    for runner in requests.runs:
+        figures[f"p50_of_{runner}"] = round(figures["triton"]["p50"] / figures[runner]["p50"], 3)
     return figures
 
 
 def many_clients(requests: Requests, url: str, rounds: int, seconds: float) -> dict[str, Any]:
     """Return the rates of sixteen clients, and of each batch in process, measured in turns."""
     rates: dict[str, dict[Any, list[float]]] = {"triton": {CLIENTS: []}}
-    rates |= {way: {batch: [] for batch in BATCHES} for way in requests.runs}
+    rates |= {runner: {batch: [] for batch in BATCHES} for runner in requests.runs}
     for _ in range(rounds):
         rates["triton"][CLIENTS].append(asyncio.run(ask_together(requests, url, seconds)))
-        for way, run in requests.runs.items():
+        for runner, run in requests.runs.items():
             for batch in BATCHES:
                 run(requests.values(0, batch))
                 start, done = time.perf_counter(), 0
                 while time.perf_counter() - start < seconds / len(BATCHES):
                     run(requests.values(done, batch))
                     done += batch
-                rates[way][batch].append(done / (time.perf_counter() - start))
+                rates[runner][batch].append(done / (time.perf_counter() - start))
     medians = {
-        way: {size: round(float(np.median(values)), 1) for size, values in of.items()}
-        for way, of in rates.items()
+        runner: {size: round(float(np.median(values)), 1) for size, values in of.items()}
+        for runner, of in rates.items()
     }
     figures: dict[str, Any] = {"per_second": {"triton": medians["triton"][CLIENTS]}}
-    for way in requests.runs:
-        best = max(medians[way], key=medians[way].__getitem__)
-        figures["per_second"][way] = {f"batch {size}": rate for size, rate in medians[way].items()}
-        figures[f"best_of_{way}"] = f"batch {best}"
-        figures[f"of_best_{way}"] = round(medians["triton"][CLIENTS] / medians[way][best], 3)
+    for runner in requests.runs:
+        best = max(medians[runner], key=medians[runner].__getitem__)
+        figures["per_second"][runner] = {
+            f"batch {size}": rate for size, rate in medians[runner].items()
+        }
+        figures[f"best_of_{runner}"] = f"batch {best}"
+        figures[f"of_best_{runner}"] = round(medians["triton"][CLIENTS] / medians[runner][best], 3)
     return figures
 
 
@@ -180,15 +182,15 @@ def show(report: dict[str, Any]) -> None:
     rows = []
     for name, measured in report["measured"].items():
         one, many = measured["one_client"], measured["many_clients"]
-        for way in ("triton", "session", "engine"):
-            latency = f"{one[way]['p50']:.2f} / {one[way]['p99']:.2f}"
-            if way == "triton":
-                rows.append([name, way, latency, "", str(many["per_second"][way]), ""])
+        for runner in ("triton", "session", "engine"):
+            latency = f"{one[runner]['p50']:.2f} / {one[runner]['p99']:.2f}"
+            if runner == "triton":
+                rows.append([name, runner, latency, "", str(many["per_second"][runner]), ""])
                 continue
-            best = many[f"best_of_{way}"]
+            best = many[f"best_of_{runner}"]
             rows.append([
-                "", way, latency, f"{one[f'p50_of_{way}']:.2f}",
-                f"{many['per_second'][way][best]} ({best})", f"{many[f'of_best_{way}']:.2f}",
+                "", runner, latency, f"{one[f'p50_of_{runner}']:.2f}",
+                f"{many['per_second'][runner][best]} ({best})", f"{many[f'of_best_{runner}']:.2f}",
             ])  # fmt: skip
     print_heading(report)
     head = ("", "", "one client, p50 / p99, ms", "Triton's p50, of this",

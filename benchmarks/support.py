@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from vireo_client import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout."""
@@ -67,7 +68,7 @@ def option_parser(doc: str, result_file: str) -> argparse.ArgumentParser:
 
 def data_folder() -> Path:
     """Return the folder of real data: `VIREO_DATA`, else `../shared/data` beside the checkout."""
-    return Path(os.environ.get("VIREO_DATA") or ROOT.parent / "shared" / "data")
+    return environment.data_folder() or ROOT.parent / "shared" / "data"
 
 
 def write_report(report: dict[str, Any], path: Path) -> None:

@@ -18,9 +18,9 @@ from vireo_client.bundle import Bundle
 from vireo_client.captions import read_captions
 from vireo_client.embedder import Embedder
 from vireo_client.files import replacing
+from vireo_client.index import Index, IndexWriter
 from vireo_client.index.catalogue import CATALOGUE_FILE
-from vireo_client.index.indexing import index_pictures
-from vireo_client.index.reader import Index
+from vireo_client.index.indexing import index_images
 from vireo_client.progress import console
 from vireo_client.sheet import contact_sheet
 from vireo_client.towers.triton import TritonTowers
@@ -97,14 +97,14 @@ def run_demo(
     with server:
         with Embedder(exported, TritonTowers(exported, server.url)) as embedder:
             with stage("parity", "Parity of PyTorch and Triton, and the retrieval metrics"):
-                with Embedder(bundle, TorchTowers(bundle)) as reference:
+                with Embedder(bundle, TorchTowers.from_bundle(bundle)) as reference:
                     expected = embed_corpus(reference, records)
                 parity = measure_parity(expected, embedder, expected.records)
                 check(parity)
             with stage("index", "Indexing the test scenes through Triton"):
                 with replacing(out / "index", marker=CATALOGUE_FILE) as folder:
-                    with Index(folder, exported, write=True) as index:
-                        indexed = index_pictures(index, embedder, records)
+                    with IndexWriter(folder, exported) as writer:
+                        indexed = index_images(writer, embedder, records)
                     if indexed.interrupted:
                         raise KeyboardInterrupt
             described = generate_scenes("test", min(DESCRIBED_SCENES, test_pictures), seed)

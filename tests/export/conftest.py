@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import support.torch_settings  # noqa: F401
 import torch
 from support.presets import shrink
 from torch import nn

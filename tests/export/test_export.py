@@ -43,7 +43,7 @@ def test_towers_take_ids_and_pixels_and_give_embeddings(repository):
 
 @pytest.mark.parametrize("batch", [1, 3, 17])
 def test_every_bucket_and_batch_agrees_with_pytorch(bundle, repository, batch):
-    reference, engine = TorchTowers(bundle), OnnxTowers(repository)
+    reference, engine = TorchTowers.from_bundle(bundle), OnnxTowers.from_repository(repository)
     rng = np.random.default_rng(batch)
     for bucket in bundle.config.text.buckets:
         ids = rng.integers(4, bundle.config.text.vocab_size, (batch, bucket), dtype=np.int32)
@@ -129,7 +129,7 @@ def test_the_gate_refuses_lost_recall():
 
 
 def test_comparing_an_engine_with_itself_is_perfect(repository, test_records):
-    with Embedder(repository, OnnxTowers(repository)) as engine:
+    with Embedder(repository, OnnxTowers.from_repository(repository)) as engine:
         parity = measure_parity(embed_corpus(engine, test_records[:10]), engine, test_records[:10])
     assert parity.metric_change == 0
     assert parity.image.max_abs_difference < 1e-6
@@ -139,4 +139,4 @@ def test_an_engine_that_does_not_load_is_an_error(repository, tmp_path):
     folder = shutil.copytree(repository.folder, tmp_path / "r")
     model_file(folder, "text_encoder").write_bytes(b"not onnx")
     with pytest.raises(VireoError, match="does not load in ONNX Runtime"):
-        OnnxTowers(Bundle(folder))
+        OnnxTowers.from_repository(Bundle(folder))

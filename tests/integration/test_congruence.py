@@ -24,8 +24,8 @@ SENTENCES = [
 @pytest.fixture(scope="module", params=["torch", "onnx", "triton"])
 def embedder(request, bundle, repository, triton):
     towers = {
-        "torch": lambda: Embedder(bundle, TorchTowers(bundle)),
-        "onnx": lambda: Embedder(repository, OnnxTowers(repository)),
+        "torch": lambda: Embedder(bundle, TorchTowers.from_bundle(bundle)),
+        "onnx": lambda: Embedder(repository, OnnxTowers.from_repository(repository)),
         "triton": lambda: Embedder(repository, TritonTowers(repository, triton.url)),
     }
     with towers[request.param]() as value:
@@ -34,7 +34,7 @@ def embedder(request, bundle, repository, triton):
 
 @pytest.fixture(scope="module")
 def reference(bundle):
-    with Embedder(bundle, TorchTowers(bundle)) as value:
+    with Embedder(bundle, TorchTowers.from_bundle(bundle)) as value:
         yield value
 
 
@@ -88,6 +88,6 @@ def test_a_stream_goes_on_past_broken_pictures(embedder, test_records, tmp_path)
     sources = [test_records[0].path, broken, test_records[1].path, b"", test_records[2].path]
     batches = list(embedder.embed_image_stream(sources, batch_size=2))
     assert [p for b in batches for p in b.positions] == [0, 2, 4]
-    assert [s.where for b in batches for s in b.skipped] == [str(broken), "picture 3"]
+    assert [s.where for b in batches for s in b.skipped] == [str(broken), "image 3"]
     vectors = np.concatenate([b.embeddings for b in batches])
     assert np.abs(vectors - embedder.embed_images([r.path for r in test_records[:3]])).max() < 1e-5

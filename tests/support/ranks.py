@@ -45,48 +45,48 @@ class SmallEncoder(nn.Module):
         return {n: p.grad.clone() for n, p in self.named_parameters() if p.grad is not None}
 
 
-def split_chunks(images: Tensor, input_ids: Tensor, picture: Tensor, size: int) -> list[Chunk]:
-    """Cuts a batch, its captions in the order of their pictures, into runs of `size` pictures."""
+def split_chunks(images: Tensor, input_ids: Tensor, owner: Tensor, size: int) -> list[Chunk]:
+    """Cuts a batch, its captions in the order of their images, into runs of `size` images."""
     parts = images.tensor_split(-(-len(images) // size))
     ends = torch.tensor([len(part) for part in parts]).cumsum(0)[:-1]
-    cuts = torch.searchsorted(picture, ends).tolist()  # each chunk's first caption
+    cuts = torch.searchsorted(owner, ends).tolist()  # each chunk's first caption
     return list(zip(parts, input_ids.tensor_split(cuts), strict=True))
 
 
-def gather_batch(image: Tensor, text: Tensor, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """All ranks' embeddings, `picture` pointing to the rows of all pictures."""
+def gather_batch(image: Tensor, text: Tensor, owner: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """All ranks' embeddings, `owner` pointing to the rows of all images."""
     if dist.is_initialized():
         counts = gather_rows(torch.tensor([float(len(image))])).long().tolist()
-        picture = picture + sum(counts[: dist.get_rank()])
-    return gather_rows(image), gather_rows(text), gather_rows(picture)
+        owner = owner + sum(counts[: dist.get_rank()])
+    return gather_rows(image), gather_rows(text), gather_rows(owner)
 
 
-def whole_loss(loss: str, model: SmallEncoder, image: Tensor, text: Tensor, picture: Tensor):
+def whole_loss(loss: str, model: SmallEncoder, image: Tensor, text: Tensor, owner: Tensor):
     """The named loss over the batches of all ranks."""
-    image, text, picture = gather_batch(image, text, picture)
+    image, text, owner = gather_batch(image, text, owner)
     scale = model.log_logit_scale.exp()
     if loss == "siglip":
-        return siglip_loss(image, text, picture, scale, model.logit_bias)
+        return siglip_loss(image, text, owner, scale, model.logit_bias)
     if loss == "text_pairs":
         # The image tower takes part with nothing, as DistributedDataParallel wants.
-        return text_pair_loss(text, picture, scale) + 0 * image.sum()
-    return contrastive_loss(image, text, picture, scale)
+        return text_pair_loss(text, owner, scale) + 0 * image.sum()
+    return contrastive_loss(image, text, owner, scale)
 
 
 def batch() -> tuple[Tensor, Tensor, Tensor]:
-    """Seven pictures with thirteen captions."""
+    """Seven images with thirteen captions."""
     generator = torch.Generator().manual_seed(3)
     images = torch.randn(7, 6, generator=generator, dtype=torch.float64)
-    picture = torch.tensor([0, 0, 0, 1, 2, 2, 3, 3, 3, 4, 5, 5, 6])
-    input_ids = torch.randint(40, (len(picture), 4), generator=generator)
-    return images, input_ids, picture
+    owner = torch.tensor([0, 0, 0, 1, 2, 2, 3, 3, 3, 4, 5, 5, 6])
+    input_ids = torch.randint(40, (len(owner), 4), generator=generator)
+    return images, input_ids, owner
 
 
 def part(rank: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The first three pictures, with six captions, or the other four, with seven."""
-    images, input_ids, picture = batch()
-    pictures, captions = [(slice(0, 3), slice(0, 6)), (slice(3, 7), slice(6, 13))][rank]
-    return images[pictures], input_ids[captions], picture[captions] - pictures.start
+    """The first three images, with six captions, or the other four, with seven."""
+    images, input_ids, owner = batch()
+    rows, captions = [(slice(0, 3), slice(0, 6)), (slice(3, 7), slice(6, 13))][rank]
+    return images[rows], input_ids[captions], owner[captions] - rows.start
 
 
 def equal_batch() -> tuple[Tensor, Tensor]:
@@ -124,9 +124,9 @@ def _gather(rank: int) -> dict[str, Any]:
     gathered = gather_rows(rows)
     # Each rank weighs each row differently; a row's gradient must be the sum over both.
     (gathered * torch.arange(1.0, 6.0)[:, None] * 10**rank).sum().backward()
-    _, text, picture = gather_batch(torch.zeros(3 + rank, 1), torch.zeros(2, 1), torch.arange(2))
+    _, text, owner = gather_batch(torch.zeros(3 + rank, 1), torch.zeros(2, 1), torch.arange(2))
     return {"rows": gathered.detach(), "gradient": rows.grad, "texts": len(text),
-            "picture": picture}  # fmt: skip
+            "owner": owner}  # fmt: skip
 
 
 def _against_open_clip(rank: int) -> dict[str, Any]:
@@ -169,8 +169,8 @@ def _gradients(rank: int, loss_of: Callable[..., Tensor]) -> list[Tensor]:
 def _plain(rank: int, loss: str) -> dict[str, Any]:
     model = SmallEncoder(loss).double()
     parallel = DistributedDataParallel(model)
-    images, input_ids, picture = part(rank)
-    result = whole_loss(loss, model, *parallel(images, input_ids), picture)
+    images, input_ids, owner = part(rank)
+    result = whole_loss(loss, model, *parallel(images, input_ids), owner)
     result.backward()
     return {"loss": result.detach(), "gradients": model.gradients()}
 
@@ -178,18 +178,18 @@ def _plain(rank: int, loss: str) -> dict[str, Any]:
 def _cached(rank: int, loss: str) -> dict[str, Any]:
     model = SmallEncoder(loss).double()
     parallel = DistributedDataParallel(model)
-    images, input_ids, picture = part(rank)
+    images, input_ids, owner = part(rank)
     result = cached_backward(
         parallel,
-        split_chunks(images, input_ids, picture, 2 - rank),  # two chunks here, four there
-        partial(_loss_of, loss, model, picture),
+        split_chunks(images, input_ids, owner, 2 - rank),  # two chunks here, four there
+        partial(_loss_of, loss, model, owner),
         no_sync=parallel.no_sync,
     )
     return {"loss": result, "gradients": model.gradients()}
 
 
-def _loss_of(loss: str, model: SmallEncoder, picture: Tensor, image: Tensor, text: Tensor):
-    return whole_loss(loss, model, image, text, picture)
+def _loss_of(loss: str, model: SmallEncoder, owner: Tensor, image: Tensor, text: Tensor):
+    return whole_loss(loss, model, image, text, owner)
 
 
 def _steps(rank: int) -> dict[str, Tensor]:
@@ -197,14 +197,14 @@ def _steps(rank: int) -> dict[str, Tensor]:
     model = SmallEncoder("siglip", dropout=0.3).double()
     parallel = DistributedDataParallel(model)
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
-    images, input_ids, picture = part(rank)
+    images, input_ids, owner = part(rank)
     torch.manual_seed(rank)
     for _ in range(3):
         optimiser.zero_grad()
         cached_backward(
             parallel,
-            split_chunks(images, input_ids, picture, 2),
-            partial(_loss_of, "siglip", model, picture),
+            split_chunks(images, input_ids, owner, 2),
+            partial(_loss_of, "siglip", model, owner),
             no_sync=parallel.no_sync,
         )
         optimiser.step()

@@ -36,8 +36,8 @@ def photos(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("photos")
     lines = []
     for number, record in enumerate(found[:: len(found) // PHOTOS][:PHOTOS]):
-        with Image.open(record.path) as picture:
-            picture.convert("RGB").resize((72, 72)).save(folder / f"{number}.jpg", quality=95)
+        with Image.open(record.path) as image:
+            image.convert("RGB").resize((72, 72)).save(folder / f"{number}.jpg", quality=95)
         lines.append({"image": f"{number}.jpg", "captions": record.captions})
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     (folder / "captions.jsonl").write_text(text, encoding="utf-8")

@@ -17,7 +17,7 @@ class _Settings(BaseModel):
 
 
 class HeadConfig(_Settings):
-    """What projects a tower's features to the embedding; unit length comes after it."""
+    """The projection of a tower's features to the embedding, which then gets unit length."""
 
     kind: Literal["residual", "mlp", "linear", "none"] = "residual"
     """"residual": linear, GELU, linear, dropout, added to the first linear's output, layer norm;
@@ -26,18 +26,18 @@ class HeadConfig(_Settings):
     hidden: int | None = Field(None, gt=0)
     """Width of the hidden layer of "mlp"; by default the embedding's."""
     dropout: float = Field(0.0, ge=0, lt=1)
-    """Inside of "residual" and "mlp", before "linear"."""
+    """The dropout inside "residual" and "mlp", and before "linear"."""
     bias: bool = False
-    """Of "linear"."""
+    """Whether "linear" has a bias."""
     unit_features: bool = False
     """Give the features unit length before the head."""
 
 
 class _TowerConfig(_Settings):
-    """What both towers can do with the weights they start from."""
+    """The settings that both towers share: how the weights they start from are trained."""
 
     freeze: bool = False
-    """Keep the tower as it was loaded and train its projection head only."""
+    """Leave the tower as it was loaded, and train its projection head only."""
     unfreeze_after: int | None = Field(None, gt=0)
     """With `freeze`: train the whole tower after so many epochs."""
     layer_decay: float = Field(1.0, gt=0, le=1)
@@ -54,7 +54,7 @@ class _TowerConfig(_Settings):
 
 
 class ImageTowerConfig(_TowerConfig):
-    """A timm model and what it expects of a picture."""
+    """A timm model, and the preprocessing of its images."""
 
     name: str = "resnet10t"
     """Any name `timm.list_models()` knows."""
@@ -63,16 +63,16 @@ class ImageTowerConfig(_TowerConfig):
     weights: str | None = None
     """None trains from scratch; "timm" takes the pretrained weights of timm's hub; else the path of
     a safetensors or PyTorch file, or of a folder that holds `model.safetensors` (with timm's
-    `config.json` beside it, pictures are prepared as that says); or "hf-hub:" and the name of such
+    `config.json` beside it, images are prepared as that says); or "hf-hub:" and the name of such
     a repository."""
     pool: Literal["model", "grid"] = "model"
     """"model" pools as the timm model does; "grid" keeps the last feature map's cells apart, so
     that left and right, above and below stay different."""
     size: int | None = Field(None, gt=0)
-    """Edge of the square the tower sees. What is left out here and below comes from timm's data
-    config of the model."""
+    """Edge of the square that the tower sees. Where this and the settings below are None, they come
+    from timm's data config of the model."""
     resize: int | None = Field(None, gt=0)
-    """The short side before the centre is cropped."""
+    """The length of the short edge before the centre is cropped."""
     interpolation: Literal["bilinear", "bicubic", "lanczos"] | None = None
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
@@ -102,18 +102,18 @@ class TextTowerConfig(_TowerConfig):
     architecture: dict[str, Any] = {}
     """"huggingface": its `config.json`, `model_type` included; by default that of `name`."""
     segmenter: str = "auto"
-    """vncorenlp, py_vncorenlp, pyvi, none; "auto" takes the first that can be had, and the bundle
-    records which."""
+    """vncorenlp, py_vncorenlp, pyvi or none; "auto" takes the first that is available, and the
+    bundle records its name."""
     tokenizer: str = "bpe"
     """"bpe" (byte-pair encoding) and "words" (one id a word) are trained on the training captions;
     "pretrained" is the tokenizer of `name`; else the path of a folder that holds one."""
     vocab_size: int = Field(8000, gt=300)
     """Upper limit of the vocabulary of a tokenizer that is trained here."""
     lowercase: bool = True
-    """Whether a tokenizer that is trained here drops case."""
+    """Whether a tokenizer that is trained here ignores case."""
     buckets: tuple[int, ...] = (16, 32, 64)
     width: int = Field(256, gt=0)
-    """Of token embeddings; "lstm": see `hidden`."""
+    """The width of token embeddings; for "lstm" see `hidden`."""
     hidden: int | None = Field(None, gt=0)
     """"lstm": the state's width in each direction; by default `width`."""
     layers: int = Field(4, gt=0)
@@ -125,8 +125,8 @@ class TextTowerConfig(_TowerConfig):
     """"transformer": add the mean of a second embedding of each token to what the blocks give,
     which begins at nothing: little data trains a bag of words, more of it the rest."""
     pool: Literal["cls", "mean", "max", "last"] = "cls"
-    """What of the token states becomes the sentence; "cls" is the first token's, "last" the final
-    state of each direction of an "lstm"."""
+    """The pooling of token states to the text's features: "cls" takes the first token's, "last" the
+    final state of each direction of an "lstm"."""
 
     @model_validator(mode="after")
     def _whole(self) -> TextTowerConfig:
@@ -148,30 +148,30 @@ class TextTowerConfig(_TowerConfig):
         return self
 
 
-class PictureAugmentation(_Settings):
-    """Random views of training pictures (torchvision v2), in this order; zeros change nothing."""
+class ImageAugmentation(_Settings):
+    """Random views of training images (torchvision v2), in this order; zeros change nothing."""
 
     crop: float = Field(0.0, ge=0, le=1)
-    """Least share of the picture's area that a random resized crop keeps; 0 crops nothing."""
+    """Least share of the image's area that a random resized crop keeps; 0 crops nothing."""
     flip: float = Field(0.0, ge=0, le=1)
-    """How often a picture is mirrored; not for captions that name a side."""
+    """The share of images that are mirrored; keep 0 where captions say left and right."""
     rotate: float = Field(0.0, ge=0, le=180)
     """Largest angle, in degrees."""
     jitter: float = Field(0.0, ge=0, le=1)
     """Strength of changes in brightness, contrast and saturation."""
     gray: float = Field(0.0, ge=0, le=1)
-    """How often a picture loses its colours."""
+    """The share of images that lose their colours."""
     erase: float = Field(0.0, ge=0, le=1)
-    """How often a random rectangle is blotted out."""
+    """The share of images in which a random rectangle is blotted out."""
 
     @property
     def changes(self) -> bool:
-        """Whether there is anything to do."""
+        """Whether any setting changes an image."""
         return any(self.model_dump().values())
 
 
 class TextAugmentation(_Settings):
-    """Captions as people type them, each at its rate; what is left stays as it was written.
+    """Captions as people type them, each variant at its rate; the rest stay as they were written.
 
     Old and new tone placement ("hòa", "hoà") need no rate: the text path makes them one, in small
     letters and after a capital ("Hòa"). In words of capitals ("HÒA", "HOÀ") they stay two.
@@ -190,38 +190,38 @@ class TextAugmentation(_Settings):
 
 
 class TrainConfig(_Settings):
-    """A whole run."""
+    """All settings of a run."""
 
     image: ImageTowerConfig = ImageTowerConfig()
     text: TextTowerConfig = TextTowerConfig()
     embedding_dim: int = Field(256, gt=0)
     epochs: int = Field(20, gt=0)
     batch_size: int = Field(64, gt=1)
-    """Pictures that see each other in the loss, over all devices together."""
+    """The number of images in one loss, over all devices together."""
     captions_per_picture: int = Field(1, gt=0)
-    """Captions drawn for each picture of a batch; they are never each other's negatives."""
+    """Captions drawn for each image of a batch; they are never each other's negatives."""
 
     loss: Literal["infonce", "siglip"] = "infonce"
     temperature: float = Field(0.07, gt=0)
-    """Where it starts, or stays."""
+    """The temperature at the start; it stays so without `learn_temperature`."""
     learn_temperature: bool = True
     min_temperature: float = Field(0.01, gt=0)
-    """A learnt temperature is clamped there."""
+    """The least value of a learnt temperature."""
     siglip_bias: float = -10.0
-    """Where the sigmoid loss's bias starts (Zhai et al., 2023, section 3.2)."""
+    """The bias of the sigmoid loss at the start (Zhai et al., 2023, section 3.2)."""
     warm_start: bool = False
     """Begin with the closed form over the features of a frozen image tower (`warm_start.py`)."""
     class_names: str | None = None
-    """With `warm_start`: names of the classes that the image tower's classifier tells apart, as
-    further captions (`class_names`): "imagenet-1k", or a text file with a line for each class."""
+    """With `warm_start`: names of the classes of the image tower's classifier, as further
+    captions (`class_names`): "imagenet-1k", or a text file with a line for each class."""
     text_pairs: float = Field(0.0, ge=0)
-    """Weight of the loss that draws captions of one picture together; the captions of `--captions`,
-    which have no pictures, train through it."""
+    """Weight of the loss that draws captions of one image together; the captions of `--captions`,
+    which have no images, train through it."""
 
     accumulate: int = Field(1, gt=0)
     """Batches whose gradients are averaged before a step; they are not each other's negatives."""
     grad_cache: int | None = Field(None, gt=0)
-    """Pictures computed at once; the batch is then as large as `batch_size` says in little memory
+    """Images computed at once; the batch is then as large as `batch_size` says in little memory
     (cached gradients, Gao et al., 2021)."""
     lr_image: float = Field(1e-4, ge=0)
     lr_text: float = Field(5e-4, ge=0)
@@ -236,13 +236,13 @@ class TrainConfig(_Settings):
     patience: int | None = Field(None, gt=0)
     """Epochs without improvement on validation after which training ends."""
     ema: float | None = Field(None, gt=0, lt=1)
-    """Decay of a moving average of the weights, which is then what is validated and kept; it begins
-    lower, so that a short run does not keep its first weights."""
+    """Decay of a moving average of the weights, which is then validated and written to the bundle.
+    It begins lower, so that a short run does not keep its first weights."""
 
-    augment: PictureAugmentation = PictureAugmentation()
+    augment: ImageAugmentation = ImageAugmentation()
     text_augment: TextAugmentation = TextAugmentation()
     feature_views: int = Field(8, gt=0)
-    """Augmented views of each picture of which a frozen image tower keeps the features."""
+    """Augmented views of each image of which a frozen image tower keeps the features."""
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """bf16 and fp16 train in mixed precision; "auto" takes bf16 where the machine multiplies it in
@@ -250,9 +250,9 @@ class TrainConfig(_Settings):
     compile: bool = False
     """Compile both towers with `torch.compile`."""
     checkpoint_minutes: float = Field(10.0, gt=0)
-    """Between checkpoints inside an epoch; each epoch's end has one anyway."""
+    """Minutes between checkpoints inside an epoch; the end of each epoch has one anyway."""
     trackers: tuple[str, ...] = ()
-    """Of accelerate's, beside TensorBoard, which is always on: "wandb", "mlflow"."""
+    """Trackers of accelerate, such as "wandb" and "mlflow"; TensorBoard is always on."""
     validation_fraction: float = Field(0.15, ge=0, lt=1)
     test_fraction: float = Field(0.15, ge=0, lt=1)
     seed: int = Field(0, ge=0)
@@ -284,13 +284,13 @@ class TrainConfig(_Settings):
 
 
 def preset_names() -> list[str]:
-    """The names `load_config` takes."""
+    """Return the names of the presets."""
     folder = resources.files("vireo_training") / "presets"
     return sorted(Path(str(f)).stem for f in folder.iterdir() if str(f).endswith(".json"))
 
 
 def preset_about(preset: str) -> str:
-    """The line with which a preset introduces itself; "" where it has none.
+    """Return the line "about" of a preset; "" where it has none.
 
     Raises:
         TrainingError: an unknown preset, or a file that is no preset.
@@ -299,7 +299,7 @@ def preset_about(preset: str) -> str:
 
 
 def load_config(preset: str, overrides: Sequence[str] = ()) -> TrainConfig:
-    """Reads a preset, by name or as a JSON file of one's own, and applies `overrides`.
+    """Read a preset, by name or as a JSON file of one's own, and applies `overrides`.
 
     Its line "about" is for people (see `preset_about`), not a setting.
 
@@ -327,7 +327,7 @@ def load_config(preset: str, overrides: Sequence[str] = ()) -> TrainConfig:
 
 
 def _read(preset: str) -> dict[str, Any]:
-    """The settings of a preset, by name or as a file, as they are written."""
+    """Return the settings of a preset, by name or as a file, as they are written."""
     if preset.endswith(".json"):
         path = Path(preset)
         if not path.is_file():

@@ -6,39 +6,28 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .options import JsonOption
+
 if TYPE_CHECKING:
-    from vireo_client.text.pipeline import TextPath
-    from vireo_client.text.segment import Segmenter
+    from vireo_client.text.pipeline import TextPath, WordPath
 
 
 def text(
     query: Annotated[str | None, typer.Argument(metavar="TEXT", help="A Vietnamese text.")] = None,
-    file: Annotated[
-        Path | None,
-        typer.Option(help="Read texts from this file, one a line; - is standard input."),
-    ] = None,
-    segmenter: Annotated[
-        str, typer.Option(help="auto, vncorenlp, py_vncorenlp, pyvi or none.")
-    ] = "auto",
-    model: Annotated[
-        Path | None, typer.Option(help="The folder with the segmenter's files.")
-    ] = None,
-    tokenizer: Annotated[
-        Path | None,
-        typer.Option(help="A folder with tokenizer.json, or PhoBERT's vocab.txt and bpe.codes."),
-    ] = None,
-    bundle: Annotated[
-        Path | None,
-        typer.Option(help="Take segmenter and tokenizer from this bundle or model repository."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
-) -> None:
-    """Shows what becomes of a text: normalised, segmented, tokens, ids, bucket.
+    file: Annotated[Path | None, typer.Option(help="Read texts from this file, one a line; - is standard input.")] = None,
+    segmenter: Annotated[str, typer.Option(help="auto, vncorenlp, py_vncorenlp, pyvi or none.")] = "auto",
+    model: Annotated[Path | None, typer.Option(help="The folder with the segmenter's files.")] = None,
+    tokenizer: Annotated[Path | None, typer.Option(help="A folder with tokenizer.json, or PhoBERT's vocab.txt and bpe.codes.")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Take segmenter and tokenizer from this bundle or model repository.")] = None,
+    as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Show what becomes of a text: normalised, segmented, tokens, ids, bucket.
 
     Example: `vireo text "hai con chó trên bãi cỏ" --bundle runs/demo/bundle`
 
@@ -47,57 +36,55 @@ def text(
     """
     if (query is None) == (file is None):
         raise typer.BadParameter("give a text, or --file FILE, and not both")
-    words, path = _text_path(segmenter, model, tokenizer, bundle)
+    path = _text_path(segmenter, model, tokenizer, bundle)
     texts = _lines(file) if file is not None else iter([query or ""])
     try:
         for line in texts:
-            stages = _stages(line, words, path)
+            stages = asdict(path.stages(line))
             if as_json:
                 sys.stdout.write(_as_json(stages) + "\n")
             else:
-                _show(stages, words.name)
+                _show(stages, path.segmenter.name)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader has had enough ("| head"). What is still buffered goes nowhere, without the
-        # complaint that Python would print at its end.
+        # The reader ended ("| head"). The rest of the buffer is dropped, and so is the message that
+        # Python would print at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _text_path(
     segmenter: str, model: Path | None, tokenizer: Path | None, bundle: Path | None
-) -> tuple[Segmenter, TextPath | None]:
-    """The segmenter, and the whole path where there is a tokeniser."""
-    from vireo_client.text.pipeline import TextPath
+) -> TextPath | WordPath:
+    """Load the whole text path; without a tokenizer, its part up to the words."""
+    from vireo_client.text.pipeline import TextPath, WordPath
 
     if bundle is not None:
         if tokenizer is not None or model is not None or segmenter != "auto":
             raise typer.BadParameter("--bundle brings its own segmenter and tokenizer")
         from vireo_client.bundle import Bundle
 
-        path = TextPath.from_bundle(Bundle(bundle))
-        return path.segmenter, path
+        return TextPath.from_bundle(Bundle(bundle))
     from vireo_client.text.segment import load_segmenter
 
     words = load_segmenter(segmenter, model)
     if tokenizer is None:
-        return words, None
+        return WordPath(words)
     from vireo_client.text.tokenize import TextTokenizer, load_tokenizer
 
-    return words, TextPath(words, TextTokenizer(load_tokenizer(tokenizer)))
+    return TextPath(words, TextTokenizer(load_tokenizer(tokenizer)))
 
 
 def _lines(file: Path) -> Iterator[str]:
-    """The lines of a file, or of standard input for `-`, with a count on standard error.
+    """Yield the lines of a file, or of standard input for `-`, and count them on standard error.
 
     Raises:
         VireoError: If the file cannot be read.
     """
-    from rich.console import Console
     from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
     from vireo_client.errors import VireoError
+    from vireo_client.progress import console
 
-    console = Console(stderr=True)
     columns = (TextColumn("{task.completed:,.0f} texts"), TimeElapsedColumn())
     try:
         # Only a line feed ends a line: other separators may stand inside a text.
@@ -113,18 +100,6 @@ def _lines(file: Path) -> Iterator[str]:
         raise
     except OSError as error:
         raise VireoError(f"{file}: cannot be read ({error.strerror})") from error
-
-
-def _stages(line: str, segmenter: Segmenter, path: TextPath | None) -> dict[str, Any]:
-    """The stages of one text by name; tokens, ids and bucket only with a tokeniser."""
-    from dataclasses import asdict
-
-    from vireo_client.text.normalize import normalize
-
-    if path is not None:
-        return asdict(path.stages(line))
-    normalized = normalize(line)
-    return {"text": line, "normalized": normalized, "sentences": segmenter.segment(normalized)}
 
 
 def _as_json(stages: dict[str, Any]) -> str:

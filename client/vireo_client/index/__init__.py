@@ -1,7 +1,13 @@
-"""An index: vectors and what stands behind them, in one folder."""
+"""An index: embeddings, and the images and captions behind them, in one folder."""
 
 from __future__ import annotations
 
-from .reader import Index, Match, NewImage, recorded_model
+from ..extras import import_faiss
 
-__all__ = ["Index", "Match", "NewImage", "recorded_model"]
+import_faiss()  # where it is missing, this error says which extra brings it
+
+from .matches import Match  # noqa: E402
+from .reader import Index  # noqa: E402
+from .writer import IndexWriter, NewImage  # noqa: E402
+
+__all__ = ["Index", "IndexWriter", "Match", "NewImage"]

@@ -1,4 +1,4 @@
-"""The one text path of training, client and server: caption -> words -> ids."""
+"""The one text path of training, client and server: text -> words -> ids."""
 
 from __future__ import annotations
 
@@ -17,23 +17,62 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Stages:
-    """What one text becomes, stage by stage."""
+class WordStages:
+    """The stages of one text up to its words."""
 
     text: str
     normalized: str
     sentences: tuple[str, ...]
     """Segmented: the syllables of a word joined by `_`, words parted by one blank."""
+
+
+@dataclass(frozen=True)
+class Stages(WordStages):
+    """The stages of one text, from the text itself to its ids."""
+
     tokens: tuple[str, ...]
-    """The tokeniser's pieces, special ones included, before anything is cut."""
+    """The tokenizer's pieces, special ones included, before anything is cut."""
     ids: tuple[int, ...]
     """The ids, special ones included, cut at the last bucket, not padded."""
     bucket: int
     """The length to which the ids are padded."""
 
 
+class WordPath:
+    """Normalises and segments: the part of the text path that needs no tokenizer.
+
+    Threads may share it.
+
+    Args:
+        segmenter: Joins syllables to words.
+        normalization: The name of the rule that comes first, one of `cleaning.RULES`.
+    """
+
+    def __init__(self, segmenter: Segmenter, normalization: str = NORMALIZATION) -> None:
+        self.segmenter = segmenter
+        self.normalization = normalization
+        self._clean = RULES[normalization].clean
+
+    def stages(self, text: str) -> WordStages:
+        """Return the normalised text and its sentences.
+
+        Raises:
+            DataError: If `text` is not a string.
+        """
+        normalized = self._clean(_checked(text))
+        return WordStages(text, normalized, tuple(self.segmenter.segment(normalized)))
+
+    def segment(self, text: str) -> str:
+        """Return the words of one text; its sentences stand one after the other.
+
+        Raises:
+            DataError: If `text` is not a string.
+        """
+        return " ".join(self.segmenter.segment(self._clean(_checked(text))))
+
+
 class TextPath:
-    """Normalises, segments and tokenises. Immutable: threads may share it.
+    """Normalises, segments and tokenizes. Immutable: threads may share it.
 
     Args:
         segmenter: Joins syllables to words.
@@ -44,19 +83,27 @@ class TextPath:
     def __init__(
         self, segmenter: Segmenter, tokenizer: TextTokenizer, normalization: str = NORMALIZATION
     ) -> None:
-        self.segmenter = segmenter
+        self.words = WordPath(segmenter, normalization)
         self.tokenizer = tokenizer
-        self.normalization = normalization
-        self._clean = RULES[normalization].clean
+
+    @property
+    def segmenter(self) -> Segmenter:
+        """The segmenter that joins syllables to words."""
+        return self.words.segmenter
+
+    @property
+    def normalization(self) -> str:
+        """The name of the normalisation rule."""
+        return self.words.normalization
 
     @classmethod
     def from_bundle(cls, bundle: Bundle) -> TextPath:
-        """Loads the text path that a bundle names, with the files that it carries.
+        """Load the text path that a bundle names, with the files that it carries.
 
         Raises:
             BundleError: The bundle was made with another normalisation than this vireo has.
             TokenizerError: `tokenizer.json` is damaged.
-            SegmenterError: The bundle's segmenter cannot be had.
+            SegmenterError: The bundle's segmenter is not available.
         """
         spec = bundle.config.text
         if spec.normalization not in RULES:
@@ -76,7 +123,7 @@ class TextPath:
         return cls(load_segmenter(spec.segmenter, folder), tokenizer, spec.normalization)
 
     def spec(self) -> TextSpec:
-        """What a bundle records of this text path."""
+        """Return the settings that a bundle records of this text path."""
         # Imported here: pydantic takes longer to import than the segmenter to load its model.
         from vireo_client.bundle import TextSpec
 
@@ -93,33 +140,32 @@ class TextPath:
         )
 
     def segment(self, text: str) -> str:
-        """Normalises and segments one text; its sentences stand one after the other.
+        """Normalise and segment one text; its sentences stand one after the other.
 
         Raises:
             DataError: If `text` is not a string.
         """
-        return " ".join(self.segmenter.segment(self._clean(_checked(text))))
+        return self.words.segment(text)
 
     def stages(self, text: str) -> Stages:
-        """Shows what becomes of one text.
+        """Return every stage of one text.
 
         Raises:
             DataError: If `text` is not a string.
         """
-        normalized = self._clean(_checked(text))
-        sentences = self.segmenter.segment(normalized)
-        tokens, ids = self.tokenizer.tokens_and_ids(" ".join(sentences))
+        words = self.words.stages(text)
+        tokens, ids = self.tokenizer.tokens_and_ids(" ".join(words.sentences))
         return Stages(
-            text=text,
-            normalized=normalized,
-            sentences=tuple(sentences),
+            words.text,
+            words.normalized,
+            words.sentences,
             tokens=tuple(tokens),
             ids=tuple(ids),
             bucket=self.tokenizer.bucket(len(ids)),
         )
 
     def encode(self, texts: Sequence[str]) -> list[TextBatch]:
-        """Turns texts into padded ids, grouped by bucket.
+        """Turn texts into padded ids, grouped by bucket.
 
         Args:
             texts: The texts, of any length.

@@ -20,7 +20,7 @@ from vireo_training.evaluation.evaluate import (
     CorpusEmbeddings,
     captions_of,
     embed_corpus,
-    embed_pictures,
+    embed_images,
 )
 from vireo_training.evaluation.metrics import WAYS, retrieval_metrics
 from vireo_training.models.torch_towers import TorchTowers
@@ -66,8 +66,8 @@ def measure_parity(
         embedder.towers.name,
         vector_parity(reference.texts, corpus.texts),
         vector_parity(reference.images, corpus.images),
-        retrieval_metrics(reference.images, reference.texts, reference.picture),
-        retrieval_metrics(corpus.images, corpus.texts, corpus.picture),
+        retrieval_metrics(reference.images, reference.texts, reference.owner),
+        retrieval_metrics(corpus.images, corpus.texts, corpus.owner),
         precisions,
     )
 
@@ -154,7 +154,7 @@ class ParityMeasurement:
         self._bundle: Bundle = source.bundle
         self._fp32, self._threads = fp32, threads
         config = self._bundle.config
-        torch_towers = TorchTowers.of(source.text_tower, source.image_tower)
+        torch_towers = TorchTowers(source.text_tower, source.image_tower)
         with Embedder(self._bundle, torch_towers) as reference:
             self.corpus = embed_corpus(reference, records)
             self.captions, _ = captions_of(self.corpus.records)
@@ -199,7 +199,7 @@ class ParityMeasurement:
             vector_parity(self.corpus.texts, texts),
             vector_parity(self.corpus.images, images),
             self.metrics,
-            retrieval_metrics(images, texts, self.corpus.picture),
+            retrieval_metrics(images, texts, self.corpus.owner),
             Precisions(engines["text"].precision, engines["image"].precision),
             tuple(measured),
         )
@@ -233,7 +233,7 @@ class ParityMeasurement:
             if tower == "text":
                 corpus = embedder.embed_texts(self.captions)
             else:
-                _, corpus, _ = embed_pictures(embedder, self.corpus.records)
+                _, corpus, _ = embed_images(embedder, self.corpus.records)
         shapes = [
             np.concatenate(
                 [
@@ -296,4 +296,4 @@ class ParityMeasurement:
     def _metrics(self, tower: Tower, vectors: Embeddings) -> dict[str, dict[str, float]]:
         texts = vectors if tower == "text" else self.corpus.texts
         images = vectors if tower == "image" else self.corpus.images
-        return retrieval_metrics(images, texts, self.corpus.picture)
+        return retrieval_metrics(images, texts, self.corpus.owner)

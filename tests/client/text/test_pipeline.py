@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.text_models import write_model, write_phobert
 from vireo_client.errors import DataError
-from vireo_client.text.pipeline import TextPath
+from vireo_client.text.pipeline import TextPath, WordPath
 from vireo_client.text.segment import load_segmenter
 from vireo_client.text.tokenize import TextTokenizer, load_tokenizer
 
@@ -28,6 +28,15 @@ def test_stages(path: TextPath) -> None:
     assert stages.tokens[0] == "<s>"
     assert len(stages.tokens) == len(stages.ids)
     assert stages.bucket == 32
+
+
+def test_words_alone_are_those_of_the_whole_path(path: TextPath) -> None:
+    text = "  Xe hơi\xa0của con chó. Xe con! "
+    words = WordPath(path.segmenter, path.normalization)
+    assert words.stages(text).sentences == path.stages(text).sentences
+    assert words.segment(text) == path.segment(text) == "Xe_hơi của con_chó . Xe con !"
+    with pytest.raises(DataError, match="of type int"):
+        words.segment(3)  # type: ignore[arg-type]
 
 
 @settings(deadline=None)
@@ -85,7 +94,7 @@ def test_threads_answer_the_same(path: TextPath) -> None:
         sys.setswitchinterval(interval)
 
 
-def test_tokeniser_of_transformers_is_not_needed(path: TextPath, tmp_path: Path) -> None:
+def test_the_tokenizer_of_transformers_is_not_needed(path: TextPath, tmp_path: Path) -> None:
     path.tokenizer.save(tmp_path)
     again = TextPath(path.segmenter, TextTokenizer(load_tokenizer(tmp_path)))
     assert again.stages("xe hơi đỏ") == path.stages("xe hơi đỏ")

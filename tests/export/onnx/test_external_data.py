@@ -78,7 +78,7 @@ def test_triton_loads_engines_with_data_files(bundle, repository, test_records, 
         with Embedder(exported, TritonTowers(exported, server.url)) as embedder:
             served = embedder.embed_texts(texts)
             served_images = embedder.embed_images([r.path for r in test_records[:4]])
-    with Embedder(repository, OnnxTowers(repository, threads=1)) as embedder:
+    with Embedder(repository, OnnxTowers.from_repository(repository, threads=1)) as embedder:
         assert worst_cosine(served, embedder.embed_texts(texts)) > 0.98
         expected = embedder.embed_images([r.path for r in test_records[:4]])
     assert np.allclose(served_images, expected, atol=1e-5)

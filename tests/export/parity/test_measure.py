@@ -107,7 +107,7 @@ def test_figures_are_those_of_the_engines_that_are_served(source, repository, fp
             "image": Engine("fp32", fp32["image_encoder"]),
         }
     )
-    with Embedder(repository, OnnxTowers(repository, threads=1)) as embedder:
+    with Embedder(repository, OnnxTowers.from_repository(repository, threads=1)) as embedder:
         served = measure_parity(measurement.corpus, embedder, test_records)
     assert (parity.text, parity.image) == (served.text, served.image)
     assert parity.metrics_engine == served.metrics_engine

@@ -73,7 +73,10 @@ def test_int8_is_served_by_triton(int8, test_records):
     images = [record.path for record in test_records[:8]]
     with TritonServer(exported.folder, ports=Ports(0, 0, 0)) as server:
         answers = []
-        for towers in (TritonTowers(exported, server.url), OnnxTowers(exported, threads=1)):
+        for towers in (
+            TritonTowers(exported, server.url),
+            OnnxTowers.from_repository(exported, threads=1),
+        ):
             with Embedder(exported, towers) as embedder:
                 answers.append((embedder.embed_texts(texts), embedder.embed_images(images)))
     for served, in_process in zip(*answers, strict=True):

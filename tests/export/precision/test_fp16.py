@@ -7,6 +7,7 @@ from vireo_export.onnx.optimise import optimise
 from vireo_export.precision.calibration import largest_values
 from vireo_export.precision.fp16 import FP16_MAX, MASKED, make_masks_finite, to_fp16
 from vireo_export.precision.rounding import with_rounding
+from vireo_serving.targets import TARGETS, TensorRT
 
 FLOAT, FLOAT16 = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 
@@ -39,7 +40,7 @@ def graph_file(path, nodes, weights, width, out=None):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
-    optimise(path, path.with_name("optimised.onnx"), "tensorrt")
+    optimise(path, path.with_name("optimised.onnx"), TensorRT())
     return path.with_name("optimised.onnx")
 
 
@@ -51,7 +52,7 @@ def graph_file(path, nodes, weights, width, out=None):
 )  # fmt: skip
 def test_an_fp16_engine_matches_pytorch(exported, tmp_path, preset, tower, target):
     source = exported(preset, tower)
-    optimise(source.path, tmp_path / "model.onnx", target)
+    optimise(source.path, tmp_path / "model.onnx", TARGETS[target]())
     path = convert(tmp_path / "model.onnx", tmp_path, source.inputs)
     onnx.checker.check_model(str(path), full_check=True)
     answered = run(with_rounding(path, tmp_path / "rounding.onnx"), source.inputs)
@@ -67,7 +68,7 @@ def test_an_fp16_engine_matches_pytorch(exported, tmp_path, preset, tower, targe
 def test_products_are_fp16_and_sensitive_operators_fp32(exported, tmp_path):
     for tower in ("text", "image"):
         source = exported("phobert-dinov2", tower)
-        optimise(source.path, tmp_path / "model.onnx", "tensorrt")
+        optimise(source.path, tmp_path / "model.onnx", TensorRT())
         types = input_types(convert(tmp_path / "model.onnx", tmp_path, source.inputs))
         assert types["MatMul"] == {FLOAT16}
         for kind in ("LayerNormalization", "Softmax", "ReduceL2", "Clip"):
@@ -196,7 +197,7 @@ def test_an_epsilon_that_both_precisions_use_is_not_rounded(tmp_path):
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     onnx.save(model, tmp_path / "model.onnx")
-    optimise(tmp_path / "model.onnx", tmp_path / "optimised.onnx", "tensorrt")
+    optimise(tmp_path / "model.onnx", tmp_path / "optimised.onnx", TensorRT())
     x = np.ones((2, 4), np.float32)
     path = convert(tmp_path / "optimised.onnx", tmp_path, {"x": x})
     assert np.allclose(np.linalg.norm(run(path, {"x": x}), axis=1), 1, atol=1e-4)

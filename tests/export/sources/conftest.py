@@ -59,11 +59,11 @@ class Example:
         return Bundle(self.model.parent / "repository")
 
     def in_torch(self) -> Embedder:
-        towers = TorchTowers.of(self.source.text_tower, self.source.image_tower)
+        towers = TorchTowers(self.source.text_tower, self.source.image_tower)
         return Embedder(self.source.bundle, towers)
 
     def in_onnx(self) -> Embedder:
-        return Embedder(self.repository, OnnxTowers(self.repository))
+        return Embedder(self.repository, OnnxTowers.from_repository(self.repository))
 
 
 @pytest.fixture(scope="module")

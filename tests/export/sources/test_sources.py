@@ -221,7 +221,7 @@ def test_export_and_evaluate_without_a_split(example_of, data_set, tmp_path, mon
     folder = shutil.copytree(example_of("hf/clip").model, tmp_path / "tiny-clip")
     monkeypatch.chdir(tmp_path)
     captions = [{"image": f"{n}.jpg", "captions": [f"ảnh số {n}"]} for n in range(4)]
-    data = data_set(*captions, pictures=tuple(f"{n}.jpg" for n in range(4)))
+    data = data_set(*captions, images=tuple(f"{n}.jpg" for n in range(4)))
     vireo, runner = build_app(), CliRunner()
     result = runner.invoke(vireo, ["export", str(folder), "--data", str(data), "--json"])
     assert result.exit_code == 0, result.output

@@ -3,21 +3,21 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from vireo_training.config import PictureAugmentation
+from vireo_training.config import ImageAugmentation
 from vireo_training.data.augment import _rectangle, make_augmentation
 from vireo_training.models.torchvision_ops import ensure_torchvision
 
-EVERYTHING = PictureAugmentation(crop=0.5, flip=0.5, rotate=10, jitter=0.3, gray=0.3, erase=0.3)
+EVERYTHING = ImageAugmentation(crop=0.5, flip=0.5, rotate=10, jitter=0.3, gray=0.3, erase=0.3)
 
 
 def photos(count, side):
-    """Smooth pictures without symmetry."""
+    """Smooth images without symmetry."""
     coarse = torch.rand(count, 3, 5, 5, generator=torch.Generator().manual_seed(0)) * 255
     return torch.nn.functional.interpolate(coarse, side, mode="bicubic").clamp(0, 255).byte()
 
 
 def only(size=32, **settings):
-    return make_augmentation(PictureAugmentation(**settings), size)
+    return make_augmentation(ImageAugmentation(**settings), size)
 
 
 def test_nothing_to_do_is_nothing_done():
@@ -54,7 +54,7 @@ def test_each_change_and_each_pair_keeps_shape_and_type(names):
     assert not torch.equal(views, stored)
 
 
-def test_a_rate_of_one_changes_every_picture_and_of_nearly_none_none():
+def test_a_rate_of_one_changes_every_image_and_of_nearly_none_none():
     pixels = photos(8, 32)
     rng = np.random.default_rng(0)
     assert torch.equal(only(flip=1)(pixels, rng), pixels.flip(-1))
@@ -69,10 +69,10 @@ def test_a_rectangle_is_blotted_out_and_the_rest_left():
     pixels = photos(64, 32).clamp(min=1)
     views = only(erase=1)(pixels, np.random.default_rng(0))
     gone = (views == 0).all(dim=1)
-    for view, picture, blot in zip(views, pixels, gone, strict=True):
+    for view, image, blot in zip(views, pixels, gone, strict=True):
         rows, columns = blot.any(1).sum(), blot.any(0).sum()
         assert blot.sum() == rows * columns > 0
-        assert torch.equal(view[:, ~blot], picture[:, ~blot])
+        assert torch.equal(view[:, ~blot], image[:, ~blot])
     assert 0.02 <= gone.float().mean(dim=(1, 2)).mean() <= 0.33
 
 
@@ -86,7 +86,7 @@ def test_colours_change_within_their_strength():
     assert views.float().std() > 5
 
 
-def test_pictures_turn_by_no_more_than_the_largest_angle():
+def test_images_turn_by_no_more_than_the_largest_angle():
     pixels = torch.zeros(50, 3, 65, 65, dtype=torch.uint8)
     pixels[:, :, 32, 32:] = 255  # a hand that points to the right
     views = only(65, rotate=30)(pixels, np.random.default_rng(0))
@@ -124,9 +124,9 @@ def test_crops_are_distributed_as_torchvisions():
 
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    picture = torch.empty(3, 256, 256)
+    image = torch.empty(3, 256, 256)
     theirs = np.array(
-        [RandomResizedCrop.get_params(picture, [0.4, 1.0], [3 / 4, 4 / 3]) for _ in range(4000)]
+        [RandomResizedCrop.get_params(image, [0.4, 1.0], [3 / 4, 4 / 3]) for _ in range(4000)]
     )
     ours = np.array([_rectangle(rng, 256, area=(0.4, 1.0), ratio=4 / 3) for _ in range(4000)])
     for quantile in (0.05, 0.25, 0.5, 0.75, 0.95):

@@ -4,16 +4,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from vireo_training.config import TextAugmentation
-from vireo_training.data.batches import (
-    BatchMaker,
-    Captions,
-    Ragged,
-    made_ahead,
-    plan_epoch,
-    short_ones,
-)
+from vireo_training.data.batches import BatchMaker, batches_ahead, plan_epoch, short_rows
+from vireo_training.data.captions import Captions, Ragged
 
-PICTURES, CAPTIONS = 12, 3
+IMAGES, CAPTIONS = 12, 3
 
 
 def _no_augmentation(pixels, rng):
@@ -21,12 +15,12 @@ def _no_augmentation(pixels, rng):
 
 
 def _maker(**changes):
-    """Picture n is full of n; its caption c is the ids [0, 100 n + c, 2], bare 50 more."""
-    plain = [[0, 100 * n + c, 2] for n in range(PICTURES) for c in range(CAPTIONS)]
+    """Image n is full of n; its caption c is the ids [0, 100 n + c, 2], bare 50 more."""
+    plain = [[0, 100 * n + c, 2] for n in range(IMAGES) for c in range(CAPTIONS)]
     bare = [[0, v + 50, v + 50, 2] for _, v, _ in plain]
     values = {
-        "images": np.arange(PICTURES, dtype=np.uint8).repeat(3 * 4 * 4).reshape(-1, 3, 4, 4),
-        "captions": Captions.of([CAPTIONS] * PICTURES, [Ragged.of(plain), Ragged.of(bare)]),
+        "images": np.arange(IMAGES, dtype=np.uint8).repeat(3 * 4 * 4).reshape(-1, 3, 4, 4),
+        "captions": Captions.of([CAPTIONS] * IMAGES, [Ragged.of(plain), Ragged.of(bare)]),
         "others": None,
         "captions_per_picture": 2,
         "chunk": 100,
@@ -44,34 +38,34 @@ def _others(groups=7):
 
 
 def _seen(batch):
-    """The picture that each caption of all chunks belongs to by its ids, and by its owner."""
+    """The image that each caption of all chunks belongs to by its ids, and by its owner."""
     images = torch.cat([image for image, *_ in batch.chunks])
     ids = [int(row[1]) for _, *texts in batch.chunks for part in texts for row in part]
     return images[:, 0, 0, 0].tolist(), ids, batch.owner.tolist()
 
 
-def test_an_epoch_shows_every_picture_once_with_its_own_captions():
+def test_an_epoch_shows_every_image_once_with_its_own_captions():
     make, shown, variants = _maker(), [], []
-    plan = plan_epoch(np.random.default_rng(0).permutation(PICTURES), 4)
-    for batch in made_ahead(make, 1, plan):
-        pictures, ids, owner = _seen(batch)
+    plan = plan_epoch(np.random.default_rng(0).permutation(IMAGES), 4)
+    for batch in batches_ahead(make, 1, plan):
+        images, ids, owner = _seen(batch)
         assert len(ids) == 8
-        assert [i // 100 for i in ids] == [pictures[o] for o in owner]
+        assert [i // 100 for i in ids] == [images[o] for o in owner]
         assert len({(i // 100, i % 50) for i in ids}) == 8  # no caption twice
-        shown += pictures
+        shown += images
         variants += [i % 100 >= 50 for i in ids]
-    assert sorted(shown) == list(range(PICTURES))
+    assert sorted(shown) == list(range(IMAGES))
     assert 0 < sum(variants) < len(variants)
 
 
 def test_a_batch_can_be_made_by_itself():
-    plan = plan_epoch(np.arange(PICTURES), 4)
-    whole = list(made_ahead(_maker(), 3, plan))
-    (last,) = made_ahead(_maker(), 3, plan, first=2)
+    plan = plan_epoch(np.arange(IMAGES), 4)
+    whole = list(batches_ahead(_maker(), 3, plan))
+    (last,) = batches_ahead(_maker(), 3, plan, first=2)
     assert len(whole) == 3
     for a, b in zip(whole[2].chunks[0], last.chunks[0], strict=True):
         assert torch.equal(a, b)
-    other = next(made_ahead(_maker(), 4, plan, first=2))
+    other = next(batches_ahead(_maker(), 4, plan, first=2))
     assert not torch.equal(other.owner, last.owner) or not all(
         torch.equal(a, b) for a, b in zip(other.chunks[0], last.chunks[0], strict=True)
     )
@@ -83,20 +77,20 @@ def test_devices_share_a_batch_and_know_it_whole(chunk):
     others = _others()
     parts = [_maker(devices=2, device=d, chunk=chunk, others=others)(1, 0, rows) for d in range(2)]
     assert torch.equal(parts[0].owner, parts[1].owner)
-    pictures, ids = [], []
+    images, ids = [], []
     for part in parts:
-        assert part.pictures == 8
+        assert part.image_count == 8
         assert len(part.chunks) == (1 if chunk == 100 else 2)
         mine = _seen(part)
-        pictures += mine[0]
+        images += mine[0]
         ids += mine[1]
     owner = parts[0].owner.tolist()
-    assert pictures == list(range(8))
+    assert images == list(range(8))
     assert len(ids) == len(owner)
     groups = {}
     for i, o in zip(ids, owner, strict=True):
         if o < 8:
-            assert i // 100 == pictures[o]
+            assert i // 100 == images[o]
         else:
             groups.setdefault(o, set()).add(i)
     # Seven groups, two captions of each, never mixed.
@@ -105,7 +99,7 @@ def test_devices_share_a_batch_and_know_it_whole(chunk):
 
 
 def test_features_of_a_frozen_tower_are_drawn_among_its_views():
-    features = np.arange(PICTURES * 5, dtype=np.float32).reshape(PICTURES, 5, 1)
+    features = np.arange(IMAGES * 5, dtype=np.float32).reshape(IMAGES, 5, 1)
     make = _maker(images=features)
     views = set()
     for epoch in range(9):
@@ -121,7 +115,7 @@ def test_an_error_in_a_batch_reaches_the_loop():
         raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"):
-        list(made_ahead(_maker(augment=broken), 1, plan_epoch(np.arange(PICTURES), 4)))
+        list(batches_ahead(_maker(augment=broken), 1, plan_epoch(np.arange(IMAGES), 4)))
 
 
 @given(
@@ -131,7 +125,7 @@ def test_an_error_in_a_batch_reaches_the_loop():
     size=st.integers(2, 6),
 )
 @settings(max_examples=200)
-def test_no_batch_holds_a_picture_twice_and_none_is_drawn_too_often(order, size):
+def test_no_batch_holds_an_image_twice_and_none_is_drawn_too_often(order, size):
     size = min(size, len(order))
     batches = plan_epoch(np.array(order), size)
     assert len(batches) == len(order) // size  # an epoch is as long as another
@@ -140,7 +134,7 @@ def test_no_batch_holds_a_picture_twice_and_none_is_drawn_too_often(order, size)
     for batch in batches:
         assert len(set(batch.tolist())) == size == len(batch)
         used[batch] += 1
-    # Pictures that were not drawn stand in only for repeats that find no place.
+    # Images that were not drawn stand in only for repeats that find no place.
     assert (used <= np.maximum(drawn, 1)).all()
     assert used[drawn == 0].sum() <= (drawn - used).clip(min=0).sum()
 
@@ -151,15 +145,15 @@ def test_short_captions_go_apart_where_it_spares_padding(lengths):
         parts = [part for part in (lengths[:cut], lengths[cut:]) if part]
         return sum(len(part) * part[-1] for part in parts)
 
-    cut, least = short_ones(lengths), min(map(padded, range(len(lengths))))
+    cut, least = short_rows(lengths), min(map(padded, range(len(lengths))))
     assert padded(cut) == (least if least <= 0.75 * padded(0) else padded(0))
 
 
 def test_long_captions_do_not_pad_short_ones():
-    rows = [[0] * (3 if n < 10 else 90) for n in range(PICTURES * CAPTIONS)]
-    captions = Captions.of([CAPTIONS] * PICTURES, [Ragged.of(rows)])
+    rows = [[0] * (3 if n < 10 else 90) for n in range(IMAGES * CAPTIONS)]
+    captions = Captions.of([CAPTIONS] * IMAGES, [Ragged.of(rows)])
     make = _maker(captions=captions, text_augment=TextAugmentation())
-    ((_, short, long),) = make(0, 0, np.arange(PICTURES)).chunks
+    ((_, short, long),) = make(0, 0, np.arange(IMAGES)).chunks
     assert short.shape[1] == 3
     assert long.shape[1] == 90
-    assert len(short) + len(long) == 2 * PICTURES
+    assert len(short) + len(long) == 2 * IMAGES

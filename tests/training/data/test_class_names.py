@@ -12,7 +12,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 from vireo_client.errors import TrainingError
 from vireo_training.config import load_config
-from vireo_training.data.batches import Captions, Ragged
+from vireo_training.data.captions import Captions, Ragged
 from vireo_training.data.class_names import read_class_names
 from vireo_training.loop.train import train
 from vireo_training.loop.warm_start import CLASS_LENGTH, CLASS_WEIGHT, Classes, warm_start
@@ -109,13 +109,13 @@ def test_names_are_captions_of_the_classifiers_directions(tmp_path):
         classes=Classes(captions(6, 3, names), weights),
     )  # fmt: skip
 
-    pictures = features[:, 0] / np.linalg.norm(features[:, 0], axis=1, keepdims=True)
-    pca = PCA(8).fit(pictures)
+    images = features[:, 0] / np.linalg.norm(features[:, 0], axis=1, keepdims=True)
+    pca = PCA(8).fit(images)
     directions = weights.double().numpy()
     directions -= directions.mean(axis=0)
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    length = CLASS_LENGTH * np.linalg.norm(pictures - pictures.mean(axis=0), axis=1).mean()
-    targets = np.concatenate([pca.transform(pictures)[owner],
+    length = CLASS_LENGTH * np.linalg.norm(images - images.mean(axis=0), axis=1).mean()
+    targets = np.concatenate([pca.transform(images)[owner],
                               (length * directions @ pca.components_.T)[classes]])  # fmt: skip
     counts = TfidfVectorizer(token_pattern=r"\S+", norm="l2")
     given = counts.fit_transform([" ".join(map(str, row)) for row in [*rows, *names]])
@@ -132,7 +132,7 @@ def test_names_are_captions_of_the_classifiers_directions(tmp_path):
         text = model.text_tower(ids).numpy()
     expected = ridge.predict(counts.transform([" ".join(map(str, row)) for row in asked]))
     # The signs of principal components are free, so similarities are compared.
-    cosine = _unit(expected) @ _unit(pca.transform(pictures)).T
+    cosine = _unit(expected) @ _unit(pca.transform(images)).T
     assert np.allclose(text @ image.T, cosine, atol=1e-4)
 
 

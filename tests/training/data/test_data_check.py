@@ -20,11 +20,11 @@ def vireo(monkeypatch):
 
 @pytest.fixture
 def split(tmp_path, photo):
-    """Writes a folder with captions.jsonl: pictures by file name, each a seed and captions."""
+    """Writes a folder with captions.jsonl: images by file name, each a seed and captions."""
 
-    def write(name, pictures, extra=""):
+    def write(name, images, extra=""):
         lines = []
-        for file, (seed, captions) in pictures.items():
+        for file, (seed, captions) in images.items():
             photo(f"{name}/{file}", seed=seed)
             lines.append(json.dumps({"image": file, "captions": captions}, ensure_ascii=False))
         path = tmp_path / name / "captions.jsonl"
@@ -38,8 +38,8 @@ def test_a_sound_set_is_counted(vireo, split):
     folder = split("x", {"a.jpg": (1, ["một con chó", "chó"]), "b.jpg": (2, ["hai con mèo đen"])})
     result = vireo("data", "check", folder)
     assert result.exit_code == 0
-    assert re.search(r"pictures +2\n +captions +3\n", result.stdout)
-    assert "captions per picture  min 1, median 1.5, p95 1.95, max 2" in result.stdout
+    assert re.search(r"images +2\n +captions +3\n", result.stdout)
+    assert "captions per image    min 1, median 1.5, p95 1.95, max 2" in result.stdout
     assert "words per caption     min 1, median 3, p95 3.9, max 4" in result.stdout
     assert result.stdout.endswith("no problems found\n")
 
@@ -54,16 +54,16 @@ def test_what_is_broken_is_named_and_only_strict_fails(vireo, split):
     (folder / "b.jpg").write_bytes(data[: len(data) // 2])
     result = vireo("data", "check", folder)
     assert result.exit_code == 0
-    assert f"{folder}/captions.jsonl:4: no such picture" in result.stdout
-    assert f"{folder}/b.jpg: not a readable picture" in result.stdout
+    assert f"{folder}/captions.jsonl:4: no such image" in result.stdout
+    assert f"{folder}/b.jpg: not a readable" in result.stdout
     assert f"{folder}/a.jpg = {folder}/c.jpg" in result.stdout
-    assert "1: repeats a caption of its picture" in result.stdout
-    for warning in ("1 record(s) skipped", "1 unreadable picture(s)", "1 picture(s) with copies"):
+    assert "1: repeats a caption" in result.stdout
+    for warning in ("1 record(s) skipped", "1 unreadable image(s)", "1 image(s) with copies"):
         assert f"warning: data: {warning}" in result.stdout
     assert vireo("data", "check", folder, "--strict").exit_code == 1
 
 
-def test_a_picture_in_two_splits_fails_under_any_name(vireo, split):
+def test_an_image_in_two_splits_fails_under_any_name(vireo, split):
     train = split("train", {"a.jpg": (1, ["một"]), "b.jpg": (2, ["hai"])})
     test = split("test", {"z.jpg": (3, ["ba"])})
     assert vireo("data", "check", "--train", train, "--test", test).exit_code == 0
@@ -71,7 +71,7 @@ def test_a_picture_in_two_splits_fails_under_any_name(vireo, split):
     result = vireo("data", "check", "--train", train, "--test", test)
     assert result.exit_code == 1
     assert f"{train}/b.jpg = {test}/z.jpg" in result.stdout
-    assert "problem: train and test share 1 picture(s)" in result.stdout
+    assert "problem: train and test share 1 image(s)" in result.stdout
 
 
 def test_a_caption_in_two_splits_is_a_warning(vireo, split):
@@ -94,15 +94,15 @@ def test_json_holds_everything(vireo, split):
     assert report["splits"]["train"]["caption_words"] == [1, 1.5, 1.95, 2]
     assert report["splits"]["train"]["skipped"][0]["where"].endswith("captions.jsonl:3")
     assert report["overlaps"][0]["pictures"] == [[f"{train}/a.jpg", f"{test}/a.jpg"]]
-    assert report["problems"] == ["train and test share 1 picture(s): remove them from one side"]
+    assert report["problems"] == ["train and test share 1 image(s): remove them from one split"]
 
 
-def test_a_set_without_one_readable_picture_fails(vireo, split):
+def test_a_set_without_one_readable_image_fails(vireo, split):
     folder = split("x", {"a.jpg": (1, ["một"])})
-    (folder / "a.jpg").write_bytes(b"no picture")
+    (folder / "a.jpg").write_bytes(b"no image")
     result = vireo("data", "check", folder)
     assert result.exit_code == 1
-    assert "problem: data: no usable picture" in result.stdout
+    assert "problem: data: no usable image" in result.stdout
     assert "words per caption     none" in result.stdout
 
 

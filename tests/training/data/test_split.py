@@ -2,7 +2,7 @@ import shutil
 
 import pytest
 from vireo_client.captions import CaptionedImage
-from vireo_training.data.split import hold_out, split_by_picture
+from vireo_training.data.split import hold_out, split_by_image
 
 
 @pytest.fixture
@@ -17,15 +17,15 @@ def _copy(record, *captions):
 
 
 def test_splits_cover_everything_once_in_about_the_asked_shares(records):
-    split = split_by_picture(records, 0.2, 0.3, seed=0)
+    split = split_by_image(records, 0.2, 0.3, seed=0)
     assert sorted(r.path for part in split[:3] for r in part) == sorted(r.path for r in records)
     assert 8 <= len(split.validation) <= 26
     assert 14 <= len(split.test) <= 36
 
 
-def test_copies_of_a_picture_are_one_record_with_all_captions(records):
+def test_copies_of_an_image_are_one_record_with_all_captions(records):
     copies = [_copy(record, "bản sao", f"câu  {n}") for n, record in enumerate(records[:30])]
-    split = split_by_picture(records + copies, 0.3, 0.3, seed=1)
+    split = split_by_image(records + copies, 0.3, 0.3, seed=1)
     found = {r.path: r.captions for part in split[:3] for r in part}
     assert set(found) == {r.path for r in records}
     assert found[records[4].path] == ("câu 4", "hai 4", "bản sao")
@@ -34,19 +34,19 @@ def test_copies_of_a_picture_are_one_record_with_all_captions(records):
 
 def test_a_file_that_cannot_be_read_is_on_no_side_and_named(records):
     records[5].path.unlink()
-    split = split_by_picture(records, 0.2, 0.2, seed=0)
+    split = split_by_image(records, 0.2, 0.2, seed=0)
     assert [s.where for s in split.unreadable] == [str(records[5].path)]
     sides = [*split.train, *split.validation, *split.test]
     assert len(sides) == len(records) - 1
 
 
-def test_new_pictures_move_no_old_one(records):
-    before = split_by_picture(records[:50], 0.2, 0.2, seed=0)
-    after = split_by_picture(records, 0.2, 0.2, seed=0)
+def test_new_images_move_no_old_one(records):
+    before = split_by_image(records[:50], 0.2, 0.2, seed=0)
+    after = split_by_image(records, 0.2, 0.2, seed=0)
     assert {r.path for r in before.test} <= {r.path for r in after.test}
 
 
-def test_pictures_that_validation_holds_do_not_train(records):
+def test_images_that_validation_holds_do_not_train(records):
     held = [_copy(records[0], "giữ lại"), records[1]]
     split = hold_out(records[:10], held)
     assert {r.path for r in split.train} == {r.path for r in records[2:10]}

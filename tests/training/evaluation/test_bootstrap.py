@@ -6,11 +6,11 @@ from vireo_training.evaluation.metrics import summarise
 from vireo_training.evaluation.ranking import Ranks
 
 
-def _ranks(rng, pictures, captions):
-    """Captions of one picture are alike: its difficulty is drawn once."""
-    hard = np.repeat(rng.random(pictures) < 0.4, captions)
+def _ranks(rng, images, captions):
+    """Captions of one image are alike: its difficulty is drawn once."""
+    hard = np.repeat(rng.random(images) < 0.4, captions)
     ranks = np.where(hard, rng.integers(2, 60, len(hard)), 1)
-    return Ranks.of_one_each(ranks), np.repeat(np.arange(pictures), captions)
+    return Ranks.of_one_each(ranks), np.repeat(np.arange(images), captions)
 
 
 def test_one_seed_gives_one_result():
@@ -42,7 +42,7 @@ def test_intervals_cover_as_often_as_they_say():
     assert 0.82 <= np.mean(held) <= 0.96
 
 
-def test_pictures_are_drawn_not_captions():
+def test_images_are_drawn_not_captions():
     ranks, cluster = _ranks(np.random.default_rng(0), 60, 5)
     low, high = bootstrap_intervals(ranks, cluster)["recall_at_1"]
     narrow = bootstrap_intervals(ranks, np.arange(len(ranks)))["recall_at_1"]
@@ -77,7 +77,7 @@ def test_settings_out_of_range_are_an_error(setting):
         bootstrap_intervals(Ranks.of_one_each(np.array([1, 2])), np.arange(2), **setting)
 
 
-def test_a_paired_interval_is_that_of_pictures_drawn_one_by_one():
+def test_a_paired_interval_is_that_of_images_drawn_one_by_one():
     rng = np.random.default_rng(3)
     cluster = rng.integers(0, 12, 60)
     gain = rng.normal(0.2, 1, 12)[cluster] + rng.normal(0, 0.1, 60)

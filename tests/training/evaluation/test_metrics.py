@@ -25,28 +25,28 @@ def _unit(rng, n, d):
 @pytest.fixture
 def corpus():
     rng = np.random.default_rng(0)
-    picture = np.repeat(np.arange(30), rng.integers(1, 5, 30))
+    owner = np.repeat(np.arange(30), rng.integers(1, 5, 30))
     images = _unit(rng, 30, 8)
-    texts = images[picture] + 0.6 * _unit(rng, len(picture), 8)
-    return images, texts / np.linalg.norm(texts, axis=1, keepdims=True), picture
+    texts = images[owner] + 0.6 * _unit(rng, len(owner), 8)
+    return images, texts / np.linalg.norm(texts, axis=1, keepdims=True), owner
 
 
 @pytest.fixture(params=[0, 1, 2])
 def tied(request):
     """Vectors of small whole numbers: most scores are shared by several candidates."""
     rng = np.random.default_rng(request.param)
-    picture = rng.permutation(np.repeat(np.arange(40), rng.integers(1, 14, 40)))
+    owner = rng.permutation(np.repeat(np.arange(40), rng.integers(1, 14, 40)))
     images = rng.integers(-1, 2, (43, 3)).astype(np.float32)  # three have no caption
-    return images, rng.integers(-1, 2, (len(picture), 3)).astype(np.float32), picture
+    return images, rng.integers(-1, 2, (len(owner), 3)).astype(np.float32), owner
 
 
-def _orders(images, texts, picture):
+def _orders(images, texts, owner):
     """By direction and query, which places of the ranking are right: sorted in plain Python."""
-    described = sorted(set(picture.tolist()))
+    described = sorted(set(owner.tolist()))
     queries = {
         "text_to_image": [(texts[t], images, [i == p for i in range(len(images))])
-                          for t, p in enumerate(picture)],
-        "image_to_text": [(images[i], texts, [p == i for p in picture]) for i in described],
+                          for t, p in enumerate(owner)],
+        "image_to_text": [(images[i], texts, [p == i for p in owner]) for i in described],
     }  # fmt: skip
     orders = {}
     for way, asked in queries.items():
@@ -90,12 +90,12 @@ def test_figures_equal_plain_python_with_ties(tied):
         assert figures["median_rank"] == np.median([r[0] for r in ranks])
 
 
-def _matrices(images, texts, picture):
+def _matrices(images, texts, owner):
     """Scores and right answers `[Q, C]`, with ties broken against the query."""
-    described = np.unique(picture)
+    described = np.unique(owner)
     for way, scores, right in (
-        ("text_to_image", texts @ images.T, picture[:, None] == np.arange(len(images))),
-        ("image_to_text", images[described] @ texts.T, described[:, None] == picture),
+        ("text_to_image", texts @ images.T, owner[:, None] == np.arange(len(images))),
+        ("image_to_text", images[described] @ texts.T, described[:, None] == owner),
     ):
         # Above zero: torchmetrics holds nothing of scores that are not.
         yield way, scores + 10 - 0.25 * right, right
@@ -143,22 +143,22 @@ def test_figures_equal_torchmetrics(tied):
 
 
 def test_first_ranks_equal_sorting_by_hand(corpus):
-    images, texts, picture = corpus
+    images, texts, owner = corpus
     scores = texts @ images.T
     by_text = [sorted(range(30), key=lambda i: -row[i]).index(p) + 1
-               for row, p in zip(scores, picture, strict=True)]  # fmt: skip
+               for row, p in zip(scores, owner, strict=True)]  # fmt: skip
     assert text_to_image_ranks(*corpus).first.tolist() == by_text
     by_image = []
     for image in range(30):
         order = sorted(range(len(texts)), key=lambda t: -scores[t, image])
-        by_image.append(next(n for n, t in enumerate(order, 1) if picture[t] == image))
+        by_image.append(next(n for n, t in enumerate(order, 1) if owner[t] == image))
     assert image_to_text_ranks(*corpus).first.tolist() == by_image
 
 
 def test_a_perfect_model_is_perfect_though_captions_repeat():
     images = np.eye(5, dtype=np.float32)
-    picture = np.repeat(np.arange(5), 3)
-    report = retrieval_metrics(images, images[picture], picture)
+    owner = np.repeat(np.arange(5), 3)
+    report = retrieval_metrics(images, images[owner], owner)
     for way in ("text_to_image", "image_to_text"):
         assert report[way]["recall_at_1"] == report[way]["mean_reciprocal_rank"] == 1
         assert report[way]["mean_average_precision"] == 1
@@ -186,11 +186,11 @@ def test_equal_vectors_tie_in_whatever_block_they_are(monkeypatch):
 
 def test_one_broken_vector_counts_against_the_query():
     images = np.eye(3, dtype=np.float32)
-    texts, picture = images[[0, 0, 1, 2]], np.array([0, 0, 1, 2])
+    texts, owner = images[[0, 0, 1, 2]], np.array([0, 0, 1, 2])
     texts[1] = np.nan
-    ranks = image_to_text_ranks(images, texts, picture)
+    ranks = image_to_text_ranks(images, texts, owner)
     assert ranks.positions.tolist() == [1, 4, 2, 2]  # its own stands last, others' stands before
-    assert text_to_image_ranks(images, texts, picture).positions.tolist() == [1, 3, 1, 1]
+    assert text_to_image_ranks(images, texts, owner).positions.tolist() == [1, 3, 1, 1]
 
 
 @pytest.mark.parametrize("block", [1, 7, 50, 10_000])
@@ -205,10 +205,10 @@ def test_ranks_do_not_depend_on_the_blocks(tied, monkeypatch, block):
 
 def test_memory_does_not_grow_with_the_matrix():
     rng = np.random.default_rng(0)
-    picture = np.repeat(np.arange(3000), 10)
+    owner = np.repeat(np.arange(3000), 10)
     images, texts = _unit(rng, 3000, 4), _unit(rng, 30_000, 4)
     tracemalloc.start()
-    image_to_text_ranks(images, texts, picture)
+    image_to_text_ranks(images, texts, owner)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 3000 * 30_000 * 4 / 4  # FP32 scores would take four times this
@@ -257,7 +257,7 @@ def test_chance_among_fewer_candidates_than_the_cutoffs():
 
 
 @pytest.mark.parametrize(
-    ("images", "texts", "picture", "message"),
+    ("images", "texts", "owner", "message"),
     [
         ((3, 4), (3, 5), [0, 1, 2], "cannot be compared"),
         ((3, 4), (3, 4), [0, 1], "3 caption"),
@@ -266,10 +266,10 @@ def test_chance_among_fewer_candidates_than_the_cutoffs():
         ((3, 4), (2, 4), [-1, 2], r"outside of 0\.\.2"),
     ],
 )
-def test_arrays_that_do_not_fit_are_an_error(images, texts, picture, message):
+def test_arrays_that_do_not_fit_are_an_error(images, texts, owner, message):
     with pytest.raises(DataError, match=message):
         retrieval_metrics(
-            np.zeros(images, np.float32), np.zeros(texts, np.float32), np.array(picture, np.int64)
+            np.zeros(images, np.float32), np.zeros(texts, np.float32), np.array(owner, np.int64)
         )
 
 

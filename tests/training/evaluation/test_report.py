@@ -18,7 +18,7 @@ from vireo_training.evaluation.plots import plot_training, read_history
 from vireo_training.evaluation.report import check_out, data_id, write_files
 from vireo_training.models.torch_towers import TorchTowers
 
-PICTURES = ("recall_curves", "training_curves", "similarity", "best_queries", "worst_queries")
+IMAGES = ("recall_curves", "training_curves", "similarity", "best_queries", "worst_queries")
 
 
 def _command(command, *words):
@@ -50,7 +50,7 @@ def report(written):
 
 
 def test_the_report_says_what_plain_evaluation_says(report, bundle, test_records):
-    with Embedder(bundle, TorchTowers(bundle)) as embedder:
+    with Embedder(bundle, TorchTowers.from_bundle(bundle)) as embedder:
         plain = plain_evaluate(embedder, test_records)
     for key in ("text_to_image", "image_to_text", "chance_text_to_image", "chance_image_to_text"):
         assert report[key] == pytest.approx(plain[key])
@@ -64,7 +64,7 @@ def test_the_model_is_measured_beside_chance_and_words_without_diacritics(report
     assert bare["mean_reciprocal_rank"] < model["mean_reciprocal_rank"]  # it never saw such text
     assert words["mean_reciprocal_rank"] > chance["mean_reciprocal_rank"]
     learnt = bundle.config.provenance["pictures"]["train"]  # what the model saw, and no more
-    assert f"{learnt} training pictures" in report["bag_of_words_note"]
+    assert f"{learnt} training images" in report["bag_of_words_note"]
     for measured in (report, report["without_diacritics"], report["bag_of_words"]):
         low, high = measured["intervals"][way]["mean_reciprocal_rank"]
         assert low <= measured[way]["mean_reciprocal_rank"] <= high
@@ -94,15 +94,15 @@ def test_markdown_says_the_same_numbers(report, written):
             low, high = report["intervals"][way][key]
             assert cells[label][0].endswith(f"({low:.3f} to {high:.3f})")
         assert cells["median rank"][0].startswith(f"{report[way]['median_rank']:.1f} ")
-    for name in PICTURES:
+    for name in IMAGES:
         assert f"({name}.png)" in text
 
 
-def test_pictures_are_pictures(written):
-    for name in PICTURES:
-        with Image.open(written / "a" / "evaluation" / f"{name}.png") as picture:
-            assert min(picture.size) > 200
-            assert len(picture.convert("RGB").getcolors(1 << 24)) > 10
+def test_images_are_images(written):
+    for name in IMAGES:
+        with Image.open(written / "a" / "evaluation" / f"{name}.png") as image:
+            assert min(image.size) > 200
+            assert len(image.convert("RGB").getcolors(1 << 24)) > 10
 
 
 def test_without_out_nothing_is_written_and_the_table_is_as_before(run, scenes, tmp_path):
@@ -125,19 +125,19 @@ def test_a_second_report_replaces_the_first_and_leaves_other_files(run, scenes, 
     assert (out / "notes.txt").read_text() == "mine"
     assert not (out / "training_curves.png").exists()
     report = json.loads((out / "report.json").read_text("utf-8"))
-    assert "training pictures" in report["bag_of_words_note"]  # from the training split
+    assert "training images" in report["bag_of_words_note"]  # from the training split
     assert _command(evaluate, *words, "--out", out, "--no-baseline").exit_code == 0
     report = json.loads((out / "report.json").read_text("utf-8"))
     assert report["bag_of_words"] is None
     assert "| - |" in (out / "report.md").read_text("utf-8")
 
 
-def test_measured_pictures_are_not_learnt_from(run, scenes, tmp_path):
+def test_measured_images_are_not_learnt_from(run, scenes, tmp_path):
     words = ("--data", scenes / "test", "--split", "all", "--train-data", scenes / "test")
     _command(evaluate, run / "bundle", *words, "--resamples", 20, "--out", tmp_path / "out")
     report = json.loads((tmp_path / "out" / "report.json").read_text("utf-8"))
     assert report["bag_of_words"] is None
-    assert "every training picture" in report["bag_of_words_note"]
+    assert "every training image" in report["bag_of_words_note"]
 
 
 def test_what_is_somebody_elses_is_not_overwritten(run, scenes, tmp_path):
@@ -198,14 +198,14 @@ def test_compare_puts_runs_side_by_side(written, report, tmp_path):
     done = _command(compare, written / "a", written / "b", "--out", tmp_path / "both")
     assert done.exit_code == 0
     text = (tmp_path / "both" / "comparison.md").read_text("utf-8")
-    assert "not one test" not in text
+    assert "do not compare" not in text
     recall = report["text_to_image"]["recall_at_1"]
     for name in ("a", "b"):
         assert f"| {name} | {recall:.3f} (" in text
     assert text.count("| chance |") == 2
     assert f"{recall:.3f}" in done.stdout
-    with Image.open(tmp_path / "both" / "comparison.png") as picture:
-        assert picture.size[0] > 800
+    with Image.open(tmp_path / "both" / "comparison.png") as image:
+        assert image.size[0] > 800
 
 
 def test_compare_warns_where_the_tests_differ(written, report, tmp_path):
@@ -215,8 +215,8 @@ def test_compare_warns_where_the_tests_differ(written, report, tmp_path):
     (other / "report.json").write_text(json.dumps(changed), encoding="utf-8")
     _command(compare, written / "a", other, "--out", tmp_path / "out")
     text = (tmp_path / "out" / "comparison.md").read_text("utf-8")
-    assert "not one test" in text
-    assert "c: others (all, 48 pictures" in text
+    assert "do not compare" in text
+    assert "c: others (all, 48 images" in text
 
 
 def test_runs_of_one_name_are_told_apart(written, report, tmp_path):

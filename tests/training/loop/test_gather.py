@@ -28,8 +28,8 @@ def close(actual, expected, tolerance):
 def one_process(loss):
     """The loss of the whole batch, and the gradients of all parameters."""
     model = SmallEncoder(loss).double()
-    images, input_ids, picture = batch()
-    result = whole_loss(loss, model, *model(images, input_ids), picture)
+    images, input_ids, owner = batch()
+    result = whole_loss(loss, model, *model(images, input_ids), owner)
     result.backward()
     return result.detach(), model.gradients()
 
@@ -43,7 +43,7 @@ def test_rows_come_in_the_order_of_ranks_and_gradients_go_back_summed(ranks):
     for rank in ranks:
         assert rank["gather"]["rows"][:, 0].tolist() == [1, 1, 1, 2, 2]
         assert rank["gather"]["texts"] == 4
-        assert rank["gather"]["picture"].tolist() == [0, 1, 3, 4]
+        assert rank["gather"]["owner"].tolist() == [0, 1, 3, 4]
     assert ranks[0]["gather"]["gradient"][:, 0].tolist() == [11, 22, 33]
     assert ranks[1]["gather"]["gradient"][:, 0].tolist() == [44, 55]
 
@@ -51,7 +51,7 @@ def test_rows_come_in_the_order_of_ranks_and_gradients_go_back_summed(ranks):
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("way", ["plain", "cached"])
 def test_two_ranks_train_as_one(ranks, loss, way):
-    """The ranks have different numbers of pictures, captions and chunks."""
+    """The ranks have different numbers of images, captions and chunks."""
     expected, gradients = one_process(loss)
     assert all(gradient.abs().max() > 0 for name, gradient in gradients.items()
                if loss != "text_pairs" or "image" not in name)  # fmt: skip

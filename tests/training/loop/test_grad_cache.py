@@ -13,22 +13,22 @@ from vireo_training.loop.loss import contrastive_loss, siglip_loss
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 
 
-def loss_of(model, picture, image, text):
+def loss_of(model, owner, image, text):
     scale = model.log_logit_scale.exp()
     if model.logit_bias is None:
-        return contrastive_loss(image, text, picture, scale)
-    return siglip_loss(image, text, picture, scale, model.logit_bias)
+        return contrastive_loss(image, text, owner, scale)
+    return siglip_loss(image, text, owner, scale, model.logit_bias)
 
 
 def chunks_of(dtype, size):
-    images, input_ids, picture = batch()
-    return split_chunks(images.to(dtype), input_ids, picture, size), picture
+    images, input_ids, owner = batch()
+    return split_chunks(images.to(dtype), input_ids, owner, size), owner
 
 
-def plain(model, chunks, picture):
+def plain(model, chunks, owner):
     """The same embeddings with one graph over all chunks."""
     embeddings = [model(*chunk) for chunk in chunks]
-    result = loss_of(model, picture, *(torch.cat(e) for e in zip(*embeddings, strict=True)))
+    result = loss_of(model, owner, *(torch.cat(e) for e in zip(*embeddings, strict=True)))
     result.backward()
     return result.detach()
 
@@ -39,12 +39,12 @@ def plain(model, chunks, picture):
 @pytest.mark.parametrize("loss", ["infonce", "siglip"])
 def test_the_gradient_is_the_plain_one(dtype, size, dropout, loss):
     expected, model = (SmallEncoder(loss, dropout).to(dtype) for _ in range(2))
-    chunks, picture = chunks_of(dtype, size)
+    chunks, owner = chunks_of(dtype, size)
     torch.manual_seed(1)
-    wanted = plain(expected, chunks, picture)
+    wanted = plain(expected, chunks, owner)
     following = torch.rand(1)
     torch.manual_seed(1)
-    got = cached_backward(model, chunks, partial(loss_of, model, picture))
+    got = cached_backward(model, chunks, partial(loss_of, model, owner))
     # What comes next is random as if nothing had been drawn twice.
     assert torch.equal(torch.rand(1), following)
     tolerance = TOLERANCE[dtype]
@@ -59,29 +59,29 @@ def test_the_gradient_is_the_plain_one(dtype, size, dropout, loss):
 
 def test_without_dropout_chunks_make_no_difference():
     model, other = (SmallEncoder().double() for _ in range(2))
-    images, input_ids, picture = batch()
-    whole = plain(model, [(images, input_ids)], picture)
+    images, input_ids, owner = batch()
+    whole = plain(model, [(images, input_ids)], owner)
     chunks, _ = chunks_of(torch.float64, 3)
-    loss = cached_backward(other, chunks, partial(loss_of, other, picture))
+    loss = cached_backward(other, chunks, partial(loss_of, other, owner))
     torch.testing.assert_close(loss, whole)
     torch.testing.assert_close(other.gradients(), model.gradients())
 
 
 def test_gradients_are_added_to_those_there_are():
     model = SmallEncoder().double()
-    chunks, picture = chunks_of(torch.float64, 3)
-    cached_backward(model, chunks, partial(loss_of, model, picture))
+    chunks, owner = chunks_of(torch.float64, 3)
+    cached_backward(model, chunks, partial(loss_of, model, owner))
     once = model.gradients()
-    cached_backward(model, chunks, partial(loss_of, model, picture))
+    cached_backward(model, chunks, partial(loss_of, model, owner))
     torch.testing.assert_close(model.gradients(), {n: 2 * g for n, g in once.items()})
 
 
 def test_a_scaled_loss_scales_every_gradient_and_not_what_is_returned():
     model, scaled = (SmallEncoder("siglip").double() for _ in range(2))
-    chunks, picture = chunks_of(torch.float64, 3)
-    loss = cached_backward(model, chunks, partial(loss_of, model, picture))
+    chunks, owner = chunks_of(torch.float64, 3)
+    loss = cached_backward(model, chunks, partial(loss_of, model, owner))
     same = cached_backward(
-        scaled, chunks, partial(loss_of, scaled, picture), scale=lambda loss: loss * 1024
+        scaled, chunks, partial(loss_of, scaled, owner), scale=lambda loss: loss * 1024
     )
     assert same == loss
     expected = {name: 1024 * gradient for name, gradient in model.gradients().items()}
@@ -95,13 +95,13 @@ def test_running_statistics_move_once_a_chunk():
             self.image.append(nn.BatchNorm1d(8))
 
     expected, model = (Normed().double() for _ in range(2))
-    chunks, picture = chunks_of(torch.float64, 3)
-    plain(expected, chunks, picture)
-    cached_backward(model, chunks, partial(loss_of, model, picture))
+    chunks, owner = chunks_of(torch.float64, 3)
+    plain(expected, chunks, owner)
+    cached_backward(model, chunks, partial(loss_of, model, owner))
     buffers = dict(model.named_buffers())
     assert buffers["image.4.num_batches_tracked"] == len(chunks) == 3
     torch.testing.assert_close(buffers, dict(expected.named_buffers()))
-    # Each chunk is normalised by its own pictures in both passes.
+    # Each chunk is normalised by its own images in both passes.
     torch.testing.assert_close(model.gradients(), expected.gradients())
 
 
@@ -121,18 +121,18 @@ def test_gradients_are_averaged_over_ranks_in_the_last_chunk_only():
         model.get_parameter(name).register_post_accumulate_grad_hook(
             lambda _, seen=seen: seen.append(inside[0])
         )
-    chunks, picture = chunks_of(torch.float32, 3)
-    cached_backward(model, chunks, partial(loss_of, model, picture), no_sync=no_sync)
+    chunks, owner = chunks_of(torch.float32, 3)
+    cached_backward(model, chunks, partial(loss_of, model, owner), no_sync=no_sync)
     assert arrivals == {"text.2.weight": [True, True, False], "log_logit_scale": [False]}
 
 
 def test_every_forward_pass_runs_in_a_fresh_autocast():
     """Weights are cast again for the second pass, or they would get no gradient."""
     model, other = SmallEncoder(), SmallEncoder()
-    chunks, picture = chunks_of(torch.float32, 3)
+    chunks, owner = chunks_of(torch.float32, 3)
     autocast = partial(torch.autocast, "cpu", torch.bfloat16)
-    cached_backward(model, chunks, partial(loss_of, model, picture), autocast=autocast)
-    plain(other, chunks, picture)
+    cached_backward(model, chunks, partial(loss_of, model, owner), autocast=autocast)
+    plain(other, chunks, owner)
     for name, gradient in other.gradients().items():
         similarity = torch.cosine_similarity(
             model.gradients()[name].flatten(), gradient.flatten(), 0
@@ -143,8 +143,8 @@ def test_every_forward_pass_runs_in_a_fresh_autocast():
 def test_a_frozen_tower_and_an_unused_one_are_no_obstacle():
     model = SmallEncoder().double()
     model.image.requires_grad_(False)
-    chunks, picture = chunks_of(torch.float64, 3)
-    cached_backward(model, chunks, partial(loss_of, model, picture))
+    chunks, owner = chunks_of(torch.float64, 3)
+    cached_backward(model, chunks, partial(loss_of, model, owner))
     assert not any("image" in name for name in model.gradients())
     assert model.text[2].weight.grad.abs().max() > 0
     model.zero_grad()

@@ -20,7 +20,7 @@ def _seed():
 SCALE = torch.tensor(14.0, dtype=torch.float64)
 
 
-def test_one_caption_a_picture_is_clips_loss():
+def test_one_caption_an_image_is_clips_loss():
     images, texts = _unit(9, 16), _unit(9, 16)
     logits = SCALE * images @ texts.T
     labels = torch.arange(9)
@@ -30,24 +30,24 @@ def test_one_caption_a_picture_is_clips_loss():
 
 def test_several_captions_equal_the_loss_written_out_one_by_one():
     images, texts = _unit(4, 8), _unit(7, 8)
-    picture = torch.tensor([0, 0, 1, 2, 2, 2, 3])
+    owner = torch.tensor([0, 0, 1, 2, 2, 2, 3])
     logits = (SCALE * texts @ images.T).tolist()
     to_image = sum(
         -math.log(math.exp(logits[t][p]) / sum(math.exp(x) for x in logits[t]))
-        for t, p in enumerate(picture.tolist())
-    ) / len(picture)
+        for t, p in enumerate(owner.tolist())
+    ) / len(owner)
     to_text = 0.0
     for p in range(4):
-        own = [t for t in range(7) if picture[t] == p]
-        others = sum(math.exp(logits[t][p]) for t in range(7) if picture[t] != p)
+        own = [t for t in range(7) if owner[t] == p]
+        others = sum(math.exp(logits[t][p]) for t in range(7) if owner[t] != p)
         each = [-math.log(math.exp(logits[t][p]) / (math.exp(logits[t][p]) + others)) for t in own]
         to_text += sum(each) / len(each) / 4
-    loss = contrastive_loss(images, texts, picture, SCALE)
+    loss = contrastive_loss(images, texts, owner, SCALE)
     assert loss.item() == pytest.approx((to_image + to_text) / 2, 1e-12)
 
 
-def test_a_pictures_own_captions_are_not_its_negatives():
-    """With one picture in the batch nothing is wrong with any of its captions: no loss at all."""
+def test_an_images_own_captions_are_not_its_negatives():
+    """With one image in the batch nothing is wrong with any of its captions: no loss at all."""
     loss = contrastive_loss(_unit(1, 8), _unit(5, 8), torch.zeros(5, dtype=torch.long), SCALE)
     assert loss.item() == 0
 
@@ -60,87 +60,87 @@ def test_the_right_pairs_have_the_lowest_loss():
 
 
 IMAGES = torch.eye(4, dtype=torch.float64)
-"""With one axis a picture, a caption's vector is its row of similarities."""
+"""With one axis an image, a caption's vector is its row of similarities."""
 
 batches = st.lists(st.integers(0, 3), min_size=0, max_size=8).map(
-    lambda more: torch.tensor([0, 1, 2, 3, *more])  # every picture has a caption
+    lambda more: torch.tensor([0, 1, 2, 3, *more])  # every image has a caption
 )
 
 
-def _losses(images, texts, picture):
+def _losses(images, texts, owner):
     bias = torch.tensor(-3.0, dtype=torch.float64)
     return [
-        contrastive_loss(images, texts, picture, SCALE),
-        siglip_loss(images, texts, picture, SCALE, bias),
-        text_pair_loss(texts, picture, SCALE),
+        contrastive_loss(images, texts, owner, SCALE),
+        siglip_loss(images, texts, owner, SCALE, bias),
+        text_pair_loss(texts, owner, SCALE),
     ]
 
 
 @given(batches, st.randoms())
-def test_neither_the_order_of_captions_nor_of_pictures_matters(picture, random):
-    images, texts = _unit(4, 8), _unit(len(picture), 8)
-    captions = random.sample(range(len(picture)), len(picture))
-    pictures = random.sample(range(4), 4)
-    moved = torch.tensor(pictures).argsort()[picture[captions]]
+def test_neither_the_order_of_captions_nor_of_images_matters(owner, random):
+    images, texts = _unit(4, 8), _unit(len(owner), 8)
+    captions = random.sample(range(len(owner)), len(owner))
+    order = random.sample(range(4), 4)
+    moved = torch.tensor(order).argsort()[owner[captions]]
     for one, other in zip(
-        _losses(images, texts, picture),
-        _losses(images[pictures], texts[captions], moved),
+        _losses(images, texts, owner),
+        _losses(images[order], texts[captions], moved),
         strict=True,
     ):
         assert one.item() == pytest.approx(other.item(), 1e-12)
 
 
 @given(batches)
-def test_captions_draw_their_picture_and_push_off_every_other(picture):
-    """However many siblings a caption has: it is never a negative of its own picture."""
-    own = F.one_hot(picture, 4).bool()
+def test_captions_draw_their_image_and_push_off_every_other(owner):
+    """However many siblings a caption has: it is never a negative of its own image."""
+    own = F.one_hot(owner, 4).bool()
     for loss in (contrastive_loss, siglip_loss):
-        texts = (_unit(len(picture), 4) / 10).requires_grad_()
+        texts = (_unit(len(owner), 4) / 10).requires_grad_()
         bias = [torch.tensor(-1.0)] if loss is siglip_loss else []
-        (gradient,) = torch.autograd.grad(loss(IMAGES, texts, picture, SCALE, *bias), texts)
+        (gradient,) = torch.autograd.grad(loss(IMAGES, texts, owner, SCALE, *bias), texts)
         assert (gradient[own] < 0).all()
         assert (gradient[~own] > 0).all()
 
 
 @given(batches)
-def test_text_pairs_equal_the_loss_written_out_one_by_one(picture):
-    texts = _unit(len(picture), 8)
-    logits, owner = (SCALE * texts @ texts.T).tolist(), picture.tolist()
-    captions = range(len(owner))
-    by_picture = {}
+def test_text_pairs_equal_the_loss_written_out_one_by_one(owner):
+    texts = _unit(len(owner), 8)
+    logits, owners = (SCALE * texts @ texts.T).tolist(), owner.tolist()
+    captions = range(len(owners))
+    by_image = {}
     for one in captions:
-        others = sum(math.exp(logits[one][t]) for t in captions if owner[t] != owner[one])
+        others = sum(math.exp(logits[one][t]) for t in captions if owners[t] != owners[one])
         each = [
             -math.log(math.exp(logits[one][t]) / (math.exp(logits[one][t]) + others))
             for t in captions
-            if owner[t] == owner[one] and t != one
+            if owners[t] == owners[one] and t != one
         ]
         if each:
-            by_picture.setdefault(owner[one], []).append(sum(each) / len(each))
-    means = [sum(values) / len(values) for values in by_picture.values()]
+            by_image.setdefault(owners[one], []).append(sum(each) / len(each))
+    means = [sum(values) / len(values) for values in by_image.values()]
     expected = sum(means) / len(means) if means else 0.0
-    assert text_pair_loss(texts, picture, SCALE).item() == pytest.approx(expected, 1e-9, 1e-12)
+    assert text_pair_loss(texts, owner, SCALE).item() == pytest.approx(expected, 1e-9, 1e-12)
 
 
 @given(batches)
-def test_sigmoid_equals_the_loss_written_out_one_by_one(picture):
-    images, texts = _unit(4, 8), _unit(len(picture), 8)
+def test_sigmoid_equals_the_loss_written_out_one_by_one(owner):
+    images, texts = _unit(4, 8), _unit(len(owner), 8)
     bias = torch.tensor(-3.0, dtype=torch.float64)
-    logits, owner = (SCALE * texts @ images.T + bias).tolist(), picture.tolist()
+    logits, owners = (SCALE * texts @ images.T + bias).tolist(), owner.tolist()
     expected = sum(
-        math.log1p(math.exp(-x if owner[t] == p else x)) / owner.count(owner[t]) / 4
+        math.log1p(math.exp(-x if owners[t] == p else x)) / owners.count(owners[t]) / 4
         for t, row in enumerate(logits)
         for p, x in enumerate(row)
     )
-    loss = siglip_loss(images, texts, picture, SCALE, bias)
+    loss = siglip_loss(images, texts, owner, SCALE, bias)
     assert loss.item() == pytest.approx(expected, 1e-12)
 
 
 def test_a_caption_given_twice_changes_no_sigmoid_loss():
-    images, texts, picture = _unit(3, 8), _unit(3, 8), torch.tensor([0, 1, 2])
+    images, texts, owner = _unit(3, 8), _unit(3, 8), torch.tensor([0, 1, 2])
     bias = torch.tensor(-3.0, dtype=torch.float64)
-    once = siglip_loss(images, texts, picture, SCALE, bias)
-    twice = siglip_loss(images, texts[[0, 1, 1, 2]], picture[[0, 1, 1, 2]], SCALE, bias)
+    once = siglip_loss(images, texts, owner, SCALE, bias)
+    twice = siglip_loss(images, texts[[0, 1, 1, 2]], owner[[0, 1, 1, 2]], SCALE, bias)
     assert twice.item() == pytest.approx(once.item(), 1e-12)
 
 
@@ -153,7 +153,7 @@ def test_without_siblings_text_pairs_are_zero_with_a_graph():
         assert torch.equal(texts.grad, torch.zeros_like(texts))
 
 
-def test_captions_of_one_picture_alone_have_finite_gradients():
+def test_captions_of_one_image_alone_have_finite_gradients():
     images, texts = _unit(1, 8), _unit(3, 8)
     for loss in _losses(images, texts.requires_grad_(), torch.zeros(3, dtype=torch.long)):
         (gradient,) = torch.autograd.grad(loss, texts, retain_graph=True)
@@ -161,18 +161,18 @@ def test_captions_of_one_picture_alone_have_finite_gradients():
 
 
 def test_every_loss_keeps_its_dtype():
-    picture = torch.tensor([0, 0, 1, 2])
+    owner = torch.tensor([0, 0, 1, 2])
     for dtype in (torch.float32, torch.float64):
         images, texts = _unit(3, 8).to(dtype), _unit(4, 8).to(dtype)
-        assert {loss.dtype for loss in _losses(images, texts, picture)} == {dtype}
+        assert {loss.dtype for loss in _losses(images, texts, owner)} == {dtype}
 
 
 def test_gradients_are_those_of_finite_differences():
-    picture = torch.tensor([0, 0, 1, 2, 2, 2])
+    owner = torch.tensor([0, 0, 1, 2, 2, 2])
     inputs = (_unit(3, 4).requires_grad_(), _unit(6, 4).requires_grad_())
     scale = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
     bias = torch.tensor(-2.0, dtype=torch.float64, requires_grad=True)
     gradcheck = torch.autograd.gradcheck
-    assert gradcheck(lambda i, t, s: contrastive_loss(i, t, picture, s), (*inputs, scale))
-    assert gradcheck(lambda i, t, s, b: siglip_loss(i, t, picture, s, b), (*inputs, scale, bias))
-    assert gradcheck(lambda t, s: text_pair_loss(t, picture, s), (inputs[1], scale))
+    assert gradcheck(lambda i, t, s: contrastive_loss(i, t, owner, s), (*inputs, scale))
+    assert gradcheck(lambda i, t, s, b: siglip_loss(i, t, owner, s, b), (*inputs, scale, bias))
+    assert gradcheck(lambda t, s: text_pair_loss(t, owner, s), (inputs[1], scale))

@@ -37,7 +37,7 @@ def uninterrupted(scenes, tmp_path_factory):
 
 def _interrupt_after(monkeypatch, batches, number=signal.SIGINT):
     """Sends a real signal once so many batches have been handed out."""
-    plain, handed = module.made_ahead, []
+    plain, handed = module.batches_ahead, []
 
     def counted(*arguments):
         for batch in plain(*arguments):
@@ -46,7 +46,29 @@ def _interrupt_after(monkeypatch, batches, number=signal.SIGINT):
                 os.kill(os.getpid(), number)
             yield batch
 
-    monkeypatch.setattr(module, "made_ahead", counted)
+    monkeypatch.setattr(module, "batches_ahead", counted)
+
+
+@pytest.fixture
+def rates(monkeypatch):
+    """Collects the rates of all parameter groups at each update of any run."""
+    seen, plain = [], Step.update
+
+    def update(step):
+        seen.append([group["lr"] for group in step._optimiser.param_groups])
+        plain(step)
+
+    monkeypatch.setattr(Step, "update", update)
+    return seen
+
+
+def _history(folder):
+    """All that an epoch's line holds but its times."""
+    lines = [json.loads(line) for line in (folder / "history.jsonl").open()]
+    return [
+        {key: value for key, value in line.items() if key not in ("seconds", "waiting")}
+        for line in lines
+    ]
 
 
 def _checkpoint(folder):
@@ -89,11 +111,41 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(
     mine, theirs = _checkpoint(tmp_path), _checkpoint(uninterrupted)
     for key in ("model", "average", "optimiser", "schedule", "scaler", "random", "best"):
         assert _equal(mine[key], theirs[key]), key
-    losses = [
-        [json.loads(line)["loss"] for line in (out / "history.jsonl").open()]
-        for out in (tmp_path, uninterrupted)
-    ]
-    assert losses[0] == losses[1]
+    assert _history(tmp_path) == _history(uninterrupted)
+
+
+# Of five epochs, the first two are the warm-up.
+FALLING = ["epochs=5", "warmup_epochs=2", "batch_size=8", "text.layers=1", "text.segmenter=none",
+           "text.width=16", "image.size=32", "image.resize=32", "validation_fraction=0.2",
+           "plateau_patience=0", "plateau_factor=0.3"]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["cosine", "plateau", "constant"])
+def test_a_resumed_run_has_the_rates_of_the_uninterrupted_one(
+    scenes, tmp_path, monkeypatch, rates, kind
+):
+    config = load_config("scenes", [*FALLING, f"schedule={kind}"])
+    train(config, scenes / "test", tmp_path / "whole")
+    expected = rates.copy()
+    epoch = len(expected) // 5
+    assert epoch >= 2
+    assert len(set(map(tuple, expected[: 2 * epoch]))) == 2 * epoch  # all rates rise
+    for batches in (1, 2 * epoch + 1, 4 * epoch + 1):
+        rates.clear()
+        out = tmp_path / str(batches)
+        with monkeypatch.context() as patch:
+            _interrupt_after(patch, batches)
+            try:
+                assert train(config, scenes / "test", out).interrupted
+            except KeyboardInterrupt:
+                assert batches < epoch  # no epoch was done
+        assert len(rates) == batches
+        train(config, scenes / "test", out, resume=True)
+        assert rates == expected
+        assert _history(out) == _history(tmp_path / "whole")
+        mine, theirs = _checkpoint(out), _checkpoint(tmp_path / "whole")
+        for key in ("model", "optimiser", "schedule", "best"):
+            assert _equal(mine[key], theirs[key]), key
 
 
 def test_a_finished_run_can_be_given_more_epochs(scenes, tmp_path):
@@ -101,6 +153,19 @@ def test_a_finished_run_can_be_given_more_epochs(scenes, tmp_path):
     train(config, scenes / "test", tmp_path)
     train(load_config("scenes", [*SETTINGS, "epochs=2"]), scenes / "test", tmp_path, resume=True)
     assert len((tmp_path / "history.jsonl").read_text().splitlines()) == 2
+
+
+def test_more_epochs_have_the_rates_of_the_longer_schedule(scenes, tmp_path, rates):
+    """The shorter run's cosine ended at 0; what follows is as if it had been the longer one."""
+    longer = load_config("scenes", [*FALLING, "schedule=cosine"])
+    shorter = load_config("scenes", [*FALLING, "schedule=cosine", "epochs=3"])
+    train(longer, scenes / "test", tmp_path / "longer")
+    expected = rates.copy()
+    train(shorter, scenes / "test", tmp_path / "run")
+    rates.clear()
+    train(longer, scenes / "test", tmp_path / "run", resume=True)
+    assert rates == expected[-2 * (len(expected) // 5) :]
+    assert all(rate > 0 for rate in rates[0])
 
 
 def test_a_run_that_ended_badly_goes_on_or_begins_anew(scenes, tmp_path, monkeypatch):
@@ -116,11 +181,11 @@ def test_a_checkpoint_of_another_run_is_refused(uninterrupted, scenes):
     with pytest.raises(TrainingError, match=r"text.width was 32 and is 64 now"):
         train(load_config("scenes", [*SETTINGS, "text.width=64"]), scenes / "test",
               uninterrupted, resume=True)  # fmt: skip
-    with pytest.raises(TrainingError, match="its training data was other than this"):
+    with pytest.raises(TrainingError, match="it was trained on other data"):
         train(load_config("scenes", SETTINGS), scenes / "train", uninterrupted, resume=True)
 
 
-def test_what_a_checkpoint_forbids_is_said_before_pictures_are_decoded(
+def test_what_a_checkpoint_forbids_is_said_before_images_are_decoded(
     uninterrupted, scenes, monkeypatch
 ):
     def too_late(*arguments, **options):
@@ -153,7 +218,7 @@ def test_a_preset_does_not_go_on_with_anothers_checkpoint(scenes, tmp_path):
 
 
 @pytest.mark.parametrize("change", ["weights", "captions", "validation"])
-def test_other_data_than_pictures_and_captions_belong_to_a_run_as_well(scenes, tmp_path, change):
+def test_other_data_than_images_and_captions_belong_to_a_run_as_well(scenes, tmp_path, change):
     lines = (scenes / "test" / "captions.jsonl").read_text().splitlines()
     data = shutil.copytree(scenes / "test", tmp_path / "data")
     parts = []
@@ -171,7 +236,7 @@ def test_other_data_than_pictures_and_captions_belong_to_a_run_as_well(scenes, t
         extra.write_text('{"captions": ["hai con mèo", "đôi mèo"]}')
     else:
         parts[2].write_text("\n".join(lines[40:]))
-    with pytest.raises(TrainingError, match="its training data was other than this"):
+    with pytest.raises(TrainingError, match="it was trained on other data"):
         train(load_config("scenes", [*settings, "epochs=2"]), sources, tmp_path / "run",
               resume=True, **options)  # fmt: skip
 

@@ -57,6 +57,7 @@ def test_a_restored_schedule_goes_on_where_it_was(kind):
         schedule.step()
         schedule.epoch_ended(better)
     again_optimiser, again = _schedule(f"schedule={kind}")
+    again_optimiser.load_state_dict(optimiser.state_dict())  # gives it other groups
     again.load_state_dict(schedule.state_dict())
     for _ in range(20):
         assert [g["lr"] for g in again_optimiser.param_groups] == [

@@ -33,7 +33,7 @@ EXACT = [*TINY, "image.name=test_vit", "image.pool=model", "image.kwargs.img_siz
 def test_training_learns(run, bundle, test_records):
     history = [json.loads(line) for line in (run / "history.jsonl").open()]
     assert history[-1]["loss"] < history[0]["loss"]
-    with Embedder(bundle, TorchTowers(bundle)) as embedder:
+    with Embedder(bundle, TorchTowers.from_bundle(bundle)) as embedder:
         report = evaluate(embedder, test_records)
     for way in ("text_to_image", "image_to_text"):
         figures, chance = report[way], report[f"chance_{way}"]
@@ -100,7 +100,7 @@ def test_an_unknown_tower_is_an_error():
 
 
 def test_too_little_data_is_an_error(data_set, tmp_path):
-    path = data_set({"image": "a.jpg", "captions": ["x"]}, pictures=("a.jpg",))
+    path = data_set({"image": "a.jpg", "captions": ["x"]}, images=("a.jpg",))
     with pytest.raises(DataError, match="at least 2"):
         train(load_config("scenes", [*QUICK, "validation_fraction=0"]), path, tmp_path / "run")
 
@@ -147,7 +147,7 @@ def test_weights_of_another_model_do_not_load(bundle, tmp_path):
 
 
 def test_embeddings_have_unit_length_and_ignore_padding(bundle):
-    towers = TorchTowers(bundle)
+    towers = TorchTowers.from_bundle(bundle)
     ids = np.array([[0, 5, 6, 2]], dtype=np.int32)
     padded = np.full((1, 32), bundle.config.text.pad_id, dtype=np.int32)
     padded[:, :4] = ids
@@ -160,7 +160,7 @@ def test_evaluation_uses_the_split_that_training_held_out(bundle, scenes):
     parts = [select_records(bundle, scenes / "train", s) for s in ("train", "validation")]
     assert len(parts[0]) == bundle.config.provenance["pictures"]["train"]
     assert not {r.path for r in parts[0]} & {r.path for r in parts[1]}
-    with pytest.raises(DataError, match="no picture is in the test split"):
+    with pytest.raises(DataError, match="no image is in the test split"):
         select_records(bundle, scenes / "train", "test")
 
 
@@ -228,8 +228,8 @@ def test_a_frozen_towers_features_are_computed_once_and_kept(scenes, tmp_path, m
     more = [*frozen, "augment.flip=0.5", "feature_views=3"]
     _losses(more, scenes / "test", tmp_path / "b")
     (views,) = set(tmp_path.glob("b/features-*.npy")) - set(files)
-    train_pictures = Bundle(tmp_path / "b" / "bundle").config.provenance["pictures"]["train"]
-    assert np.load(views).shape[:2] == (train_pictures, 3)
+    train_images = Bundle(tmp_path / "b" / "bundle").config.provenance["pictures"]["train"]
+    assert np.load(views).shape[:2] == (train_images, 3)
 
 
 def test_a_tower_unfreezes_when_its_time_has_come(scenes, tmp_path):
@@ -268,7 +268,7 @@ def test_a_fixed_temperature_stays(scenes, tmp_path):
     assert model.logit_scale.item() == 1
 
 
-def test_captions_without_pictures_train_the_text_tower(scenes, tmp_path, monkeypatch):
+def test_captions_without_images_train_the_text_tower(scenes, tmp_path, monkeypatch):
     words = [f"từ{n}" for n in range(40)]
     lines = [{"captions": [f"{w} a", f"{w} b"], "id": n} for n, w in enumerate(words)]
     file = tmp_path / "captions.jsonl"
@@ -284,9 +284,7 @@ def test_captions_without_pictures_train_the_text_tower(scenes, tmp_path, monkey
     rows = [int(batch.input_ids[0, 1]) for batch in encoded]
     assert not torch.allclose(trained[rows], untouched[rows], atol=1e-4)
 
-    monkeypatch.setattr(
-        "vireo_training.data.prepare.decode_pictures", None
-    )  # errors come before it
+    monkeypatch.setattr("vireo_training.data.prepare.decode_images", None)  # errors come before it
     with pytest.raises(DataError, match="cannot be read"):
         train(settings, scenes / "test", tmp_path / "r", captions=[tmp_path / "none.jsonl"])
     file.write_text('{"captions": []}')
@@ -318,7 +316,7 @@ def test_sources_are_mixed_by_their_weights(scenes, tmp_path):
     assert provenance["data"] == "a.jsonl, b.jsonl=3"
 
 
-def test_few_pictures_with_one_drawn_most_fill_batches_all_the_same(scenes, tmp_path):
+def test_few_images_with_one_drawn_most_fill_batches_all_the_same(scenes, tmp_path):
     lines = (scenes / "test" / "captions.jsonl").read_text().splitlines()
     data = shutil.copytree(scenes / "test", tmp_path / "data")
     (data / "a.jsonl").write_text(lines[0])
@@ -327,16 +325,16 @@ def test_few_pictures_with_one_drawn_most_fill_batches_all_the_same(scenes, tmp_
     assert len(_losses(settings, [f"{data}/a.jsonl=50", f"{data}/b.jsonl"], tmp_path / "run")) == 3
 
 
-def test_batch_norm_of_one_picture_is_refused_before_it_fails(scenes, tmp_path):
+def test_batch_norm_of_one_image_is_refused_before_it_fails(scenes, tmp_path):
     settings = [*TINY, "image.head.kind=mlp", "grad_cache=1"]
-    with pytest.raises(TrainingError, match=r"cannot take statistics of one picture: give grad_c"):
+    with pytest.raises(TrainingError, match=r"cannot take statistics of one image: give grad_c"):
         train(load_config("scenes", settings), scenes / "test", tmp_path)
 
 
-def test_what_happens_to_picture_files_while_training_is_of_no_consequence(
+def test_what_happens_to_image_files_while_training_is_of_no_consequence(
     scenes, tmp_path, monkeypatch
 ):
-    """With a frozen tower, whose features are computed after the pictures were decoded."""
+    """With a frozen tower, whose features are computed after the images were decoded."""
     import timm
     from vireo_training.loop import train as module
 
@@ -355,7 +353,7 @@ def test_what_happens_to_picture_files_while_training_is_of_no_consequence(
     monkeypatch.setattr(module, "prepare", prepare_then_lose)
     assert _losses(frozen, data, tmp_path / "b") == expected
     names = [{p.name for p in (tmp_path / run).glob("features-*")} for run in "ab"]
-    assert names[0] == names[1]  # of the pictures that were decoded, not of the files
+    assert names[0] == names[1]  # of the images that were decoded, not of the files
 
 
 def test_given_validation_data_is_validated_on_and_does_not_leak(scenes, tmp_path, caplog):
@@ -378,7 +376,7 @@ def test_captions_of_any_length_train(data_set, tmp_path):
         {"image": f"{n}.png", "captions": [text, "một con cá"]}
         for n, text in enumerate(["  ", "dài " * 3000, "x" * 5000, "\u00a0", "câu", "a\u0300"])
     ]
-    path = data_set(*lines, pictures=tuple(line["image"] for line in lines))
+    path = data_set(*lines, images=tuple(line["image"] for line in lines))
     settings = [*TINY, "batch_size=4", "validation_fraction=0", "test_fraction=0"]
     assert _losses(settings, path, tmp_path / "run")
 

@@ -10,7 +10,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 from vireo_client.errors import TrainingError
 from vireo_training.config import load_config
-from vireo_training.data.batches import Captions, Ragged
+from vireo_training.data.captions import Captions, Ragged
 from vireo_training.loop.warm_start import PENALTIES, warm_start
 from vireo_training.models.dual_encoder import DualEncoder
 
@@ -18,19 +18,19 @@ HEADS = ['image.head={"kind": "linear", "bias": true, "unit_features": true}',
          'text.head={"kind": "none"}', "embedding_dim=8", "text.width=8"]  # fmt: skip
 WORDS = ["text.kind=bag-of-words", "text.pool=mean"]
 TRANSFORMER = ["text.shortcut=true", "text.heads=2"]
-PICTURES, WIDTH, VOCABULARY, PAD = 40, 64, 60, 1
+IMAGES, WIDTH, VOCABULARY, PAD = 40, 64, 60, 1
 
 
 @pytest.fixture(scope="module")
 def data():
-    """Pictures whose features are sums of what their captions name, and noise."""
+    """Images whose features are sums of what their captions name, and noise."""
     rng = np.random.default_rng(0)
     meaning = rng.normal(size=(VOCABULARY, WIDTH))
-    rows = [np.r_[0, rng.integers(4, VOCABULARY, 5), 2] for _ in range(2 * PICTURES)]
-    owner = np.repeat(np.arange(PICTURES), 2)
-    features = np.zeros((PICTURES, 1, WIDTH), dtype=np.float32)
-    for row, picture in zip(rows, owner, strict=True):
-        features[picture, 0] += meaning[row[1:-1]].sum(0)
+    rows = [np.r_[0, rng.integers(4, VOCABULARY, 5), 2] for _ in range(2 * IMAGES)]
+    owner = np.repeat(np.arange(IMAGES), 2)
+    features = np.zeros((IMAGES, 1, WIDTH), dtype=np.float32)
+    for row, image in zip(rows, owner, strict=True):
+        features[image, 0] += meaning[row[1:-1]].sum(0)
     features += rng.normal(size=features.shape)
     return features, rows, owner
 
@@ -49,13 +49,13 @@ def test_the_towers_answer_as_the_regression_does(tower, data, tmp_path):
     features, rows, owner = data
     model = _model(tmp_path, *tower)
     assert model.image_tower.head[1][1].in_features == WIDTH
-    captions = Captions.of([2] * PICTURES, [Ragged.of([row.tolist() for row in rows])])
+    captions = Captions.of([2] * IMAGES, [Ragged.of([row.tolist() for row in rows])])
     penalty = warm_start(model, features, captions, seed=0)
     assert penalty in PENALTIES
 
-    pictures = features[:, 0] / np.linalg.norm(features[:, 0], axis=1, keepdims=True)
-    pca = PCA(8).fit(pictures)
-    projected = pca.transform(pictures)
+    images = features[:, 0] / np.linalg.norm(features[:, 0], axis=1, keepdims=True)
+    pca = PCA(8).fit(images)
+    projected = pca.transform(images)
     texts = [" ".join(map(str, row)) for row in rows]
     tfidf = TfidfVectorizer(token_pattern=r"\S+", norm="l2")
     counts = tfidf.fit_transform(texts)
@@ -78,9 +78,9 @@ def _unit(x):
     return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
-def test_too_few_pictures_are_an_error(data, tmp_path):
+def test_too_few_images_are_an_error(data, tmp_path):
     captions = Captions.of([1] * 3, [Ragged.of([[0, 5, 2]] * 3)])
-    with pytest.raises(TrainingError, match="3 pictures are too few; set warm_start=false"):
+    with pytest.raises(TrainingError, match="3 images are too few; set warm_start=false"):
         warm_start(_model(tmp_path, *WORDS), data[0][:3], captions, seed=0)
 
 

@@ -77,7 +77,7 @@ def test_a_model_of_one_size_is_told_another():
     tower = ImageTower(ImageTowerConfig(name="test_vit", size=64), 8, load=True).eval()
     assert tower(torch.zeros(1, 3, 64, 64, dtype=torch.uint8)).shape == (1, 8)
     kwargs = {"img_size": 56, "embed_dim": 16, "depth": 1, "num_heads": 2}
-    with pytest.raises(TrainingError, match="does not take pictures of 70 x 70"):
+    with pytest.raises(TrainingError, match="does not take images of 70 x 70"):
         ImageTower(ImageTowerConfig(name=name, size=70, kwargs=kwargs), 8, load=True)
 
 

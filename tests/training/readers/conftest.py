@@ -13,8 +13,8 @@ Summary = list[tuple[str, tuple[str, ...]]]
 
 
 @pytest.fixture
-def pictures(photo: Callable[..., Path]) -> Callable[..., list[Path]]:
-    """Writes pictures that differ, under the given names."""
+def images(photo: Callable[..., Path]) -> Callable[..., list[Path]]:
+    """Writes images that differ, under the given names."""
     return lambda *names: [photo(name, seed=number) for number, name in enumerate(names)]
 
 

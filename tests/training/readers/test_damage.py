@@ -22,13 +22,13 @@ TEXTS = {
 }
 
 
-def tar_bytes(picture: bytes) -> bytes:
+def tar_bytes(image: bytes) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name, data in (
-            ("1.jpg", picture),
+            ("1.jpg", image),
             ("1.txt", b"a"),
-            ("2.jpg", picture),
+            ("2.jpg", image),
             ("2.txt", b"b"),
         ):
             info = tarfile.TarInfo(name)
@@ -37,12 +37,12 @@ def tar_bytes(picture: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def parquet_bytes(picture: bytes) -> bytes:
+def parquet_bytes(image: bytes) -> bytes:
     pa = pytest.importorskip("pyarrow", reason="the extra `data` is not installed")
     import pyarrow.parquet as pq
 
     buffer = io.BytesIO()
-    pq.write_table(pa.table({"image": [picture, picture], "caption": ["một", "hai"]}), buffer)
+    pq.write_table(pa.table({"image": [image, image], "caption": ["một", "hai"]}), buffer)
     return buffer.getvalue()
 
 
@@ -64,12 +64,12 @@ def damaged(data: bytes, seed: int) -> bytes:
 
 
 @pytest.mark.parametrize("name", [*TEXTS, "x.tar", "x.parquet"])
-def test_damage_is_a_skip_or_an_error_that_says_so(pictures, write, tmp_path, name):
-    picture = pictures("a.jpg", "b.jpg")[0].read_bytes()[:1500]
+def test_damage_is_a_skip_or_an_error_that_says_so(images, write, tmp_path, name):
+    image = images("a.jpg", "b.jpg")[0].read_bytes()[:1500]
     if name == "x.tar":
-        data = tar_bytes(picture)
+        data = tar_bytes(image)
     elif name == "x.parquet":
-        data = parquet_bytes(picture)
+        data = parquet_bytes(image)
     else:
         data = TEXTS[name].encode()
     for seed in range(60):

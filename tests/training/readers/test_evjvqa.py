@@ -24,8 +24,8 @@ def evjvqa(*annotations):
     return {"images": images, "annotations": [{"image_id": 1, **each} for each in annotations]}
 
 
-def test_vietnamese_answers_become_captions(pictures, write, summary):
-    pictures("00000000001.jpg")
+def test_vietnamese_answers_become_captions(images, write, summary):
+    images("00000000001.jpg")
     path = write(
         "evjvqa_train.json",
         evjvqa(
@@ -47,8 +47,8 @@ def test_vietnamese_answers_become_captions(pictures, write, summary):
     ]
 
 
-def test_a_language_tag_is_believed(pictures, write, summary):
-    pictures("00000000001.jpg")
+def test_a_language_tag_is_believed(images, write, summary):
+    images("00000000001.jpg")
     path = write(
         "x.json",
         evjvqa(
@@ -59,8 +59,8 @@ def test_a_language_tag_is_believed(pictures, write, summary):
     assert summary(read_data(path)) == [("00000000001.jpg", ("ao mau do tuoi",))]
 
 
-def test_broken_annotations_are_skipped(pictures, write, reasons):
-    pictures("00000000001.jpg")
+def test_broken_annotations_are_skipped(images, write, reasons):
+    images("00000000001.jpg")
     path = write(
         "x.json",
         evjvqa(

@@ -1,8 +1,8 @@
 from vireo_training.readers import read_data
 
 
-def test_token_lines_are_joined_by_picture(pictures, write, summary):
-    pictures("flickr30k-images/1.jpg", "flickr30k-images/2.jpg")
+def test_token_lines_are_joined_by_image(images, write, summary):
+    images("flickr30k-images/1.jpg", "flickr30k-images/2.jpg")
     path = write(
         "results.token",
         "1.jpg#0\tHai người đàn ông .\n1.jpg#1\tHai anh em\r\n\n2.jpg#0\tMột con chó # 1\n",
@@ -13,8 +13,8 @@ def test_token_lines_are_joined_by_picture(pictures, write, summary):
     ]
 
 
-def test_broken_lines_are_skipped_with_their_numbers(pictures, write, reasons):
-    pictures("1.jpg")
+def test_broken_lines_are_skipped_with_their_numbers(images, write, reasons):
+    images("1.jpg")
     path = write(
         "captions.txt",
         b"1.jpg#0\tt\xe1\xbb\x91t\nno tab\n1.jpg#1\t\xff\n1.jpg#2\t  \n9.jpg#0\tx\n",
@@ -24,4 +24,4 @@ def test_broken_lines_are_skipped_with_their_numbers(pictures, write, reasons):
     assert "not name.jpg#0<TAB>caption" in found[0]
     assert "not UTF-8" in found[1]
     assert "empty caption" in found[2]
-    assert "no such picture" in found[3]
+    assert "no such image" in found[3]

@@ -12,7 +12,7 @@ def captions(*names: str, text: str = "một") -> CaptionSet:
     return CaptionSet([CaptionedImage(Path(name), (text,)) for name in names])
 
 
-def test_a_picture_of_two_sources_is_one_record():
+def test_an_image_of_two_sources_is_one_record():
     mixture = Mixture.of([(captions("a", "b"), 1.0), (captions("b", "c", text="hai"), 2.0)])
     assert [(r.path.name, r.captions) for r in mixture.records] == [
         ("a", ("một",)),
@@ -55,8 +55,8 @@ def test_over_many_epochs_the_shares_are_the_weights():
     assert np.bincount(draws) / 500 == pytest.approx([0.8, 0.8, 0.8, 1.6], abs=0.06)
 
 
-def test_sources_are_read_by_their_text(pictures, write):
-    pictures("a.jpg", "b.jpg")
+def test_sources_are_read_by_their_text(images, write):
+    images("a.jpg", "b.jpg")
     one = write("one.jsonl", '{"image": "a.jpg", "caption": "một"}\n{broken\n')
     two = write("two.csv", "image,caption\nb.jpg,hai\nb.jpg,hai\n")
     mixture = read_mixture([str(one), f"{two}=2"])

@@ -19,8 +19,8 @@ def parquet(tmp_path):
     return write
 
 
-def test_paths_with_a_list_of_captions(pictures, parquet, summary, reasons):
-    pictures("images/1.jpg")
+def test_paths_with_a_list_of_captions(images, parquet, summary, reasons):
+    images("images/1.jpg")
     path = parquet(
         "x.parquet",
         {
@@ -35,8 +35,8 @@ def test_paths_with_a_list_of_captions(pictures, parquet, summary, reasons):
 
 
 @pytest.mark.parametrize("bare", [False, True])
-def test_embedded_pictures_are_unpacked(pictures, parquet, bare):
-    data = [path.read_bytes() for path in pictures("1.jpg", "2.jpg")]
+def test_embedded_images_are_unpacked(images, parquet, bare):
+    data = [path.read_bytes() for path in images("1.jpg", "2.jpg")]
     cells = data if bare else [{"bytes": each, "path": "a.jpg"} for each in data]
     path = parquet("x.parquet", {"image": cells, "caption_0": ["một", "hai"]})
     records = read_data(path).records
@@ -45,8 +45,8 @@ def test_embedded_pictures_are_unpacked(pictures, parquet, bare):
     assert open_image(records[0].path).size == (120, 90)
 
 
-def test_a_folder_of_shards_is_one_set(pictures, parquet, summary, reasons, tmp_path):
-    pictures("1.jpg", "2.jpg")
+def test_a_folder_of_shards_is_one_set(images, parquet, summary, reasons, tmp_path):
+    images("1.jpg", "2.jpg")
     parquet("a.parquet", {"image": ["1.jpg"], "caption": ["một"]})
     parquet("b.parquet", {"image": ["2.jpg", "1.jpg"], "caption": ["hai", "ba"]})
     (tmp_path / "c.parquet").write_bytes(b"PAR1 broken")
@@ -57,7 +57,7 @@ def test_a_folder_of_shards_is_one_set(pictures, parquet, summary, reasons, tmp_
 
 
 def test_a_file_without_the_columns_says_what_it_has(parquet):
-    with pytest.raises(DataError, match=r"column of pictures .* it has a, b"):
+    with pytest.raises(DataError, match=r"column of images .* it has a, b"):
         read_data(parquet("x.parquet", {"a": [1], "b": [2]}))
 
 

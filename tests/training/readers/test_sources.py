@@ -21,7 +21,7 @@ COCO = (
         ("d/a.json@pics/x=0.5", Source(Path("d/a.json"), Path("pics/x"), 0.5)),
     ],
 )
-def test_a_source_is_a_path_with_pictures_and_weight(text, expected):
+def test_a_source_is_a_path_with_images_and_weight(text, expected):
     assert Source.parse(text) == expected
 
 
@@ -37,16 +37,16 @@ def test_signs_in_the_name_of_a_file_that_is_there_are_part_of_it(write):
     assert Source.parse(f"{path}=3") == Source(path, weight=3.0)
 
 
-def test_jsonl_takes_one_caption_or_several(pictures, write, summary):
-    pictures("a.jpg", "b.jpg")
+def test_jsonl_takes_one_caption_or_several(images, write, summary):
+    images("a.jpg", "b.jpg")
     path = write("captions.jsonl", f'{LINE}\n{{"image": "b.jpg", "caption": "hai"}}\n')
     expected = [("a.jpg", ("một",)), ("b.jpg", ("hai",))]
     assert summary(read_data(path)) == expected
     assert summary(read_data(str(path.parent))) == expected
 
 
-def test_jsonl_with_its_pictures_elsewhere(pictures, write, summary):
-    pictures("pics/a.jpg")
+def test_jsonl_with_its_images_elsewhere(images, write, summary):
+    images("pics/a.jpg")
     path = write("in/x.jsonl", LINE)
     assert summary(read_data(f"{path}@{path.parent.parent / 'pics'}")) == [("a.jpg", ("một",))]
 
@@ -66,12 +66,12 @@ def test_jsonl_with_its_pictures_elsewhere(pictures, write, summary):
         ("a.txt", "image,caption\na.jpg,một"),
     ],
 )
-def test_content_shows_the_format_whatever_the_name(pictures, write, summary, name, content):
-    pictures("a.jpg")
+def test_content_shows_the_format_whatever_the_name(images, write, summary, name, content):
+    images("a.jpg")
     assert summary(read_data(write(name, content))) == [("a.jpg", ("một",))]
 
 
-@pytest.mark.parametrize("content", ["hello\n", "", b"\xff\xd8\xff\xe0 a picture"])
+@pytest.mark.parametrize("content", ["hello\n", "", b"\xff\xd8\xff\xe0 an image"])
 def test_an_unknown_format_is_an_error_that_lists_the_known_ones(write, content):
     with pytest.raises(DataError, match=r"x\.txt:1: not a format.*--format jsonl, coco"):
         read_data(write("x.txt", content))
@@ -88,7 +88,7 @@ def test_errors_name_what_is_missing(tmp_path, write):
         read_data(tmp_path / "gone.json")
     with pytest.raises(DataError, match=r"holds no captions\.jsonl"):
         read_data(tmp_path)
-    with pytest.raises(DataError, match="no such folder of pictures"):
+    with pytest.raises(DataError, match="no such folder of images"):
         read_data(f"{write('a.jsonl', LINE)}@{tmp_path / 'gone'}")
     with pytest.raises(DataError, match="no format 'xml'"):
         read_data(tmp_path, file_format="xml")

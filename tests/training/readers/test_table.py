@@ -11,16 +11,16 @@ from vireo_training.readers import read_data
         '\ufeffid\timage\tcaption\n0\t1.jpg\tmột, hai\n\n1\t1.jpg\tba\n2\t2.jpg\t"bốn\nnăm"\n',
     ],
 )
-def test_delimiter_and_columns_are_found_by_the_header(pictures, write, summary, text):
-    pictures("1.jpg", "2.jpg")
+def test_delimiter_and_columns_are_found_by_the_header(images, write, summary, text):
+    images("1.jpg", "2.jpg")
     assert summary(read_data(write("captions.csv", text))) == [
         ("1.jpg", ("một, hai", "ba")),
         ("2.jpg", ("bốn\nnăm",)),
     ]
 
 
-def test_flickr30k_table_with_a_row_that_lacks_a_bar(pictures, write, summary, reasons):
-    pictures("1.jpg", "2.jpg")
+def test_flickr30k_table_with_a_row_that_lacks_a_bar(images, write, summary, reasons):
+    images("1.jpg", "2.jpg")
     path = write(
         "results.csv",
         "image_name| comment_number| comment\n"
@@ -33,16 +33,16 @@ def test_flickr30k_table_with_a_row_that_lacks_a_bar(pictures, write, summary, r
     assert reasons(captions) == ["results.csv:3: 2 fields where the header has 3"]
 
 
-def test_several_caption_columns(pictures, write, summary, reasons):
-    pictures("1.jpg", "2.jpg")
+def test_several_caption_columns(images, write, summary, reasons):
+    images("1.jpg", "2.jpg")
     path = write("x.csv", "image,caption_0,caption_1\n1.jpg,một,hai\n1.jpg,ba,\n2.jpg,,\n")
     captions = read_data(path)
     assert summary(captions) == [("1.jpg", ("một", "hai", "ba"))]
     assert reasons(captions) == ["x.csv:4: 1 empty caption(s)"]
 
 
-def test_broken_rows_are_skipped_with_their_lines(pictures, write, summary, reasons):
-    pictures("1.jpg")
+def test_broken_rows_are_skipped_with_their_lines(images, write, summary, reasons):
+    images("1.jpg")
     path = write(
         "x.csv",
         b"image,caption\n1.jpg,t\xe1\xbb\x91t\n1.jpg,\xff\n,x\n9.jpg,x\n1.jpg,a,b\n"
@@ -52,8 +52,8 @@ def test_broken_rows_are_skipped_with_their_lines(pictures, write, summary, reas
     assert summary(captions) == [("1.jpg", ("tốt",))]
     found = reasons(captions)
     assert found[0] == "x.csv:3: not UTF-8"
-    assert found[1] == 'x.csv:4: "image" must be the path of a picture'
-    assert found[2].startswith("x.csv:5: no such picture")
+    assert found[1] == 'x.csv:4: "image" must be the path of an image'
+    assert found[2].startswith("x.csv:5: no such image")
     assert found[3] == "x.csv:6: 3 fields where the header has 2"
     assert found[4].startswith("x.csv:7: not a row of a table, up to line 8")
     assert len(found) == 5
@@ -61,5 +61,5 @@ def test_broken_rows_are_skipped_with_their_lines(pictures, write, summary, reas
 
 def test_a_header_without_the_columns_is_an_error(write):
     path = write("x.csv", "a,b\n1,2\n")
-    with pytest.raises(DataError, match=r"x\.csv:1: the header names no picture and caption"):
+    with pytest.raises(DataError, match=r"x\.csv:1: the header names no image and caption"):
         read_data(path, file_format="csv")

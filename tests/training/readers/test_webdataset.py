@@ -27,12 +27,12 @@ def tar(tmp_path):
 
 
 @pytest.fixture
-def jpegs(pictures):
-    return [path.read_bytes() for path in pictures("src/1.jpg", "src/2.jpg", "src/3.jpg")]
+def jpegs(images):
+    return [path.read_bytes() for path in images("src/1.jpg", "src/2.jpg", "src/3.jpg")]
 
 
 @pytest.mark.parametrize(("name", "mode"), [("x.tar", "w"), ("x.tar.gz", "w:gz")])
-def test_samples_are_pictures_with_txt_or_json_captions(tar, jpegs, name, mode):
+def test_samples_are_images_with_txt_or_json_captions(tar, jpegs, name, mode):
     path = tar(
         name,
         {
@@ -55,7 +55,7 @@ def test_broken_samples_are_skipped_by_key(tar, jpegs, reasons):
         "x.tar",
         {
             "1.jpg": jpegs[0], "1.txt": "tốt",
-            "2.txt": "no picture",
+            "2.txt": "no image",
             "3.jpg": jpegs[1],
             "4.jpg": jpegs[1], "4.json": "{broken",
             "5.jpg": jpegs[1], "5.txt": b"\xff",
@@ -68,7 +68,7 @@ def test_broken_samples_are_skipped_by_key(tar, jpegs, reasons):
     assert len(captions.records) == 1
     found = [skip.removeprefix("x.tar: ") for skip in reasons(captions)]
     expected = [
-        "2: no picture",
+        "2: no image",
         "3: neither .txt nor .json",
         "4: the captions are not readable",
         "5: the captions are not readable",
@@ -161,7 +161,7 @@ def test_a_full_disk_is_an_error_and_keeps_what_was_done(tar, jpegs, monkeypatch
     assert len(read_data(path).records) == 2
 
 
-def test_pictures_that_went_away_are_unpacked_again(tar, jpegs):
+def test_images_that_went_away_are_unpacked_again(tar, jpegs):
     path = tar("x.tar", {"1.jpg": jpegs[0], "1.txt": "một"})
     (record,) = read_data(path).records
     record.path.unlink()
@@ -194,7 +194,7 @@ def test_a_place_that_cannot_be_written_is_an_error_that_names_scratch(tar, jpeg
         read_data(path, scratch=write("file", "in the way"))
 
 
-def test_a_folder_of_pictures_has_no_meaning_for_a_tar(tar, jpegs):
+def test_a_folder_of_images_has_no_meaning_for_a_tar(tar, jpegs):
     path = tar("x.tar", {"1.jpg": jpegs[0], "1.txt": "một"})
-    with pytest.raises(DataError, match="carries its pictures"):
+    with pytest.raises(DataError, match="carries its images"):
         read_data(f"{path}@{path.parent}")

@@ -21,7 +21,7 @@ Sources = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="SOURCE",
-        help="Files or folders of captions, read as one set; FILE@FOLDER says where the pictures "
+        help="Files or folders of captions, read as one set; FILE@FOLDER says where the images "
         "of a file are.",
     ),
 ]
@@ -41,7 +41,7 @@ Format = Annotated[
 Scratch = Annotated[
     Path | None,
     typer.Option(
-        help="Where pictures inside tars and parquet files are unpacked; by default beside them."
+        help="Where images inside tars and parquet files are unpacked; by default beside them."
     ),
 ]
 Strict = Annotated[
@@ -53,7 +53,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the whole report as 
 
 @app.callback()
 def data() -> None:
-    """Looks at data sets: captions.jsonl, COCO JSON, CSV, parquet, WebDataset tars and others."""
+    """Look at data sets: captions.jsonl, COCO JSON, CSV, parquet, WebDataset tars and others."""
 
 
 @app.command()
@@ -67,17 +67,17 @@ def check(
     strict: Strict = False,
     as_json: AsJson = False,
 ) -> None:
-    """Validates a data set: counts, caption lengths, unreadable pictures, copies, leaks.
+    """Validate a data set: counts, caption lengths, unreadable images, copies, leaks.
 
-    Every picture is decoded. Exits with 1 when something would spoil training: splits that share
-    a picture, or a split with nothing usable.
+    Every image is decoded. Exits with 1 when something would spoil training: splits that share
+    an image, or a split with nothing usable.
 
     Example: `vireo data check --train ktvic/train.json@ktvic/train-images
     --test ktvic/test.json@ktvic/test-images`
     """
     named = {"data": sources, "train": train, "validation": validation, "test": test}
-    given = {name: texts for name, texts in named.items() if texts}
-    if not given:
+    splits = {name: texts for name, texts in named.items() if texts}
+    if not splits:
         raise typer.BadParameter("name a SOURCE, or splits: --train A --validation B --test C")
 
     from vireo_client.errors import DataError
@@ -86,7 +86,7 @@ def check(
     from ..readers import read_mixture
 
     parts = {}
-    for name, texts in given.items():
+    for name, texts in splits.items():
         try:
             read = read_mixture(texts, file_format=file_format, scratch=scratch)
         except DataError as error:
@@ -103,7 +103,7 @@ def check(
 
 
 def describe(report: DataReport) -> str:
-    """Formats a report for a terminal; long lists show their first entries."""
+    """Format a report for a terminal; long lists show their first entries."""
     lines: list[str] = []
     for name, split in report.splits.items():
         lines += [*_split_lines(name, split), ""]
@@ -117,9 +117,9 @@ def describe(report: DataReport) -> str:
 def _split_lines(name: str, split: SplitReport) -> list[str]:
     lines = [
         name,
-        f"  pictures              {split.pictures}",
+        f"  images                {split.pictures}",
         f"  captions              {split.captions}",
-        f"  captions per picture  {_spread_text(split.captions_per_picture)}",
+        f"  captions per image    {_spread_text(split.captions_per_picture)}",
         f"  words per caption     {_spread_text(split.caption_words)}",
     ]
     for reason, count in split.left_out.items():
@@ -135,7 +135,7 @@ def _overlap_lines(overlap: Overlap) -> list[str]:
     pairs = [" = ".join(pair) for pair in overlap.pictures]
     return [
         " and ".join(overlap.splits),
-        *_listed("shared pictures", pairs),
+        *_listed("shared images", pairs),
         *_listed("shared captions", overlap.captions),
         "",
     ]

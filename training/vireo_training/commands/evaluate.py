@@ -7,26 +7,27 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from vireo_client.commands.options import JsonOption, TritonOption
 from vireo_client.extras import require
 
 
 def evaluate(
     bundle: Annotated[Path, typer.Argument(help="A bundle, or a model repository made from one.")],
-    data: Annotated[str, typer.Option(metavar="DATA[@PICTURES]", help="Captioned pictures, as for `vireo train`.")],
+    data: Annotated[str, typer.Option(metavar="DATA[@IMAGES]", help="Captioned images, as for `vireo train`.")],
     split: Annotated[str | None, typer.Option(help="test, validation, train or all. By default test, or all where the bundle records no split.")] = None,
     engine: Annotated[str | None, typer.Option(help="torch or onnx; by default whichever the folder holds.")] = None,
-    triton: Annotated[str | None, typer.Option(envvar="VIREO_TRITON", metavar="HOST:PORT", help="Embed through this Triton instead.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
+    triton: TritonOption = None,
+    as_json: JsonOption = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write a full report there: JSON, Markdown, plots, sheets of queries.")] = None,
-    train_data: Annotated[str | None, typer.Option(metavar="DATA[@PICTURES]", help="With --out: data whose training split the bag-of-words baseline learns from. Default: DATA, with --split test or validation.")] = None,
-    baseline: Annotated[bool, typer.Option(help="With --out: measure the bag-of-words baseline (embeds the training pictures).")] = True,
+    train_data: Annotated[str | None, typer.Option(metavar="DATA[@IMAGES]", help="With --out: data whose training split the bag-of-words baseline learns from. Default: DATA, with --split test or validation.")] = None,
+    baseline: Annotated[bool, typer.Option(help="With --out: measure the bag-of-words baseline (embeds the training images).")] = True,
     confidence: Annotated[float, typer.Option(help="With --out: how much of the resamples an interval holds.")] = 0.95,
     resamples: Annotated[int, typer.Option(min=1, help="With --out: bootstrap resamples.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="With --out: seed of resamples and samples.")] = 0,
 ) -> None:  # fmt: skip
-    """Measures retrieval both ways, beside chance: recall@1/5/10, MRR, median rank.
+    """Measure retrieval both ways, beside chance: recall@1/5/10, MRR, median rank.
 
-    With --out: all figures with intervals, with accents and without, beside a bag of words, as
+    With --out: all metrics with intervals, with accents and without, beside a bag of words, as
     files (docs/evaluation.md).
 
     Example: `vireo evaluate runs/mine/bundle --data my-photos --out runs/mine/evaluation`
@@ -64,7 +65,7 @@ def evaluate(
     if engine is None:
         engine = "torch" if (bundle / WEIGHTS_FILE).is_file() else "onnx"
     if engine == "torch" and triton is None:
-        embedder = Embedder(model, TorchTowers(model))
+        embedder = Embedder(model, TorchTowers.from_bundle(model))
     else:
         embedder = open_embedder(model, triton)
     with embedder:
@@ -89,7 +90,7 @@ def evaluate(
 
 
 def metrics_table(report: dict[str, Any]) -> str:
-    """Formats both directions beside chance for a terminal."""
+    """Format both directions beside chance for a terminal."""
     columns = ("recall_at_1", "recall_at_5", "recall_at_10", "mean_reciprocal_rank", "median_rank")
     head = f"{'':28}" + "".join(f"{h:>9}" for h in ("R@1", "R@5", "R@10", "MRR", "median"))
     lines = [head]
@@ -106,7 +107,7 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders with a report of `vireo evaluate --out` (in them, or in their folder `evaluation`), or report.json files.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write comparison.md and comparison.png there.")] = None,
 ) -> None:  # fmt: skip
-    """Puts runs side by side: a table of figures with intervals, beside bag of words and chance.
+    """Put runs side by side: a table of figures with intervals, beside bag of words and chance.
 
     Example: `vireo compare runs/small runs/base --out runs/comparison`
     """

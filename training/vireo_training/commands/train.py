@@ -11,21 +11,21 @@ from vireo_client.extras import require
 
 
 def train(
-    data: Annotated[list[str] | None, typer.Argument(metavar="DATA[@PICTURES][=WEIGHT]...", help="A folder with captions.jsonl and its pictures, or a captions file of another format (docs/data.md); several are mixed.")] = None,
+    data: Annotated[list[str] | None, typer.Argument(metavar="DATA[@IMAGES][=WEIGHT]...", help="A folder with captions.jsonl and its images, or a captions file of another format (docs/data.md); several are mixed.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder; the bundle goes to OUT/bundle.")] = None,
     preset: Annotated[str, typer.Option(help="One of --presets, or a JSON file of your own.")] = "vireo-small",
     settings: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; repeatable.")] = [],  # noqa: B006
-    validation: Annotated[str | None, typer.Option(metavar="DATA[@PICTURES]", help="Validate on this, instead of a part of DATA.")] = None,
-    captions: Annotated[list[Path], typer.Option(metavar="FILE", help="JSON lines of captions without pictures, for tokenizer and text tower; repeatable.")] = [],  # noqa: B006
-    features: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keep what a frozen image tower sees there, for other runs on the same pictures. Default: OUT.")] = None,
+    validation: Annotated[str | None, typer.Option(metavar="DATA[@IMAGES]", help="Validate on this, instead of a part of DATA.")] = None,
+    captions: Annotated[list[Path], typer.Option(metavar="FILE", help="JSON lines of captions without images, for tokenizer and text tower; repeatable.")] = [],  # noqa: B006
+    features: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keep what a frozen image tower sees there, for other runs on the same images. Default: OUT.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in OUT.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew although OUT holds an unfinished run.")] = False,
     presets: Annotated[bool, typer.Option("--presets", help="List the presets and stop.")] = False,
     show: Annotated[bool, typer.Option("--show", help="Print all settings as JSON and stop: a preset file of your own to start from.")] = False,
 ) -> None:  # fmt: skip
-    """Trains a dual encoder on captioned pictures and writes a bundle.
+    """Train a dual encoder on captioned images and writes a bundle.
 
-    Pictures are divided into training, validation and test; the epoch that does best on validation
+    Images are divided into training, validation and test; the epoch that does best on validation
     is kept. Ctrl-C saves the run, to go on with --resume, and writes the best so far.
 
     Example: `vireo train my-photos --out runs/mine --set image.weights=mobilenet.safetensors
@@ -62,7 +62,7 @@ def train(
         resume=resume,
         restart=restart,
     )
-    if result.speaks:
+    if result.is_main_process:
         typer.echo(f"bundle: {result.bundle}")
         typer.echo(
             f"next: vireo export {result.bundle} --data {shlex.quote(validation or data[0])}"

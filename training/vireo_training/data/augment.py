@@ -1,4 +1,4 @@
-"""Random views of training pictures."""
+"""Random views of training images."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..config import PictureAugmentation
+from ..config import ImageAugmentation
 from ..models.torchvision_ops import ensure_torchvision
 
 
 def make_augmentation(
-    settings: PictureAugmentation, size: int
+    settings: ImageAugmentation, size: int
 ) -> Callable[[Tensor, np.random.Generator], Tensor]:
-    """Gives the function that turns stored pixels into training views.
+    """Return the function that turns stored pixels into training views.
 
-    It takes UINT8 `[B, 3, side, side]` and the generator that all its choices come from, and
-    returns UINT8 `[B, 3, size, size]`. Only `crop` changes the size: without it `side` is `size`.
+    The function takes UINT8 `[B, 3, side, side]` and the generator of all its choices, and returns
+    UINT8 `[B, 3, size, size]`. Only `crop` changes the size: without it `side` is `size`.
     The choices are distributed as those of torchvision's RandomResizedCrop, RandomHorizontalFlip,
     RandomRotation, ColorJitter, RandomGrayscale and RandomErasing. Those classes draw from torch's
     global generator, which belongs to the main thread's dropout: batches made ahead in another
@@ -36,34 +36,34 @@ def make_augmentation(
         functional.adjust_saturation,
     )
 
-    def view(picture: Tensor, rng: np.random.Generator) -> Tensor:
+    def view(image: Tensor, rng: np.random.Generator) -> Tensor:
         if settings.crop:
-            box = _rectangle(rng, picture.shape[-1], area=(settings.crop, 1.0), ratio=4 / 3)
-            picture = functional.resized_crop(picture, *box, [size, size], antialias=True)
+            box = _rectangle(rng, image.shape[-1], area=(settings.crop, 1.0), ratio=4 / 3)
+            image = functional.resized_crop(image, *box, [size, size], antialias=True)
         if rng.random() < settings.flip:
-            picture = functional.horizontal_flip(picture)
+            image = functional.horizontal_flip(image)
         if settings.rotate:
             angle = rng.uniform(-settings.rotate, settings.rotate)
-            picture = functional.rotate(picture, angle, InterpolationMode.BILINEAR)
+            image = functional.rotate(image, angle, InterpolationMode.BILINEAR)
         if settings.jitter:
             for change in rng.permutation(len(colour_changes)):
                 factor = rng.uniform(1 - settings.jitter, 1 + settings.jitter)
-                picture = colour_changes[change](picture, factor)
+                image = colour_changes[change](image, factor)
         if rng.random() < settings.gray:
-            picture = functional.rgb_to_grayscale(picture, num_output_channels=3)
+            image = functional.rgb_to_grayscale(image, num_output_channels=3)
         if rng.random() < settings.erase:
             box = _rectangle(rng, size, area=(0.02, 0.33), ratio=3.3)
-            picture = functional.erase(picture, *box, torch.zeros_like(picture[:, :1, :1]))
-        return picture
+            image = functional.erase(image, *box, torch.zeros_like(image[:, :1, :1]))
+        return image
 
-    # One picture after the other: it stays in the processor's cache through all of its changes.
-    return lambda pixels, rng: torch.stack([view(picture, rng) for picture in pixels])
+    # One image after the other: it stays in the processor's cache through all of its changes.
+    return lambda pixels, rng: torch.stack([view(image, rng) for image in pixels])
 
 
 def _rectangle(
     rng: np.random.Generator, side: int, *, area: tuple[float, float], ratio: float
 ) -> tuple[int, int, int, int]:
-    """A random rectangle in a square, as top, left, height and width.
+    """Return a random rectangle in a square, as top, left, height and width.
 
     Its share of the square's area is within `area`, its width over its height within `ratio` and
     1 / `ratio`. The square itself in the rare case that ten such do not fit into it.

@@ -1,8 +1,8 @@
-"""Decoded pictures and token ids to batches: any step of any epoch can be made by itself.
+"""Batches of decoded images and token ids; any step of any epoch can be made by itself.
 
-What a batch holds follows from (seed, epoch, step) alone. So batches are made ahead by threads, a
-resumed run goes on with the very batch that was next, and every device knows the whole batch's
-captions without asking the others.
+The content of a batch follows from (seed, epoch, step) alone. So threads can make batches ahead, a
+resumed run goes on with the very batch that was next, and every device knows the captions of the
+whole batch without communication.
 """
 
 from __future__ import annotations
@@ -19,83 +19,42 @@ import torch
 from torch import Tensor
 
 from ..config import TextAugmentation
+from .captions import Captions
 from .text_augment import draw
 
 _AHEAD = 3
 
 
-@dataclass(frozen=True)
-class Ragged:
-    """Rows of numbers of any length, in one array."""
-
-    values: npt.NDArray[np.int32]
-    starts: npt.NDArray[np.int64]
-    """`[N + 1]`."""
-
-    @classmethod
-    def of(cls, rows: Sequence[Sequence[int]]) -> Ragged:
-        starts = np.zeros(len(rows) + 1, dtype=np.int64)
-        np.cumsum([len(row) for row in rows], out=starts[1:])
-        values = np.fromiter((v for row in rows for v in row), dtype=np.int32, count=starts[-1])
-        return cls(values, starts)
-
-    def __len__(self) -> int:
-        return len(self.starts) - 1
-
-    def __getitem__(self, row: int) -> npt.NDArray[np.int32]:
-        return self.values[self.starts[row] : self.starts[row + 1]]
-
-
-@dataclass(frozen=True)
-class Captions:
-    """Token ids of the captions of N pictures (or of N groups that have no picture)."""
-
-    starts: npt.NDArray[np.int64]
-    """`[N + 1]`: captions `starts[n]` to `starts[n + 1]` belong to picture n."""
-    variants: tuple[Ragged, ...]
-    """The ids of every caption, as it was written and in the other ways it may be drawn."""
-
-    @classmethod
-    def of(cls, counts: Sequence[int], variants: Sequence[Ragged]) -> Captions:
-        """Captions of pictures that have `counts` of them, one after the other."""
-        starts = np.zeros(len(counts) + 1, dtype=np.int64)
-        np.cumsum(counts, out=starts[1:])
-        return cls(starts, tuple(variants))
-
-    def __len__(self) -> int:
-        return len(self.starts) - 1
-
-
 class Batch(NamedTuple):
-    """One device's part of a batch, and what every device knows of the whole."""
+    """One device's part of a batch, and the owners of all captions in the whole batch."""
 
     chunks: list[tuple[Tensor, ...]]
-    """What to compute at once; more than one chunk only where gradients are cached. Each: pictures
+    """Tensors to compute at once; more than one chunk only where gradients are cached. Each: images
     UINT8 `[B, 3, side, side]` or features FP32 `[B, W]`; then captions INT32 `[T, L]`, padded to
     the longest, the short ones apart from the long ones where that spares much padding."""
     owner: Tensor
-    """INT64 `[T of all devices and chunks]`: the row of each caption's picture in the whole batch,
-    or, from `pictures` on, a number for each group of captions that have no picture."""
-    pictures: int
-    """How many pictures the whole batch has."""
+    """INT64 `[T of all devices and chunks]`: the row of each caption's image in the whole batch,
+    or, from `image_count` on, a number for each group of captions that have no image."""
+    image_count: int
+    """The number of images in the whole batch."""
 
     def to(self, device: torch.device) -> Batch:
-        """The same on `device`."""
+        """Return the batch on `device`."""
         chunks = [
             tuple(part.to(device, non_blocking=True) for part in chunk) for chunk in self.chunks
         ]
-        return Batch(chunks, self.owner.to(device), self.pictures)
+        return Batch(chunks, self.owner.to(device), self.image_count)
 
 
 def plan_epoch(order: npt.NDArray[np.int64], size: int) -> list[npt.NDArray[np.int64]]:
-    """Divides an epoch's draw of pictures into batches of `size` in which none comes twice.
+    """Divide an epoch's draw of images into batches of `size` without duplicates.
 
-    A picture that is drawn again waits for the next batch. Where so few pictures are drawn so often
+    An image that is drawn again waits for the next batch. Where so few images are drawn so often
     that a batch would stay short, those that were not drawn fill it. There is no short last batch:
-    what would be in it waits for another epoch's order.
+    the images left over wait for another epoch's order.
 
     Args:
-        order: INT64 `[N]`, of N pictures, each drawn never, once or more often.
+        order: INT64 `[N]`, of N images, each drawn never, once or more often.
         size: at most N.
 
     Returns:
@@ -123,20 +82,20 @@ def plan_epoch(order: npt.NDArray[np.int64], size: int) -> list[npt.NDArray[np.i
 
 @dataclass(frozen=True)
 class BatchMaker:
-    """Makes a batch from the numbers of its pictures.
+    """Makes a batch from the row numbers of its images.
 
     Args:
-        images: decoded pictures UINT8 `[N, 3, side, side]`, or the features of a frozen tower,
+        images: decoded images UINT8 `[N, 3, side, side]`, or the features of a frozen tower,
             FP32 `[N, views, W]`.
-        captions: of those pictures.
-        others: groups of captions without a picture; as many groups as pictures come along.
-        captions_per_picture: how many to draw of each.
-        chunk: pictures to compute at once.
-        pad_id: what fills rows of ids.
-        text_augment: at which rates variants of captions are drawn.
-        augment: makes training views of pictures.
-        seed: of all draws.
-        devices, device: this one's part is every `devices`-th.
+        captions: of those images.
+        others: groups of captions without an image; as many groups as images come along.
+        captions_per_picture: the number of captions to draw for each image.
+        chunk: images to compute at once.
+        pad_id: the id that pads rows of ids.
+        text_augment: the rates at which variants of captions are drawn.
+        augment: turns pixels into training views.
+        seed: the seed of all draws.
+        devices, device: their number, and which of them this one is.
     """
 
     images: npt.NDArray[Any]
@@ -152,9 +111,9 @@ class BatchMaker:
     device: int = 0
 
     def __call__(self, epoch: int, step: int, rows: npt.NDArray[np.int64]) -> Batch:
-        # Drawn for the whole batch: how it is divided changes nothing of what is in it.
+        # Drawn for the whole batch, so that the number of devices changes nothing of its content.
         rng = np.random.default_rng((self.seed, 1, epoch, step))
-        told = self._draw(rng, self.captions, rows, self.captions_per_picture)
+        described = self._draw(rng, self.captions, rows, self.captions_per_picture)
         others: list[list[npt.NDArray[np.int32]]] = []
         if self.others is not None:
             count = min(len(rows), len(self.others))
@@ -164,28 +123,28 @@ class BatchMaker:
         chunks, owner = [], []
         extras = np.array_split(np.arange(len(others)), self.devices)
         for device, places in enumerate(np.split(np.arange(len(rows)), self.devices)):
-            # As equal as can be: batch norm cannot take statistics of one picture left over.
+            # Chunks as equal as possible: batch norm cannot take statistics of a single image.
             count = -(-len(places) // self.chunk)
             pairs = zip(
                 np.array_split(places, count), np.array_split(extras[device], count), strict=True
             )
             for number, (part, extra) in enumerate(pairs):
-                texts = [(row, int(place)) for place in part for row in told[place]]
+                texts = [(row, int(place)) for place in part for row in described[place]]
                 texts += [(row, len(rows) + int(place)) for place in extra for row in others[place]]
                 texts.sort(key=lambda text: len(text[0]))
                 owner += [place for _, place in texts]
                 if device == self.device:
                     own = np.random.default_rng((self.seed, 2, epoch, step, device, number))
                     ids = [row for row, _ in texts]
-                    cut = short_ones([len(row) for row in ids])
+                    cut = short_rows([len(row) for row in ids])
                     padded = [self._pad(part) for part in (ids[:cut], ids[cut:]) if part]
-                    chunks.append((self._pictures(rows[part], own), *padded))
+                    chunks.append((self._images(rows[part], own), *padded))
         return Batch(chunks, torch.tensor(owner), len(rows))
 
     def _draw(
         self, rng: np.random.Generator, captions: Captions, rows: npt.NDArray[np.int64], most: int
     ) -> list[list[npt.NDArray[np.int32]]]:
-        """Ids of the captions drawn for each of `rows`, `most` at most."""
+        """Return the ids of the captions drawn for each of `rows`, at most `most` for each."""
         chosen = []
         for row in rows:
             start, end = captions.starts[row : row + 2]
@@ -193,7 +152,7 @@ class BatchMaker:
         variants = iter(draw(self.text_augment, rng, sum(map(len, chosen))))
         return [[captions.variants[next(variants)][c] for c in picked] for picked in chosen]
 
-    def _pictures(self, rows: npt.NDArray[np.int64], rng: np.random.Generator) -> Tensor:
+    def _images(self, rows: npt.NDArray[np.int64], rng: np.random.Generator) -> Tensor:
         if self.images.dtype == np.uint8:
             return self.augment(torch.from_numpy(np.ascontiguousarray(self.images[rows])), rng)
         view = rng.integers(self.images.shape[1], size=len(rows))
@@ -206,10 +165,10 @@ class BatchMaker:
         return torch.from_numpy(padded)
 
 
-def short_ones(lengths: Sequence[int]) -> int:
-    """How many of ascending lengths to pad apart from the rest, so that least is padded in all.
+def short_rows(lengths: Sequence[int]) -> int:
+    """Return how many of ascending lengths to pad apart from the rest, for the least padding.
 
-    Two passes through a tower cost more than one: 0 where they would not spare a quarter of it.
+    Two passes through a tower cost more than one, so this is 0 where they would not save a quarter.
     """
     ascending = np.asarray(lengths)
     count = np.arange(len(ascending))
@@ -218,11 +177,11 @@ def short_ones(lengths: Sequence[int]) -> int:
     return best if sizes[best] <= 0.75 * sizes[0] else 0
 
 
-def made_ahead(
+def batches_ahead(
     make: BatchMaker, epoch: int, plan: Sequence[npt.NDArray[np.int64]], first: int = 0
 ) -> Iterator[Batch]:
-    """Yields the batches of an epoch from step `first` on; threads make the next ones meanwhile."""
-    # One thread an operator: two teams of threads on the same cores wait for each other.
+    """Yield the batches of an epoch from step `first` on, while threads make the next ones."""
+    # One thread for each operator: two teams of threads on the same cores wait for each other.
     with ThreadPoolExecutor(initializer=torch.set_num_threads, initargs=(1,)) as pool:
         waiting = deque(
             pool.submit(make, epoch, step, plan[step])

@@ -1,4 +1,4 @@
-"""What there is to know about a data set before a night is spent on it: `vireo data check`."""
+"""Checks of a data set before training on it: `vireo data check`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vireo_client.progress import track
 
 
 class Spread(NamedTuple):
-    """How a count is distributed."""
+    """The distribution of a count."""
 
     min: int
     median: float
@@ -30,18 +30,18 @@ class Spread(NamedTuple):
 
 @dataclass(frozen=True)
 class SplitReport:
-    """What one split holds."""
+    """The counts and faults of one split."""
 
     pictures: int
-    """Readable ones; the figures below are of these."""
+    """The number of readable images; the counts below are of these."""
     captions: int
     captions_per_picture: Spread | None
-    """None where no picture can be read."""
+    """None where no image can be read."""
     caption_words: Spread | None
-    """Between spaces: in Vietnamese, syllables."""
+    """Words between spaces: in Vietnamese, syllables."""
     skipped: list[Skip]
     left_out: dict[str, int]
-    """Left out by design: how often, by reason."""
+    """The number of captions left out by design, by reason."""
     unreadable: list[Skip]
     duplicates: list[list[str]]
     """Groups of files with the same bytes."""
@@ -49,55 +49,55 @@ class SplitReport:
 
 @dataclass(frozen=True)
 class Overlap:
-    """What two splits share."""
+    """Images and captions that two splits share."""
 
     splits: tuple[str, str]
     pictures: list[tuple[str, str]]
     """Files with the same bytes, one of each split."""
     captions: list[str]
-    """Captions that both have, for whatever pictures; case, spaces and Unicode form aside."""
+    """Captions in both splits, of any image; case, spaces and Unicode form are ignored."""
 
 
 @dataclass(frozen=True)
 class DataReport:
-    """The findings, sorted by what to do about them."""
+    """The findings: those that spoil training, and those to look at."""
 
     splits: dict[str, SplitReport]
     overlaps: list[Overlap]
 
     @property
     def problems(self) -> list[str]:
-        """What would spoil training or its evaluation."""
-        found = [f"{name}: no usable picture" for name, s in self.splits.items() if not s.pictures]
+        """The findings that would spoil training or its evaluation."""
+        problems = [f"{name}: no usable image" for name, s in self.splits.items() if not s.pictures]
         for overlap in self.overlaps:
             if overlap.pictures:
-                found.append(
-                    f"{' and '.join(overlap.splits)} share {len(overlap.pictures)} picture(s): "
-                    "remove them from one side"
+                problems.append(
+                    f"{' and '.join(overlap.splits)} share {len(overlap.pictures)} image(s): "
+                    "remove them from one split"
                 )
-        return found
+        return problems
 
     @property
     def warnings(self) -> list[str]:
-        """What training survives, and somebody should look at."""
-        found = []
+        """The findings that training survives, and that somebody should look at."""
+        warnings = []
         for name, split in self.splits.items():
             for items, what in (
                 (split.skipped, "record(s) skipped"),
-                (split.unreadable, "unreadable picture(s)"),
-                (split.duplicates, "picture(s) with copies under other names"),
+                (split.unreadable, "unreadable image(s)"),
+                (split.duplicates, "image(s) with copies under other names"),
             ):
                 if items:
-                    found.append(f"{name}: {len(items)} {what}")
+                    warnings.append(f"{name}: {len(items)} {what}")
         for overlap in self.overlaps:
             if overlap.captions:
                 both = " and ".join(overlap.splits)
-                found.append(f"{both} share {len(overlap.captions)} caption(s)")
-        return found
+                warnings.append(f"{both} share {len(overlap.captions)} caption(s)")
+        return warnings
 
 
 class Part(NamedTuple):
-    """What a split was read as."""
+    """A split as it was read."""
 
     records: Sequence[CaptionedImage]
     skipped: list[Skip]
@@ -105,10 +105,10 @@ class Part(NamedTuple):
 
 
 def check(parts: Mapping[str, Part], *, workers: int | None = None) -> DataReport:
-    """Decodes and hashes every picture, and compares the splits.
+    """Decode and hashes every image, and compares the splits.
 
     Args:
-        parts: by name of the split.
+        parts: the splits, by name.
         workers: threads that decode; by default one a core.
     """
     splits: dict[str, SplitReport] = {}
@@ -142,7 +142,7 @@ def check(parts: Mapping[str, Part], *, workers: int | None = None) -> DataRepor
 def _decode(
     records: Sequence[CaptionedImage], label: str, workers: int | None
 ) -> tuple[list[CaptionedImage], dict[str, list[str]], list[Skip]]:
-    """Returns the readable records, the paths by hash of their bytes, and the unreadable ones."""
+    """Return the readable records, the paths by hash of their bytes, and the unreadable ones."""
     readable: list[CaptionedImage] = []
     hashes: dict[str, list[str]] = {}
     unreadable: list[Skip] = []
@@ -159,7 +159,7 @@ def _decode(
                 readable.append(record)
                 hashes.setdefault(digest, []).append(str(record.path))
     finally:
-        # Ctrl-C must not wait for the rest of a hundred thousand pictures.
+        # Ctrl-C must not wait for the rest of a hundred thousand images.
         pool.shutdown(cancel_futures=True)
     return readable, hashes, unreadable
 

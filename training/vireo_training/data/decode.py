@@ -1,4 +1,4 @@
-"""Pictures decoded once, however many epochs follow."""
+"""Images decoded once, however many epochs follow."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vireo_client.progress import track
 
 
 class Decoded(NamedTuple):
-    """What `decode_pictures` could read, and what not."""
+    """The images that `decode_images` could read, and those it skipped."""
 
     records: list[CaptionedImage]
     pixels: npt.NDArray[np.uint8]
@@ -25,27 +25,27 @@ class Decoded(NamedTuple):
     skipped: list[Skip]
 
 
-def decode_pictures(
+def decode_images(
     records: Sequence[CaptionedImage], spec: ImageSpec, *, side: int, file: IO[bytes], label: str
 ) -> Decoded:
-    """Decodes pictures into a memory-mapped file: no epoch waits for a decoder, memory stays small.
+    """Decode images into a memory-mapped file, so that no epoch waits for a decoder.
 
-    What happens to the picture files afterwards is of no consequence to the run.
+    The image files are not read again: they may change or go while the run trains.
 
     Args:
         side: edge of the stored square; `spec.size` for evaluation, `spec.resize` where training
             crops at random.
-        file: open for reading and writing, empty; it takes 3 x side x side bytes a picture.
-        label: what the progress bar says.
+        file: open for reading and writing, empty; it takes 3 x side x side bytes an image.
+        label: the text of the progress bar.
 
     Raises:
-        DataError: not one picture can be read.
+        DataError: not one image can be read.
         TrainingError: the disk has no room.
     """
     stored = spec.model_copy(update={"size": side})
     _reserve(file, len(records) * 3 * side * side)
     pixels = map_pixels(file, len(records), side)
-    kept: list[CaptionedImage] = []
+    readable: list[CaptionedImage] = []
     skipped: list[Skip] = []
 
     def attempt(record: CaptionedImage) -> npt.NDArray[np.uint8] | ImageError:
@@ -55,25 +55,25 @@ def decode_pictures(
             return error
 
     with ThreadPoolExecutor() as pool:
-        # `map` lets go of each result once it is taken: only those that wait are in memory.
+        # `map` releases each result once it is taken: only those that wait are in memory.
         for record, result in zip(track(records, label), pool.map(attempt, records), strict=True):
             if isinstance(result, ImageError):
                 skipped.append(Skip.of(record.path, result))
             else:
-                pixels[len(kept)] = result
-                kept.append(record)
-    if not kept:
-        raise DataError(f"no picture could be read: {skipped[0]}")
-    return Decoded(kept, pixels[: len(kept)], skipped)
+                pixels[len(readable)] = result
+                readable.append(record)
+    if not readable:
+        raise DataError(f"no image could be read: {skipped[0]}")
+    return Decoded(readable, pixels[: len(readable)], skipped)
 
 
 def map_pixels(file: IO[bytes], count: int, side: int) -> npt.NDArray[np.uint8]:
-    """Maps a file of decoded pictures: UINT8 `[count, 3, side, side]`."""
+    """Map a file of decoded images: UINT8 `[count, 3, side, side]`."""
     return np.memmap(file, dtype=np.uint8, mode="r+", shape=(count, 3, side, side))
 
 
 def _reserve(file: IO[bytes], size: int) -> None:
-    """Takes the room now: a mapped file that meets a full disk kills the process by a signal."""
+    """Reserve the disk space now: a full disk under a mapped file kills the process by a signal."""
     try:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, size)
@@ -81,6 +81,6 @@ def _reserve(file: IO[bytes], size: int) -> None:
             file.truncate(size)
     except OSError as error:
         raise TrainingError(
-            f"{file.name}: no room for {size / 2**30:.2f} GiB of decoded pictures "
+            f"{file.name}: no room for {size / 2**30:.2f} GiB of decoded images "
             f"({error.strerror}); free some, or give --out on another disk"
         ) from error

@@ -8,7 +8,7 @@ _NO_BASE = str.maketrans("đĐ", "dD")
 
 
 def strip_diacritics(text: str) -> str:
-    """Drops tones, hooks, horns, breves and circumflexes, and the bar of đ: "Đường" to "Duong"."""
+    """Drop tones, hooks, horns, breves and circumflexes, and the bar of đ: "Đường" to "Duong"."""
     decomposed = unicodedata.normalize("NFD", text.translate(_NO_BASE))
     bare = "".join(letter for letter in decomposed if not unicodedata.combining(letter))
     return unicodedata.normalize("NFC", bare)

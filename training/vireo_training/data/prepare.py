@@ -1,4 +1,4 @@
-"""From captions files to what the loop draws from: pixels and ids, on every side of the split."""
+"""From files of captions to pixels and ids, for each part of the split."""
 
 from __future__ import annotations
 
@@ -16,26 +16,30 @@ from accelerate.utils import broadcast_object_list
 from vireo_client.bundle import ImageSpec
 from vireo_client.captions import CaptionedImage, Skip, log_skips
 from vireo_client.errors import DataError
-from vireo_client.progress import track
-from vireo_client.text.normalize import normalize
-from vireo_client.text.pipeline import TextPath
-from vireo_client.text.segment import Segmenter, load_segmenter
+from vireo_client.text.pipeline import TextPath, WordPath
+from vireo_client.text.segment import load_segmenter
 
 from ..config import TrainConfig
 from ..models.resolve import image_spec
 from ..models.tokenizer import make_tokenizer
 from ..readers import Mixture, read_data, read_mixture
 from ..readers.captions_only import read_caption_groups
-from .batches import Captions, Ragged
+from .captions import (
+    Captions,
+    captions_without_images,
+    class_captions,
+    image_captions,
+    validation_captions,
+)
 from .class_names import read_class_names
-from .decode import Decoded, decode_pictures, map_pixels
-from .split import hold_out, split_by_picture
-from .text_augment import apply, variants
+from .decode import Decoded, decode_images, map_pixels
+from .split import Split, hold_out, split_by_image
+from .text_augment import variants
 
 
 @dataclass(frozen=True)
-class Side:
-    """One side of the split, decoded and tokenised."""
+class Subset:
+    """One part of the split: images decoded, captions as ids."""
 
     records: list[CaptionedImage]
     pixels: npt.NDArray[np.uint8]
@@ -48,22 +52,22 @@ class Side:
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that a run trains and validates on."""
+    """The data that a run trains and validates on."""
 
-    train: Side
+    train: Subset
     mixture: Mixture
     """The records of `train` with their weights."""
-    validation: Side | None
+    validation: Subset | None
     others: Captions | None
-    """Captions that have no picture."""
+    """Captions that have no image."""
     classes: Captions | None
     """Names of the classes of the image tower's classifier."""
     text_path: TextPath
     image_spec: ImageSpec
-    pictures: dict[str, int]
-    """How many there are on each side."""
+    image_counts: dict[str, int]
+    """The number of images in each part of the split."""
     fractions: dict[str, Any]
-    """What divides the data in the same way again."""
+    """The settings that divide the data in the same way again."""
 
 
 def prepare(
@@ -74,137 +78,128 @@ def prepare(
     captions: Sequence[Path],
     scratch: Path,
 ) -> Prepared:
-    """Reads, divides, decodes, segments and tokenises.
+    """Read and divide the data, decode its images and turn its captions into ids.
 
     Args:
         config: resolved settings.
-        sources: each `PATH[@PICTURES][=WEIGHT]`, as `read_mixture` takes them.
+        sources: each `PATH[@IMAGES][=WEIGHT]`, as `read_mixture` takes them.
         validation: data to validate on, instead of a part of `sources`.
-        captions: files of captions without pictures (`read_caption_groups`).
-        scratch: folder for decoded pictures; nothing stays there.
+        captions: files of captions without images (`read_caption_groups`).
+        scratch: folder for decoded images; nothing stays there.
 
     Raises:
-        DataError: no usable captions or pictures, or fewer than two to train on.
-        TrainingError: no room for the decoded pictures.
+        DataError: no usable captions or images, or fewer than two to train on.
+        TrainingError: no room for the decoded images.
     """
     read = read_mixture(sources)
     log_skips(read.skipped)
-    if validation is None:
-        split = split_by_picture(
-            read.records, config.validation_fraction, config.test_fraction, config.seed
-        )
-    else:
-        held = read_data(validation)
-        log_skips(held.skipped)
-        split = hold_out(read.records, held.records)
-    name = ", ".join(sources)
+    split = _divide(config, read, validation)
     if len(split.train) < 2:
-        raise DataError(f"{name}: {len(split.train)} picture(s) to train on; at least 2 are needed")
+        raise DataError(
+            f"{', '.join(sources)}: {len(split.train)} image(s) to train on; at least 2 are needed"
+        )
 
-    # What fails, fails before hours of decoding.
-    groups: list[tuple[str, ...]] = []
-    for path in captions:
-        found = read_caption_groups(path)
-        log_skips(found.skipped)
-        groups += found.groups
-    classes: list[tuple[str, ...]] = []
+    # Files and segmenter first: what fails, fails before hours of decoding.
+    groups = _groups_without_images(captions)
+    names: list[tuple[str, ...]] = []
     if config.class_names is not None and config.warm_start:
-        classes = read_class_names(config.class_names)
-    segmenter = load_segmenter(config.text.segmenter)
+        names = read_class_names(config.class_names)
+    words = WordPath(load_segmenter(config.text.segmenter))
 
+    # Images. Random crops need the margin around the centre.
     spec = image_spec(config.image)
-    # Random crops need the margin around the centre.
     side = spec.resize if config.augment.crop else spec.size
     decoded = _decode_once(split.train, spec, side, scratch, "training")
-    held_out = (
+    held = (
         _decode_once(split.validation, spec, spec.size, scratch, "validation")
         if split.validation
         else None
     )
-    texts = [caption for record in decoded.records for caption in record.captions]
-    extra = [caption for group in groups for caption in group]
-    named = [name for names in classes for name in names]
+    log_skips(split.unreadable + decoded.skipped + (held.skipped if held else []))
+
+    # Captions: all words that the tokenizer may learn from, then ids.
     ways = variants(config.text_augment)
-    segmented = [
-        _segment(segmenter, [apply(way, t) for t in texts + extra + named], "segment captions")
-        for way in ways
+    described = image_captions(words, decoded.records, ways)
+    without_images = captions_without_images(words, groups, ways)
+    classes = class_captions(words, names, ways)
+    learnt = [
+        text
+        for way in range(len(ways))
+        for kind in (described, without_images, classes)
+        for text in kind.variants[way]
     ]
-    tokenizer = make_tokenizer(config.text, [text for way in segmented for text in way])
-    ids = [tokenizer.ids(way) for way in segmented]
-    ends = np.cumsum([len(texts), len(extra), len(named)])
-    text_path = TextPath(segmenter, tokenizer)
-    held_side = None
-    if held_out is not None:
-        texts_held = [caption for record in held_out.records for caption in record.captions]
-        plain = tokenizer.ids(_segment(segmenter, texts_held, "segment validation captions"))
-        held_side = Side(
-            held_out.records,
-            held_out.pixels,
-            Captions.of(_counts(held_out.records), [Ragged.of(plain)]),
-        )
-    log_skips(split.unreadable + decoded.skipped + (held_out.skipped if held_out else []))
+    tokenizer = make_tokenizer(config.text, learnt)
+
     weights = {r.path: w for r, w in zip(read.records, read.weights, strict=True)}
     return Prepared(
-        train=Side(
-            decoded.records,
-            decoded.pixels,
-            Captions.of(
-                _counts(decoded.records), [Ragged.of(way[: len(texts)]) for way in ids]
-            ),
-        ),
+        train=Subset(decoded.records, decoded.pixels, described.ids(tokenizer)),
         mixture=replace(
             read,
             records=decoded.records,
             weights=np.array([weights[record.path] for record in decoded.records]),
         ),
-        validation=held_side,
-        others=Captions.of([len(group) for group in groups],
-                           [Ragged.of(way[ends[0] : ends[1]]) for way in ids]) if groups else None,
-        classes=Captions.of([len(names) for names in classes],
-                            [Ragged.of(way[ends[1] :]) for way in ids]) if classes else None,
-        text_path=text_path,
+        validation=Subset(
+            held.records, held.pixels, validation_captions(words, held.records).ids(tokenizer)
+        ) if held is not None else None,
+        others=without_images.ids(tokenizer) if groups else None,
+        classes=classes.ids(tokenizer) if names else None,
+        text_path=TextPath(words.segmenter, tokenizer),
         image_spec=spec,
-        pictures={"train": len(decoded.records),
-                  "validation": len(held_out.records) if held_out else 0,
-                  "test": len(split.test)},
+        image_counts={"train": len(decoded.records),
+                        "validation": len(held.records) if held is not None else 0,
+                        "test": len(split.test)},
         fractions={"validation_fraction": config.validation_fraction if validation is None else 0.0,
                    "test_fraction": config.test_fraction if validation is None else 0.0,
                    "seed": config.seed},
     )  # fmt: skip
 
 
-def _counts(records: Sequence[CaptionedImage]) -> list[int]:
-    return [len(record.captions) for record in records]
+def _divide(config: TrainConfig, read: Mixture, validation: str | None) -> Split:
+    """Divide the records by image, or hold out the data that `validation` names."""
+    if validation is None:
+        return split_by_image(
+            read.records, config.validation_fraction, config.test_fraction, config.seed
+        )
+    held = read_data(validation)
+    log_skips(held.skipped)
+    return hold_out(read.records, held.records)
 
 
-def _segment(segmenter: Segmenter, texts: list[str], label: str) -> list[str]:
-    return [" ".join(segmenter.segment(normalize(text))) for text in track(texts, label)]
+def _groups_without_images(files: Sequence[Path]) -> list[tuple[str, ...]]:
+    """Read the groups of captions of all files."""
+    groups: list[tuple[str, ...]] = []
+    for path in files:
+        read = read_caption_groups(path)
+        log_skips(read.skipped)
+        groups += read.groups
+    return groups
 
 
 def _decode_once(
-    records: list[CaptionedImage], spec: ImageSpec, side: int, scratch: Path, what: str
+    records: list[CaptionedImage], spec: ImageSpec, side: int, scratch: Path, part: str
 ) -> Decoded:
-    """Decodes pictures in one process of each machine; the others map what it wrote."""
+    """Decode images in one process of each machine; the others map the file that it wrote."""
     state = PartialState()
-    label = f"decode {what} pictures"
+    label = f"decode {part} images"
     if state.num_processes == 1:
         with tempfile.TemporaryFile(dir=scratch) as file:
-            return decode_pictures(records, spec, side=side, file=file, label=label)
+            return decode_images(records, spec, side=side, file=file, label=label)
     # Machines may share the folder.
-    path = scratch / f".pixels-{what}-{platform.node()}"
-    told: list[tuple[list[CaptionedImage], list[Skip]] | None] = [None]
+    path = scratch / f".pixels-{part}-{platform.node()}"
+    shared: list[tuple[list[CaptionedImage], list[Skip]] | None] = [None]
     decoded: Decoded | None = None
     try:
         if state.is_local_main_process:
             with path.open("w+b") as file:
-                decoded = decode_pictures(records, spec, side=side, file=file, label=label)
-            told = [(decoded.records, decoded.skipped)]
-        broadcast_object_list(told)  # it also waits until the file is there
+                decoded = decode_images(records, spec, side=side, file=file, label=label)
+            shared = [(decoded.records, decoded.skipped)]
+        broadcast_object_list(shared)  # it also waits until the file is there
         if decoded is None:
-            assert told[0] is not None
-            kept, skipped = told[0]
+            assert shared[0] is not None
+            readable, skipped = shared[0]
             with path.open("r+b") as file:
-                decoded = Decoded(kept, map_pixels(file, len(records), side)[: len(kept)], skipped)
+                pixels = map_pixels(file, len(records), side)[: len(readable)]
+                decoded = Decoded(readable, pixels, skipped)
         state.wait_for_everyone()
     finally:
         if state.is_local_main_process:

@@ -1,12 +1,12 @@
-"""Generated pictures with Vietnamese captions: a data set anybody can make, and check by eye.
+"""Generated images with Vietnamese captions: a data set anybody can make, and check by eye.
 
 A scene is a background with one or two groups of things. A group has a kind, a colour, a size, a
 count and a place; the captions say all of it, in several phrasings with natural word order, so that
-the right picture is the only right answer. Scenes are written as ordinary image files plus
+the right image is the only right answer. Scenes are written as ordinary image files plus
 `captions.jsonl`, and so go through the reader that real photos go through.
 
 Train and test never share a *combination* (the kinds and colours of all groups with the
-background), and some kind-colour pairs (`UNSEEN_PAIRS`) are in no training picture at all: a test
+background), and some kind-colour pairs (`UNSEEN_PAIRS`) are in no training image at all: a test
 scene is only found by a model that composes what it learnt.
 """
 
@@ -22,12 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageDraw
+from vireo_client.files import replacing_file
 
 Point = tuple[float, float]
 Rgb = tuple[int, int, int]
 Painter = Callable[[ImageDraw.ImageDraw, float, float, float, Rgb], None]
 
-PICTURE_SIZE = 96
+IMAGE_SIZE = 96
 _SUPERSAMPLE = 3
 _WAITING = 32
 """Drawings that may wait to be saved: each takes a quarter of a megabyte."""
@@ -183,7 +184,7 @@ class Scene:
 
     @property
     def combination(self) -> str:
-        """Kinds and colours of all groups and the background: what train and test never share."""
+        """Kinds and colours of all groups and the background; train and test never share one."""
         things = sorted(f"{g.kind} {g.colour}" for g in self.groups)
         return " | ".join([*things, self.background])
 
@@ -208,12 +209,12 @@ def _random_scene(rng: random.Random) -> Scene:
 
 
 def _is_test_combination(scene: Scene) -> bool:
-    """A fixed tenth of the combinations, the same for every seed, belongs to the test split."""
+    """Return whether the scene is of the test split: a fixed tenth, the same for every seed."""
     return scene.shows_unseen_pair or random.Random(scene.combination).random() < 0.1
 
 
 def generate_scenes(split: str, count: int, seed: int) -> Iterator[Scene]:
-    """Yields `count` different scenes of `split` ("train" or "test"), the same for one seed."""
+    """Yield `count` different scenes of `split` ("train" or "test"), the same for one seed."""
     if split not in ("train", "test"):
         raise ValueError(f"split is {split!r}; it must be 'train' or 'test'")
     rng = random.Random(f"{split}-{seed}")
@@ -226,11 +227,11 @@ def generate_scenes(split: str, count: int, seed: int) -> Iterator[Scene]:
 
 
 def render(scene: Scene, rng: random.Random) -> Image.Image:
-    """Draws `scene` in RGB, with jitter in place, size, shade and light; three times too large."""
-    side = PICTURE_SIZE * _SUPERSAMPLE
+    """Draw `scene` in RGB, with jitter in place, size, shade and light; three times too large."""
+    side = IMAGE_SIZE * _SUPERSAMPLE
     light = rng.uniform(0.94, 1.04)
-    picture = Image.new("RGB", (side, side), _shade(BACKGROUNDS[scene.background], light))
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (side, side), _shade(BACKGROUNDS[scene.background], light))
+    draw = ImageDraw.Draw(image)
     if scene.background in ("bãi cỏ", "bãi cát"):  # blades or grains, so that it is no plain colour
         for _ in range(160):
             x, y = rng.uniform(0, side), rng.uniform(0, side)
@@ -244,7 +245,7 @@ def render(scene: Scene, rng: random.Random) -> Image.Image:
             "phía dưới",
         )  # the cell is wide, so things stand in a row
         cx, cy = PLACES[group.place]
-        # Three large things must fit the long side of half a picture.
+        # Three large things must fit the long side of half an image.
         radius = side * 0.135 * SIZES[group.size] * rng.uniform(0.93, 1.07)
         step = side * 0.30 * (1 if group.size == "to" else 0.75)
         for i in range(group.count):
@@ -253,17 +254,17 @@ def render(scene: Scene, rng: random.Random) -> Image.Image:
             dx, dy = (along, aside) if across else (aside, along)
             colour = _shade(COLOURS[group.colour], rng.uniform(0.92, 1.06))
             KINDS[group.kind](draw, side * cx + dx, side * cy + dy, radius, colour)
-    return picture
+    return image
 
 
 def _save(drawing: Image.Image, path: Path) -> None:
-    picture = drawing.resize((PICTURE_SIZE, PICTURE_SIZE), Image.Resampling.LANCZOS)
+    image = drawing.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.LANCZOS)
     # A stronger compression takes as long as the drawing, for files a tenth smaller.
-    picture.save(path, compress_level=1)
+    image.save(path, compress_level=1)
 
 
 def captions_of(scene: Scene, rng: random.Random) -> list[str]:
-    """Returns four different phrasings, each of which says everything the scene holds."""
+    """Return four different phrasings, each of which says everything the scene holds."""
 
     def thing(g: Group, *, spelled: bool) -> str:
         # "hai con cá nhỏ màu đỏ" and "hai con cá đỏ nhỏ" are both what people say.
@@ -292,10 +293,10 @@ def captions_of(scene: Scene, rng: random.Random) -> list[str]:
 
 
 def short_captions(scene: Scene, rng: random.Random, count: int = 3) -> list[str]:
-    """Returns phrasings that leave things out, as queries do: "con cá tím", "ba ngôi sao trên cát".
+    """Return phrasings that leave things out, as queries do: "con cá tím", "ba ngôi sao trên cát".
 
-    They are true of the scene and may be true of others, so only training pictures carry them: a
-    test caption has one right picture.
+    They are true of the scene and may be true of others, so only training images carry them: a
+    test caption has one right image.
     """
     return [_short_caption(scene, rng) for _ in range(count)]
 
@@ -321,7 +322,7 @@ def _short_caption(scene: Scene, rng: random.Random) -> str:
 
 
 def query_for(scene: Scene) -> str:
-    """Describes a scene as somebody might ask for it, in a phrasing that no caption uses."""
+    """Describe a scene as somebody might ask for it, in a phrasing that no caption uses."""
     things = " với ".join(
         f"{COUNTS[g.count]} {g.kind} {g.size} {g.colour} nằm {g.place}" for g in scene.groups
     )
@@ -329,7 +330,7 @@ def query_for(scene: Scene) -> str:
 
 
 def write_scenes(folder: Path, split: str, count: int, seed: int) -> Path:
-    """Writes `count` scenes of `split` below `folder`: PNG files and `captions.jsonl`.
+    """Write `count` scenes of `split` below `folder`: PNG files and `captions.jsonl`.
 
     Each line is `{"image", "captions", "scene"}`; readers need the first two, `scene` tells a
     person or a test what was drawn. The captions file is written last, so an interrupted run leaves
@@ -363,9 +364,6 @@ def write_scenes(folder: Path, split: str, count: int, seed: int) -> Path:
         for saved in saving:
             saved.result()
     path = folder / "captions.jsonl"
-    unfinished = folder / "captions.jsonl.tmp"
-    unfinished.write_text(
-        "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8"
-    )
-    unfinished.replace(path)
+    with replacing_file(path) as file:
+        file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
     return path

@@ -1,4 +1,4 @@
-"""Captioned pictures to training, validation and test sides, so that no picture is on two."""
+"""Division of captioned images into training, validation and test, each image in one of them."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from vireo_client.progress import track
 
 
 class Split(NamedTuple):
-    """Records of one data set, divided by picture."""
+    """Records of one data set, divided by image."""
 
     train: list[CaptionedImage]
     validation: list[CaptionedImage]
     test: list[CaptionedImage]
     unreadable: list[Skip]
-    """Pictures whose files cannot be read: on no side."""
+    """Images whose files cannot be read: they are in no part."""
 
 
-def split_by_picture(
+def split_by_image(
     records: Sequence[CaptionedImage], validation: float, test: float, seed: int
 ) -> Split:
-    """Divides records so that no picture is on two sides.
+    """Divide records so that no image is in two parts.
 
-    A picture's side follows from a hash of its bytes and `seed`: pictures added later move none of
+    An image's part follows from a hash of its bytes and `seed`: images added later move none of
     the old ones. Copies under other names are one record with the captions of all, since two
-    records of one picture would be each other's wrong answers.
+    records of one image would be each other's wrong answers.
 
     Args:
-        records: captioned pictures.
+        records: captioned images.
         validation, test: the fractions that go there, approximately; the rest trains.
         seed: another seed is another division.
     """
     split = Split([], [], [], [])
-    pictures, unreadable = _by_content(records)
+    images, unreadable = _by_content(records)
     split.unreadable.extend(unreadable)
-    for content, record in pictures.items():
+    for content, record in images.items():
         key = f"{seed}:{content}".encode()
         draw = int.from_bytes(hashlib.sha256(key).digest()[:8], "big") / 2**64
         if draw < test:
@@ -51,28 +51,28 @@ def split_by_picture(
 
 
 def hold_out(records: Sequence[CaptionedImage], validation: Sequence[CaptionedImage]) -> Split:
-    """Takes `validation` as it was given, and from `records` what is not in it, to train on.
+    """Validate on all of `validation`, and train on the records that are not in it.
 
     Returns:
-        A split without a test side; pictures of `records` whose bytes are in `validation` too are
+        A split without a test part; images of `records` whose bytes are in `validation` too are
         named under `unreadable`.
     """
     held, unreadable = _by_content(validation)
-    pictures, more = _by_content(records)
+    images, more = _by_content(records)
     leaks = [
         LeftOut(str(record.path), f"is in the validation set as well, as {held[content].path}")
-        for content, record in pictures.items()
+        for content, record in images.items()
         if content in held
     ]
-    train = [record for content, record in pictures.items() if content not in held]
+    train = [record for content, record in images.items() if content not in held]
     return Split(train, list(held.values()), [], [*unreadable, *more, *leaks])
 
 
 def _by_content(
     records: Iterable[CaptionedImage],
 ) -> tuple[dict[str, CaptionedImage], list[Skip]]:
-    """Records by the hash of their picture's bytes, copies joined, and what cannot be read."""
-    found: dict[str, CaptionedImage] = {}
+    """Return records by the hash of their image's bytes, copies joined, and unreadable files."""
+    by_content: dict[str, CaptionedImage] = {}
     unreadable: list[Skip] = []
     for record in track(list(records), "look for copies"):
         try:
@@ -80,10 +80,10 @@ def _by_content(
         except OSError as error:
             unreadable.append(Skip(str(record.path), str(error.strerror)))
             continue
-        first = found.setdefault(content, record)
+        first = by_content.setdefault(content, record)
         if first is not record:
             texts = {same_text(text): text for text in (*record.captions, *first.captions)}
             ordered = dict.fromkeys(map(same_text, (*first.captions, *record.captions)))
             joined = tuple(texts[key] for key in ordered)
-            found[content] = CaptionedImage(first.path, joined)
-    return found, unreadable
+            by_content[content] = CaptionedImage(first.path, joined)
+    return by_content, unreadable

@@ -1,7 +1,7 @@
 """Captions as people type them: without diacritics, in small or capital letters.
 
-Each caption's variants are segmented and tokenised once, before training; a batch then only draws
-which of them it takes.
+Each caption's variants are segmented and tokenized once, before training; a batch then only draws
+among them.
 """
 
 from __future__ import annotations
@@ -22,13 +22,16 @@ class Variant(NamedTuple):
     case: Literal["written", "lower", "upper"]
 
 
+AS_WRITTEN = Variant(bare=False, case="written")
+
+
 def variants(settings: TextAugmentation) -> tuple[Variant, ...]:
-    """The variants that are drawn at all, those as written first; what `draw` counts through."""
+    """Return the variants with a rate above 0, as written first; `draw` returns places in it."""
     return tuple(_rates(settings))
 
 
 def apply(variant: Variant, text: str) -> str:
-    """Types a caption that way. It takes and gives raw text, before it is normalised."""
+    """Return raw text, before it is normalised, typed as `variant` says."""
     if variant.bare:
         text = strip_diacritics(text)
     if variant.case == "written":
@@ -37,7 +40,7 @@ def apply(variant: Variant, text: str) -> str:
 
 
 def draw(settings: TextAugmentation, rng: np.random.Generator, count: int) -> list[int]:
-    """Draws a variant for each of `count` captions, diacritics and case independently.
+    """Draw a variant for each of `count` captions, diacritics and case independently.
 
     Returns:
         Positions in `variants(settings)`.
@@ -47,7 +50,7 @@ def draw(settings: TextAugmentation, rng: np.random.Generator, count: int) -> li
 
 
 def _rates(settings: TextAugmentation) -> dict[Variant, float]:
-    """How often each variant is drawn; those that never are left out."""
+    """Return the rate of each variant, without those of rate 0."""
     bare = {False: 1 - settings.bare, True: settings.bare}
     case: dict[Literal["written", "lower", "upper"], float] = {
         "written": 1 - (settings.lower + settings.upper),

@@ -1,4 +1,4 @@
-"""Confidence intervals of retrieval metrics: percentile bootstrap over pictures."""
+"""Confidence intervals of retrieval metrics: percentile bootstrap over images."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def bootstrap_intervals(
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """Intervals of all figures of one direction (Efron and Tibshirani, 1993, chapter 13).
+    """Return intervals of all metrics of one direction (Efron and Tibshirani, 1993, chapter 13).
 
-    Pictures are drawn with replacement, each with all its queries: captions of one picture are not
+    Images are drawn with replacement, each with all its queries: captions of one image are not
     independent, and drawing them one by one would make intervals too narrow. The candidates and
-    the model stay as they are: what varies is which queries were asked, not how training went.
+    the model stay as they are: only the choice of queries varies, not the training.
 
     Args:
         ranks: the ranks of Q queries.
-        cluster: INT64 `[Q]`, the picture of each query.
+        cluster: INT64 `[Q]`, the image of each query.
         confidence: share of resamples that an interval holds, between 0 and 1.
-        resamples: how many are drawn.
-        seed: one seed, one result.
+        resamples: the number of resamples.
+        seed: the same seed gives the same result.
 
     Returns:
         (low, high) by the names of `RetrievalMetrics`.
@@ -86,17 +86,17 @@ def paired_interval(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Interval:
-    """The interval of a mean difference between two models that answered the same queries.
+    """Return the interval of a mean difference between two models that answered the same queries.
 
-    Two models find the same pictures hard. That common part, which makes their own intervals wide,
+    Two models find the same images hard. That common part, which makes their own intervals wide,
     is not in the differences.
 
     Args:
         differences: FP64 `[Q]`, such as of reciprocal ranks.
-        cluster: INT64 `[Q]`, the picture of each query; pictures are drawn, as above.
+        cluster: INT64 `[Q]`, the image of each query; images are drawn, as above.
         confidence: share of resamples that the interval holds, between 0 and 1.
-        resamples: how many are drawn.
-        seed: one seed, one result.
+        resamples: the number of resamples.
+        seed: the same seed gives the same result.
     """
     cluster = np.unique(cluster, return_inverse=True)[1]
     sizes, sums = np.bincount(cluster), np.bincount(cluster, differences)
@@ -109,14 +109,17 @@ def paired_interval(
 
 
 def _draw(rng: np.random.Generator, clusters: int) -> npt.NDArray[np.int64]:
-    """How often each cluster is drawn, INT64 `[clusters]`."""
+    """Return how often each cluster is drawn, INT64 `[clusters]`."""
     return np.bincount(rng.integers(clusters, size=clusters), minlength=clusters)
 
 
 def _medians(
     ordered: npt.NDArray[np.int64], weights: npt.NDArray[np.int64], drawn: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
-    """Medians FP64 `[B]` of ascending INT64 `[Q]`, each repeated `weights` INT64 `[B, Q]` times."""
+    """Return medians FP64 `[B]` of INT64 `[Q]` in ascending order.
+
+    In resample b, value q counts `weights[b, q]` times, and `drawn[b]` values count in all.
+    """
     upto = np.cumsum(weights, axis=1)
     middle = [
         [np.searchsorted(counts, half, "right") for half in ((total - 1) // 2, total // 2)]

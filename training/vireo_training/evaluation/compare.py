@@ -20,7 +20,7 @@ EVALUATION_FOLDER = "evaluation"
 
 
 def find_report(run: Path) -> Path:
-    """Finds a run's report: the file itself, or in the folder, or in its folder `evaluation`.
+    """Find a run's report: the file itself, or in the folder, or in its folder `evaluation`.
 
     Raises:
         DataError: there is none.
@@ -39,7 +39,7 @@ def find_report(run: Path) -> Path:
 
 
 def read_report(path: Path) -> dict[str, Any]:
-    """Reads a report of `vireo evaluate --out`.
+    """Read a report of `vireo evaluate --out`.
 
     Raises:
         DataError: the file is no such report, of another version, or damaged.
@@ -67,7 +67,7 @@ def read_report(path: Path) -> dict[str, Any]:
 
 
 def read_runs(runs: Sequence[Path]) -> dict[str, dict[str, Any]]:
-    """Reads the reports of all runs, by names that tell them apart.
+    """Read the reports of all runs, by names that tell them apart.
 
     Raises:
         DataError: a run has no usable report, or is given twice.
@@ -79,7 +79,7 @@ def read_runs(runs: Sequence[Path]) -> dict[str, dict[str, Any]]:
 
 
 def _names(runs: Sequence[Path]) -> list[str]:
-    """The shortest ends of the paths that differ from each other."""
+    """Return the shortest ends of the paths that differ from each other."""
     parts = [run.resolve().parts for run in runs]
     for length in range(1, max(len(p) for p in parts) + 1):
         names = [str(Path(*p[-length:])) for p in parts]
@@ -89,20 +89,21 @@ def _names(runs: Sequence[Path]) -> list[str]:
 
 
 def differences(reports: dict[str, dict[str, Any]]) -> list[str]:
-    """Says, a line each, why figures may not be comparable."""
+    """Return reasons why the runs' metrics cannot be compared, a line each."""
     tests = {
-        name: f"{r['data']} ({r['split']}, {r['pictures']} pictures, data {r['data_id']})"
+        name: f"{r['data']} ({r['split']}, {r['pictures']} images, data {r['data_id']})"
         for name, r in reports.items()
     }
     if len({report["data_id"] for report in reports.values()}) == 1:
         return []
-    return ["not one test: pictures or captions differ, so figures cannot be compared"] + [
-        f"{name}: {test}" for name, test in tests.items()
+    return [
+        "the runs were not measured on the same images and captions: do not compare their metrics",
+        *(f"{name}: {test}" for name, test in tests.items()),
     ]
 
 
 def comparison_markdown(reports: dict[str, dict[str, Any]]) -> str:
-    """Both directions' tables, with a warning above where the tests differ."""
+    """Return both directions' tables, with a warning above where the tests differ."""
     out = ["# Comparison"]
     if lines := differences(reports):
         out += ["", *(f"- {line}" for line in lines)]
@@ -113,7 +114,7 @@ def comparison_markdown(reports: dict[str, dict[str, Any]]) -> str:
 
 
 def write_comparison(out: Path, reports: dict[str, dict[str, Any]]) -> None:
-    """Writes `comparison.md` and `comparison.png`.
+    """Write `comparison.md` and `comparison.png`.
 
     Raises:
         DataError: the folder cannot be written to.

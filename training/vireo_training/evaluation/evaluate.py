@@ -1,4 +1,4 @@
-"""Retrieval metrics of a bundle, by whichever towers run it."""
+"""Retrieval metrics of a bundle, whichever towers run it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vireo_client.embedder import Embedder
 from vireo_client.errors import DataError
 from vireo_client.progress import progress_bar
 
-from ..data.split import split_by_picture
+from ..data.split import split_by_image
 from ..readers import read_data
 from .metrics import retrieval_metrics
 
@@ -24,26 +24,26 @@ SPLITS = ("test", "validation", "train", "all")
 
 @dataclass(frozen=True)
 class CorpusEmbeddings:
-    """Vectors of pictures and of all their captions."""
+    """The embeddings of images and of all their captions."""
 
     images: npt.NDArray[np.float32]
     """FP32 `[N, D]`."""
     texts: npt.NDArray[np.float32]
     """FP32 `[T, D]`."""
-    picture: npt.NDArray[np.int64]
+    owner: npt.NDArray[np.int64]
     """INT64 `[T]`: the row of `images` that each caption describes."""
     records: list[CaptionedImage]
-    """The N pictures that could be read."""
+    """The N images that could be read."""
     skipped: list[Skip]
 
 
 def default_split(bundle: Bundle, usual: str) -> str:
-    """The usual split, or all pictures where the bundle records none: others trained its model."""
+    """Return `usual`, or "all" where the bundle records no split: others trained its model."""
     return usual if bundle.config.provenance.get("split") else "all"
 
 
 def select_records(bundle: Bundle, data: str | Path, split: str) -> list[CaptionedImage]:
-    """Reads a data set and keeps the pictures of `split`, divided as training divided them.
+    """Read a data set and keeps the images of `split`, divided as training divided them.
 
     Raises:
         DataError: there is no data, or nothing in that split.
@@ -55,7 +55,7 @@ def select_records(bundle: Bundle, data: str | Path, split: str) -> list[Caption
     division = bundle.config.provenance.get("split")
     if division is None:
         raise DataError(f"{bundle.folder}: records no split; use --split all")
-    sides = split_by_picture(
+    sides = split_by_image(
         captions.records,
         division["validation_fraction"],
         division["test_fraction"],
@@ -64,58 +64,58 @@ def select_records(bundle: Bundle, data: str | Path, split: str) -> list[Caption
     log_skips(sides.unreadable)
     records: list[CaptionedImage] = getattr(sides, split)
     if not records:
-        raise DataError(f"{data}: no picture is in the {split} split; use --split all")
+        raise DataError(f"{data}: no image is in the {split} split; use --split all")
     return records
 
 
-def embed_pictures(
-    embedder: Embedder, records: Sequence[CaptionedImage], label: str = "embed pictures"
+def embed_images(
+    embedder: Embedder, records: Sequence[CaptionedImage], label: str = "embed images"
 ) -> tuple[list[CaptionedImage], npt.NDArray[np.float32], list[Skip]]:
-    """Embeds every picture that can be read.
+    """Embed every image that can be read.
 
     Returns:
-        The N records that could be read, their vectors FP32 `[N, D]`, and what was left out.
+        The N records that could be read, their embeddings FP32 `[N, D]`, and the skipped ones.
 
     Raises:
-        DataError: not one picture can be read.
+        DataError: not one image can be read.
     """
-    kept: list[int] = []
-    vectors: list[npt.NDArray[np.float32]] = []
+    positions: list[int] = []
+    embeddings: list[npt.NDArray[np.float32]] = []
     skipped: list[Skip] = []
     with progress_bar() as progress:
         task = progress.add_task(label, total=len(records))
         for batch in embedder.embed_image_stream(record.path for record in records):
-            kept += batch.positions
-            vectors.append(batch.embeddings)
+            positions += batch.positions
+            embeddings.append(batch.embeddings)
             skipped += batch.skipped
             progress.advance(task, len(batch.positions) + len(batch.skipped))
-    if not kept:
-        raise DataError(f"no picture could be read: {skipped[0] if skipped else 'none given'}")
-    return [records[position] for position in kept], np.concatenate(vectors), skipped
+    if not positions:
+        raise DataError(f"no image could be read: {skipped[0] if skipped else 'there are none'}")
+    return [records[position] for position in positions], np.concatenate(embeddings), skipped
 
 
 def captions_of(records: Sequence[CaptionedImage]) -> tuple[list[str], npt.NDArray[np.int64]]:
-    """Gives all T captions, and INT64 `[T]`, the record of each."""
+    """Return all T captions, and INT64 `[T]`, the record of each."""
     texts = [caption for record in records for caption in record.captions]
     return texts, np.repeat(np.arange(len(records)), [len(record.captions) for record in records])
 
 
 def embed_corpus(embedder: Embedder, records: Sequence[CaptionedImage]) -> CorpusEmbeddings:
-    """Embeds every picture and caption; pictures that cannot be read are left out, by name.
+    """Embed every image and caption; images that cannot be read are left out, by name.
 
     Raises:
-        DataError: not one picture can be read.
+        DataError: not one image can be read.
     """
-    usable, images, skipped = embed_pictures(embedder, records)
-    captions, picture = captions_of(usable)
-    return CorpusEmbeddings(images, embedder.embed_texts(captions), picture, usable, skipped)
+    usable, images, skipped = embed_images(embedder, records)
+    captions, owner = captions_of(usable)
+    return CorpusEmbeddings(images, embedder.embed_texts(captions), owner, usable, skipped)
 
 
 def evaluate(embedder: Embedder, records: Sequence[CaptionedImage]) -> dict[str, Any]:
-    """Gives both directions' metrics beside chance, and what was skipped."""
+    """Return the metrics of both directions and of chance, and the skipped images."""
     corpus = embed_corpus(embedder, records)
     log_skips(corpus.skipped)
-    return retrieval_metrics(corpus.images, corpus.texts, corpus.picture) | {
+    return retrieval_metrics(corpus.images, corpus.texts, corpus.owner) | {
         "towers": embedder.towers.name,
         "pictures": len(corpus.images),
         "captions": len(corpus.texts),

@@ -1,4 +1,4 @@
-"""Retrieval metrics in both directions, with several captions a picture (docs/evaluation.md)."""
+"""Retrieval metrics in both directions, with several captions per image (docs/evaluation.md)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WAYS = ("text_to_image", "image_to_text")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetrievalMetrics:
-    """Figures of one direction; ranks start at 1, fractions lie between 0 and 1.
+    """Metrics of one direction; ranks start at 1, fractions lie between 0 and 1.
 
     `first` below is the rank of a query's best right answer, m the number of its right answers.
     """
@@ -58,16 +58,16 @@ class RetrievalMetrics:
 
 
 def text_to_image_ranks(
-    images: npt.NDArray[np.float32], texts: npt.NDArray[np.float32], picture: npt.NDArray[np.int64]
+    images: npt.NDArray[np.float32], texts: npt.NDArray[np.float32], owner: npt.NDArray[np.int64]
 ) -> Ranks:
-    """Ranks each caption's picture among all pictures, by cosine.
+    """Rank each caption's image among all images, by cosine.
 
-    Ties count against the query: a model that gives every picture one score ranks last, not first.
+    Ties count against the query: a model that gives every image one score ranks last, not first.
 
     Args:
         images: unit vectors FP32 `[N, D]`.
         texts: unit vectors FP32 `[T, D]`.
-        picture: INT64 `[T]`, the row of `images` that each caption describes.
+        owner: INT64 `[T]`, the row of `images` that each caption describes.
 
     Returns:
         T queries with one right answer each.
@@ -75,45 +75,47 @@ def text_to_image_ranks(
     Raises:
         DataError: the arrays do not fit together, or are empty.
     """
-    _check(images, texts, picture)
-    return rank_right_answers(texts, images, np.arange(len(texts)), picture)
+    _check(images, texts, owner)
+    return rank_right_answers(texts, images, np.arange(len(texts)), owner)
 
 
 def image_to_text_ranks(
-    images: npt.NDArray[np.float32], texts: npt.NDArray[np.float32], picture: npt.NDArray[np.int64]
+    images: npt.NDArray[np.float32], texts: npt.NDArray[np.float32], owner: npt.NDArray[np.int64]
 ) -> Ranks:
-    """Ranks all of each picture's captions among all captions, by cosine.
+    """Rank all of each image's captions among all captions, by cosine.
 
-    A picture's further captions are no mistakes; ties with captions of other pictures count against
-    the query. Pictures without a caption are left out.
+    An image's further captions are no mistakes; ties with captions of other images count against
+    the query. Images without a caption are left out.
 
     Args:
-        images, texts, picture: as `text_to_image_ranks`.
+        images, texts, owner: as `text_to_image_ranks`.
 
     Returns:
-        M queries, the pictures that have a caption, in their order.
+        M queries, the images that have a caption, in their order.
 
     Raises:
         DataError: the arrays do not fit together, or are empty.
     """
-    _check(images, texts, picture)
-    described, query_of = np.unique(picture, return_inverse=True)
+    _check(images, texts, owner)
+    described, query_of = np.unique(owner, return_inverse=True)
     return rank_right_answers(images[described], texts, query_of, np.arange(len(texts)))
 
 
 def _check(
-    images: npt.NDArray[np.float32], texts: npt.NDArray[np.float32], picture: npt.NDArray[np.int64]
+    images: npt.NDArray[np.float32], texts: npt.NDArray[np.float32], owner: npt.NDArray[np.int64]
 ) -> None:
     if images.ndim != 2 or texts.ndim != 2 or images.shape[1] != texts.shape[1]:
-        raise DataError(f"vectors of shapes {images.shape} and {texts.shape} cannot be compared")
-    if picture.shape != (len(texts),) or not len(texts):
-        raise DataError(f"{len(texts)} caption(s), but pictures are given for {picture.shape}")
-    if picture.min() < 0 or picture.max() >= len(images):
-        raise DataError(f"a caption describes a picture outside of 0..{len(images) - 1}")
+        raise DataError(f"embeddings of shapes {images.shape} and {texts.shape} cannot be compared")
+    if owner.shape != (len(texts),) or not len(texts):
+        raise DataError(
+            f"{len(texts)} caption(s) need one owner each, but the owners have shape {owner.shape}"
+        )
+    if owner.min() < 0 or owner.max() >= len(images):
+        raise DataError(f"a caption describes an image outside of 0..{len(images) - 1}")
 
 
 def per_query(ranks: Ranks) -> dict[str, npt.NDArray[np.float64]]:
-    """Gives each query's share in the figures that are means over queries.
+    """Return the values of each query, for the metrics that are means over queries.
 
     Returns:
         By the names of `RetrievalMetrics`, FP64 `[Q]`; top-k accuracy and error are left to
@@ -125,26 +127,26 @@ def per_query(ranks: Ranks) -> dict[str, npt.NDArray[np.float64]]:
 
     first, counts = ranks.first.astype(np.float64), ranks.counts
     precision = ranks.order / ranks.positions
-    found = {k: (ranks.positions <= k).astype(np.float64) for k in {*CUTOFFS, MAP_CUTOFF}}
+    within = {k: (ranks.positions <= k).astype(np.float64) for k in {*CUTOFFS, MAP_CUTOFF}}
     return {
         **{f"recall_at_{k}": (first <= k).astype(np.float64) for k in CUTOFFS},
-        **{f"share_found_at_{k}": total(found[k]) / counts for k in CUTOFFS},
+        **{f"share_found_at_{k}": total(within[k]) / counts for k in CUTOFFS},
         "mean_reciprocal_rank": 1 / first,
         "mean_average_precision": total(precision) / counts,
-        f"mean_average_precision_at_{MAP_CUTOFF}": total(precision * found[MAP_CUTOFF])
+        f"mean_average_precision_at_{MAP_CUTOFF}": total(precision * within[MAP_CUTOFF])
         / np.minimum(counts, MAP_CUTOFF),
         "mean_rank": first,
     }
 
 
 def with_hit_rates(figures: dict[str, float]) -> dict[str, float]:
-    """Adds top-k accuracy and top-k error, which follow from recall@k."""
+    """Add top-k accuracy and top-k error, which follow from recall@k."""
     accuracy = {f"top_{k}_accuracy": figures[f"recall_at_{k}"] for k in CUTOFFS}
     return figures | accuracy | {f"top_{k}_error": 1 - figures[f"recall_at_{k}"] for k in CUTOFFS}
 
 
 def summarise(ranks: Ranks, candidates: int) -> RetrievalMetrics:
-    """Turns the ranks of right answers among `candidates` into figures."""
+    """Return the metrics of the ranks of right answers among `candidates`."""
     means = {name: float(values.mean()) for name, values in per_query(ranks).items()}
     return RetrievalMetrics(
         queries=len(ranks),
@@ -155,17 +157,17 @@ def summarise(ranks: Ranks, candidates: int) -> RetrievalMetrics:
 
 
 def recall_curve(ranks: Ranks, length: int) -> npt.NDArray[np.float64]:
-    """Recall@k for k from 1 to `length`, FP64 `[length]`."""
+    """Return recall@k for k from 1 to `length`, FP64 `[length]`."""
     seen = np.bincount(np.minimum(ranks.first, length + 1), minlength=length + 2)
     return np.asarray(np.cumsum(seen[1 : length + 1]) / len(ranks))
 
 
 def chance_curve(counts: npt.NDArray[np.int64], candidates: int) -> npt.NDArray[np.float64]:
-    """Recall@k of a random order in expectation, for every k.
+    """Return the expected recall@k of a random order, for every k.
 
     Args:
         counts: INT64 `[Q]`, how many of the candidates are right for each query.
-        candidates: how many there are to choose from.
+        candidates: the number of candidates.
 
     Returns:
         FP64 `[candidates]`.
@@ -189,14 +191,14 @@ def _first_rank_probability(
 
 
 def chance(counts: npt.NDArray[np.int64], candidates: int) -> RetrievalMetrics:
-    """The figures a random order reaches in expectation, all in closed form.
+    """Return the expected metrics of a random order, all in closed form.
 
     Average precision follows Bestgen (2015, "Exact expected average precision of the random
     baseline for system evaluation").
 
     Args:
         counts: INT64 `[Q]`, how many of the candidates are right for each query.
-        candidates: how many there are to choose from.
+        candidates: the number of candidates.
     """
     n, m = candidates, counts.astype(np.float64)
     probability = _first_rank_probability(counts, n)
@@ -230,15 +232,15 @@ def chance(counts: npt.NDArray[np.int64], candidates: int) -> RetrievalMetrics:
 
 
 def retrieval_metrics(
-    images: npt.NDArray[np.float32], texts: npt.NDArray[np.float32], picture: npt.NDArray[np.int64]
+    images: npt.NDArray[np.float32], texts: npt.NDArray[np.float32], owner: npt.NDArray[np.int64]
 ) -> dict[str, dict[str, float]]:
-    """Both directions and chance, ready for a report.
+    """Return the metrics of both directions and of chance, as a report holds them.
 
     Raises:
         DataError: the arrays do not fit together, or are empty.
     """
-    to_image = text_to_image_ranks(images, texts, picture)
-    to_text = image_to_text_ranks(images, texts, picture)
+    to_image = text_to_image_ranks(images, texts, owner)
+    to_text = image_to_text_ranks(images, texts, owner)
     return {
         "text_to_image": summarise(to_image, len(images)).as_dict(),
         "image_to_text": summarise(to_text, len(texts)).as_dict(),

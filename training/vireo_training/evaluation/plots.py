@@ -1,4 +1,4 @@
-"""The pictures of a report. matplotlib is optional: it is imported when a picture is drawn."""
+"""The plots of a report. matplotlib is optional: it is imported when a plot is drawn."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LABEL_LETTERS = 48
 
 
 def need_matplotlib() -> None:
-    """Raises MissingExtraError where matplotlib is not installed."""
+    """Raise MissingExtraError where matplotlib is not installed."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:
@@ -44,7 +44,7 @@ def _save(figure: Any, path: Path) -> None:
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
-    """Reads the lines of a run's `history.jsonl` that are epochs; a cut-off last line is let go."""
+    """Read the lines of a run's `history.jsonl` that are epochs; a cut-off last line is ignored."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -61,7 +61,7 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
 
 def plot_training(history: Sequence[dict[str, Any]], path: Path) -> None:
-    """Draws losses, and recall@k of the validation pictures, by epoch.
+    """Draw losses, and recall@k of the validation images, by epoch.
 
     Args:
         history: as `read_history` gives it.
@@ -104,7 +104,7 @@ def _line(
 
 
 def plot_recall_curves(report: dict[str, Any], path: Path) -> None:
-    """Draws recall@k over k, both ways, beside chance."""
+    """Draw recall@k over k, both ways, beside chance."""
     figure = _figure(9, 3.8)
     for axes, way in zip(figure.subplots(1, 2), WAYS, strict=True):
         for name, (label, colour, line) in _STYLES.items():
@@ -120,7 +120,7 @@ def plot_recall_curves(report: dict[str, Any], path: Path) -> None:
 def plot_similarity(
     scores: npt.NDArray[np.float32], captions: Sequence[str], names: Sequence[str], path: Path
 ) -> None:
-    """Draws cosines FP32 `[T, N]` of captions and their pictures; right pairs on the diagonal."""
+    """Draw cosines FP32 `[T, N]` of captions and their images; right pairs on the diagonal."""
     figure = _figure(4.5 + 0.3 * len(names), 1.8 + 0.3 * len(captions))
     axes = figure.subplots()
     drawn = axes.imshow(scores, cmap="viridis", aspect="auto")
@@ -128,7 +128,7 @@ def plot_similarity(
     # A dollar sign would start a formula.
     axes.set_xticks(range(len(names)), [_label(name, 24) for name in names], rotation=90, size=7)
     axes.set_yticks(range(len(captions)), [_label(c, _LABEL_LETTERS) for c in captions], size=7)
-    axes.set_title("Captions against pictures (right pairs on the diagonal)", size=9)
+    axes.set_title("Captions against images (right pairs on the diagonal)", size=9)
     _save(figure, path)
 
 
@@ -138,7 +138,7 @@ def _label(text: str, letters: int) -> str:
 
 
 def plot_comparison(reports: dict[str, dict[str, Any]], path: Path) -> None:
-    """Draws recall@k of every run with its interval, both ways, and chance as a line."""
+    """Draw recall@k of every run with its interval, both ways, and chance as a line."""
     figure = _figure(10, 4)
     width = 0.8 / len(reports)
     for axes, way in zip(figure.subplots(1, 2, sharey=True), WAYS, strict=True):

@@ -16,19 +16,19 @@ _LOWEST = float(np.finfo(np.float32).min)
 
 @dataclass(frozen=True)
 class Ranks:
-    """Where each query's right answers stand, from 1, with wrong answers before right ones at ties.
+    """The ranks of each query's right answers, from 1, with wrong answers first at ties.
 
     All figures follow from this: `positions[starts[q]:starts[q + 1]]` are query q's, ascending.
     """
 
     positions: npt.NDArray[np.int64]
-    """INT64 `[P]`, one a right answer."""
+    """INT64 `[P]`, one for each right answer."""
     starts: npt.NDArray[np.int64]
     """INT64 `[Q + 1]`."""
 
     @classmethod
     def of_one_each(cls, positions: npt.NDArray[np.int64]) -> Ranks:
-        """Ranks INT64 `[Q]` of queries with one right answer each."""
+        """Rank INT64 `[Q]` of queries with one right answer each."""
         return cls(positions, np.arange(len(positions) + 1))
 
     def __len__(self) -> int:
@@ -56,7 +56,7 @@ def rank_right_answers(
     query_of: npt.NDArray[np.int64],
     candidate_of: npt.NDArray[np.int64],
 ) -> Ranks:
-    """Ranks every right answer of every query by inner product.
+    """Rank every right answer of every query by inner product.
 
     A wrong answer with the same score stands before a right one, and so does one whose score is
     NaN; a right answer whose score is NaN stands last. Scores are summed in FP64 and rounded to
@@ -98,7 +98,7 @@ def rank_right_answers(
                 having = np.flatnonzero(size > nth)
                 pair = starts[top:bottom][having] + nth
                 seen = scores if len(having) == len(size) else scores[having]
-                # Not "at least as high", but "not lower": NaN counts.
+                # "Not lower" instead of "at least as high", so that NaN counts.
                 lower = np.count_nonzero(seen < own[pair, None], axis=1)
                 before[pair] += len(block) - lower
     ranks = Ranks(before, starts)

@@ -1,4 +1,4 @@
-"""The whole evaluation of a bundle: figures, intervals, baselines; what `--out` writes."""
+"""The full evaluation of a bundle, for `vireo evaluate --out`: metrics, intervals, baselines."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vireo_client.progress import track
 from ..data.diacritics import strip_diacritics
 from .bag_of_words import fit_bag_of_words
 from .bootstrap import bootstrap_intervals
-from .evaluate import CorpusEmbeddings, captions_of, embed_corpus, embed_pictures, select_records
+from .evaluate import CorpusEmbeddings, captions_of, embed_corpus, embed_images, select_records
 from .metrics import (
     chance,
     chance_curve,
@@ -43,7 +43,7 @@ CURVE_LENGTH = 100
 
 @dataclass(frozen=True, slots=True)
 class ReportSettings:
-    """How intervals are drawn; written into the report."""
+    """The settings of the intervals; the report holds them."""
 
     confidence: float = 0.95
     resamples: int = 1000
@@ -52,7 +52,7 @@ class ReportSettings:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A report with what its pictures are drawn from."""
+    """A report, and the embeddings and ranks that its plots are drawn from."""
 
     report: dict[str, Any]
     corpus: CorpusEmbeddings
@@ -69,15 +69,15 @@ class _Measured:
 def _measure(
     images: npt.NDArray[np.float32],
     texts: npt.NDArray[np.float32],
-    picture: npt.NDArray[np.int64],
+    owner: npt.NDArray[np.int64],
     settings: ReportSettings,
 ) -> _Measured:
-    """Both directions of one model, with intervals."""
+    """Return both directions of one model, with intervals."""
     measured = _Measured({"intervals": {}}, {}, {})
-    pictures = np.unique(picture)
+    described = np.unique(owner)
     for way, ranks, candidates, cluster in (
-        ("text_to_image", text_to_image_ranks(images, texts, picture), len(images), picture),
-        ("image_to_text", image_to_text_ranks(images, texts, picture), len(texts), pictures),
+        ("text_to_image", text_to_image_ranks(images, texts, owner), len(images), owner),
+        ("image_to_text", image_to_text_ranks(images, texts, owner), len(texts), described),
     ):
         measured.figures[way] = summarise(ranks, candidates).as_dict()
         measured.figures["intervals"][way] = bootstrap_intervals(
@@ -96,24 +96,24 @@ def evaluate_in_full(
     training: Sequence[CaptionedImage] | None = None,
     settings: ReportSettings = ReportSettings(),
 ) -> Evaluation:
-    """Measures a model with accents and without, beside chance and a bag of words.
+    """Measure a model with accents and without, beside chance and a bag of words.
 
     Args:
         embedder: the model.
-        records: what is measured.
-        training: what the bag-of-words baseline may learn from; None leaves it out. Pictures that
-            `records` holds too are not learnt from.
-        settings: how intervals are drawn.
+        records: the images and captions to measure on.
+        training: the records that the bag-of-words baseline learns from; None leaves the baseline
+            out. Images that are in `records` too are left out of them.
+        settings: the settings of the intervals.
 
     Raises:
-        DataError: not one picture can be read, or a setting is out of range.
+        DataError: not one image can be read, or a setting is out of range.
     """
     corpus = embed_corpus(embedder, records)
     log_skips(corpus.skipped)
-    captions, picture = captions_of(corpus.records)
-    model = _measure(corpus.images, corpus.texts, picture, settings)
+    captions, owner = captions_of(corpus.records)
+    model = _measure(corpus.images, corpus.texts, owner, settings)
     bare_texts = embedder.embed_texts([strip_diacritics(caption) for caption in captions])
-    bare = _measure(corpus.images, bare_texts, picture, settings)
+    bare = _measure(corpus.images, bare_texts, owner, settings)
     words, note = _bag_of_words(embedder, corpus, training, settings)
     by_chance, curves = {}, {"model": model.curves, "without_diacritics": bare.curves}
     curves["chance"] = {}
@@ -148,7 +148,7 @@ def evaluate_in_full(
 
 
 def data_id(records: Sequence[CaptionedImage]) -> str:
-    """Hashes pictures and captions to 16 hexadecimal digits; names and order do not matter."""
+    """Hash images and captions to 16 hexadecimal digits; names and order do not matter."""
     parts = sorted(
         json.dumps([file_sha256(record.path), sorted(record.captions)], ensure_ascii=False)
         for record in records
@@ -163,35 +163,35 @@ def _bag_of_words(
     settings: ReportSettings,
 ) -> tuple[_Measured | None, str]:
     if training is None:
-        return None, "left out: no training captions were given"
+        return None, "left out: there are no training captions"
     measured = {file_sha256(record.path) for record in corpus.records}
     unseen = [record for record in training if file_sha256(record.path) not in measured]
     if not unseen:
-        return None, "left out: every training picture is among those measured"
-    learnt, images, skipped = embed_pictures(embedder, unseen, "embed training pictures")
+        return None, "left out: every training image is among those measured"
+    learnt, images, skipped = embed_images(embedder, unseen, "embed training images")
     log_skips(skipped)
-    captions, picture = captions_of(learnt)
+    captions, owner = captions_of(learnt)
     segment = embedder.text_path.segment
     texts = [segment(caption) for caption in track(captions, "segment training captions")]
-    model = fit_bag_of_words(texts, picture, images, seed=settings.seed)
-    asked, owner = captions_of(corpus.records)
-    vectors = model.embed_texts([segment(caption) for caption in asked])
+    model = fit_bag_of_words(texts, owner, images, seed=settings.seed)
+    measured_captions, measured_owner = captions_of(corpus.records)
+    vectors = model.embed_texts([segment(caption) for caption in measured_captions])
     note = (
         f"TF-IDF of {len(model.columns)} words and ridge regression (penalty {model.penalty:g}), "
-        f"learnt from {len(captions)} captions of {len(learnt)} training pictures"
+        f"learnt from {len(captions)} captions of {len(learnt)} training images"
     )
-    return _measure(model.embed_images(corpus.images), vectors, owner, settings), note
+    return _measure(model.embed_images(corpus.images), vectors, measured_owner, settings), note
 
 
 def baseline_records(
     bundle: Bundle, data: str | Path, split: str, training_data: str | None
 ) -> list[CaptionedImage] | None:
-    """What the bag-of-words baseline learns from: the training split, as the model did.
+    """Return the records that the bag-of-words baseline learns from: the training split.
 
     Args:
         bundle: records how its data was divided; if it does not, all of `training_data` is used.
-        data, split: what is measured.
-        training_data: where the model's training data lies, if not in `data`.
+        data, split: the data that is measured.
+        training_data: the model's training data, if it is not in `data`.
 
     Returns:
         None where there is nothing to learn from: `split` is "all" or "train", and no
@@ -207,7 +207,7 @@ def baseline_records(
 
 
 def check_out(out: Path) -> None:
-    """Refuses a folder whose files a report would overwrite, before hours are spent.
+    """Refuse a folder whose files a report would overwrite, before hours are spent.
 
     Raises:
         DataError: `out` is a file, or holds a report of another kind.
@@ -220,7 +220,7 @@ def check_out(out: Path) -> None:
 
 
 def is_report(path: Path) -> bool:
-    """Whether `vireo evaluate` wrote this file, in whatever version."""
+    """Return whether `vireo evaluate` wrote this file, in any version."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -229,7 +229,7 @@ def is_report(path: Path) -> bool:
 
 
 def write_files(out: Path, files: dict[str, Callable[[Path], None] | None]) -> None:
-    """Writes all files, then moves them to `out` one by one; a failure moves none.
+    """Write all files, then moves them to `out` one by one; a failure moves none.
 
     Args:
         out: the folder; other files in it stay.

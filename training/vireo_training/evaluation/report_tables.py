@@ -20,40 +20,40 @@ FIGURES: dict[str, str] = {
 }
 COMPARED = ("recall_at_1", "recall_at_5", "recall_at_10", "mean_average_precision_at_10",
             "mean_reciprocal_rank", "median_rank")  # fmt: skip
-TITLES = {"text_to_image": "Sentence to picture", "image_to_text": "Picture to sentence"}
+TITLES = {"text_to_image": "Text to image", "image_to_text": "Image to text"}
 
 
 def number(figure: str, value: float) -> str:
-    """Formats a figure: ranks with one digit, fractions with three."""
+    """Format a figure: ranks with one digit, fractions with three."""
     return f"{value:.1f}" if figure.endswith("_rank") and "reciprocal" not in figure else (
         f"{value:.3f}"
     )  # fmt: skip
 
 
 def with_interval(measured: dict[str, Any], way: str, figure: str) -> str:
-    """Formats a figure with its interval: `0.106 (0.071 to 0.143)`."""
+    """Format a figure with its interval: `0.106 (0.071 to 0.143)`."""
     low, high = measured["intervals"][way][figure]
     value = number(figure, measured[way][figure])
     return f"{value} ({number(figure, low)} to {number(figure, high)})"
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Formats a table; bars in cells are escaped."""
+    """Format a table; bars in cells are escaped."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(
         "| " + " | ".join(str(cell).replace("|", r"\|") for cell in line) + " |" for line in lines
     )
 
 
-def report_markdown(report: dict[str, Any], pictures: Sequence[str]) -> str:
-    """Writes one report as Markdown, with the pictures that lie beside it."""
+def report_markdown(report: dict[str, Any], plots: Sequence[str]) -> str:
+    """Return one report as Markdown, with the plots that lie beside it."""
     words = report["bag_of_words"]
     out = [
         f"# {report['bundle']} on {report['data']} ({report['split']})",
         "",
-        f"{report['pictures']} pictures, {report['captions']} captions; towers run by "
+        f"{report['pictures']} images, {report['captions']} captions; towers run by "
         f"{report['towers']}; bundle {report['bundle_id']}, data {report['data_id']}.",
-        f"In brackets: {report['confidence']:.0%} intervals, percentile bootstrap over pictures "
+        f"In brackets: {report['confidence']:.0%} intervals, percentile bootstrap over images "
         f"({report['resamples']} resamples, seed {report['seed']}).",
         f"Bag of words: {report['bag_of_words_note']}.",
     ]
@@ -72,7 +72,7 @@ def report_markdown(report: dict[str, Any], pictures: Sequence[str]) -> str:
         ]
         queries = f"{chance['queries']} queries, {chance['candidates']} candidates"
         out += ["", f"## {TITLES[way]} ({queries})", "", markdown_table(head, rows)]
-    for name in pictures:
+    for name in plots:
         title = name.rpartition(".")[0].replace("_", " ")
         out += ["", f"![{title}]({name})"]
     if report["skipped"]:
@@ -81,7 +81,7 @@ def report_markdown(report: dict[str, Any], pictures: Sequence[str]) -> str:
 
 
 def comparison_rows(reports: dict[str, dict[str, Any]], way: str) -> list[list[str]]:
-    """Cells of one direction: a row a run, then what they are compared with.
+    """Return the cells of one direction: a row for each run, then chance and bag of words.
 
     A run's name comes first, then the figures of `COMPARED`, then recall@1 without diacritics.
     Chance and bag of words follow the runs, once where all runs share them.
@@ -107,5 +107,5 @@ def comparison_rows(reports: dict[str, dict[str, Any]], way: str) -> list[list[s
 
 
 def comparison_head() -> list[str]:
-    """The heads of `comparison_rows`."""
+    """Return the heads of `comparison_rows`."""
     return ["run", *(FIGURES[figure] for figure in COMPARED), "recall@1 without diacritics"]

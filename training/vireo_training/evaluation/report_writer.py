@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from vireo_client.index.reader import Match
+from vireo_client.index import Match
 from vireo_client.sheet import contact_sheet
 
 from .evaluate import captions_of
@@ -24,23 +24,23 @@ from .report import MARKDOWN_FILE, REPORT_FILE, Evaluation, write_files
 from .report_tables import report_markdown
 
 HISTORY_FILE = "history.jsonl"
-HEAT_MAP_PICTURES = 20
+HEAT_MAP_IMAGES = 20
 SHEET_ROWS = 6
 HITS = 6
 
 
 def write_report(evaluation: Evaluation, out: Path, run: Path | None = None) -> list[Path]:
-    """Writes `report.json`, `report.md` and the pictures into `out`.
+    """Write `report.json`, `report.md` and the plots into `out`.
 
     An earlier report there is replaced; other files stay.
 
     Args:
-        evaluation: what `evaluate_in_full` found, with "bundle", "data" and "split" named.
+        evaluation: the result of `evaluate_in_full`, with "bundle", "data" and "split" added.
         out: the folder.
         run: the run folder, whose `history.jsonl` gives the training curves, if it is there.
 
     Returns:
-        What was written.
+        The paths of the written files.
 
     Raises:
         DataError: the folder cannot be written to.
@@ -49,18 +49,18 @@ def write_report(evaluation: Evaluation, out: Path, run: Path | None = None) -> 
     need_matplotlib()
     report = evaluation.report
     history = read_history(run / HISTORY_FILE) if run is not None else []
-    pictures: dict[str, Callable[[Path], None] | None] = {
+    plots: dict[str, Callable[[Path], None] | None] = {
         "recall_curves.png": lambda path: plot_recall_curves(report, path),
         "training_curves.png": (lambda path: plot_training(history, path)) if history else None,
         "similarity.png": lambda path: _draw_similarity(evaluation, path),
         "best_queries.png": lambda path: query_sheet(evaluation, best=True).save(path),
         "worst_queries.png": lambda path: query_sheet(evaluation, best=False).save(path),
     }
-    names = [name for name, draw in pictures.items() if draw is not None]
+    names = [name for name, draw in plots.items() if draw is not None]
     text = report_markdown(report, names)
     encoded = json.dumps(report, ensure_ascii=False, indent=2) + "\n"
     files: dict[str, Callable[[Path], None] | None] = {
-        **pictures,
+        **plots,
         MARKDOWN_FILE: lambda path: _write(path, text),
         # Last: whoever finds it finds the rest.
         REPORT_FILE: lambda path: _write(path, encoded),
@@ -76,9 +76,9 @@ def _write(path: Path, text: str) -> None:
 def _draw_similarity(evaluation: Evaluation, path: Path) -> None:
     corpus = evaluation.corpus
     rng = np.random.default_rng(evaluation.report["seed"])
-    count = min(HEAT_MAP_PICTURES, len(corpus.images))
+    count = min(HEAT_MAP_IMAGES, len(corpus.images))
     rows = np.sort(rng.choice(len(corpus.images), count, replace=False))
-    first = np.searchsorted(corpus.picture, rows)  # each picture's first caption
+    first = np.searchsorted(corpus.owner, rows)  # each image's first caption
     captions, _ = captions_of(corpus.records)
     plot_similarity(
         corpus.texts[first] @ corpus.images[rows].T,
@@ -89,19 +89,19 @@ def _draw_similarity(evaluation: Evaluation, path: Path) -> None:
 
 
 def query_sheet(evaluation: Evaluation, *, best: bool) -> Image.Image:
-    """Draws the best or worst sentences, one a picture, with their hits.
+    """Draw the captions that find their images best or worst, one for each image, with their hits.
 
-    Best is the lowest rank, then the highest cosine to the right picture; worst the other way
-    round. Where the right picture is not among the hits, it stands behind them with its own rank.
+    Best is the lowest rank, then the highest cosine to the right image; worst the reverse.
+    Where the right image is not among the hits, it stands behind them with its own rank.
     """
     corpus, ranks = evaluation.corpus, evaluation.text_to_image.first
-    own = np.einsum("td,td->t", corpus.texts, corpus.images[corpus.picture])
+    own = np.einsum("td,td->t", corpus.texts, corpus.images[corpus.owner])
     order = np.lexsort((-own, ranks))
     rows = []
     captions, _ = captions_of(corpus.records)
-    for query in _one_each(order if best else order[::-1], corpus.picture):
+    for query in _one_each(order if best else order[::-1], corpus.owner):
         scores = np.nan_to_num(corpus.images @ corpus.texts[query], nan=-np.inf)
-        right = int(corpus.picture[query])
+        right = int(corpus.owner[query])
         hits = np.argsort(-scores, kind="stable")[:HITS].tolist()
         matches = [
             Match(n, float(scores[h]), str(corpus.records[h].path))
@@ -110,15 +110,15 @@ def query_sheet(evaluation: Evaluation, *, best: bool) -> Image.Image:
         if right not in hits:
             path = str(corpus.records[right].path)
             matches.append(Match(int(ranks[query]), float(own[query]), path))
-        rows.append((f"right one at rank {ranks[query]}: {captions[query]}", matches))
+        rows.append((f"right image at rank {ranks[query]}: {captions[query]}", matches))
     return contact_sheet(rows)
 
 
-def _one_each(order: npt.NDArray[np.int64], picture: npt.NDArray[np.int64]) -> list[int]:
-    """The first queries in `order` that ask for different pictures."""
+def _one_each(order: npt.NDArray[np.int64], owner: npt.NDArray[np.int64]) -> list[int]:
+    """Return the first queries in `order`, one for each image."""
     chosen: dict[int, int] = {}
     for query in order:
-        chosen.setdefault(int(picture[query]), int(query))
+        chosen.setdefault(int(owner[query]), int(query))
         if len(chosen) == SHEET_ROWS:
             break
     return list(chosen.values())

@@ -1,10 +1,9 @@
-"""Checkpoints: one file that holds a whole run, replaced in one step."""
+"""Checkpoints: a whole run in one file, replaced in one step."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,54 +12,50 @@ import numpy as np
 import torch
 from vireo_client.bundle import BUNDLE_FILE
 from vireo_client.errors import TrainingError
+from vireo_client.files import replacing_file
 
 from ..config import TrainConfig
-from ..data.batches import Captions
+from ..data.captions import Captions
 from ..data.prepare import Prepared
+from .history import flatten
 
 CHECKPOINT_FILE = "checkpoint.pt"
 _VERSION = 1
 _MAY_CHANGE = {"epochs", "patience", "trackers", "compile", "checkpoint_minutes"}
-"""Settings that a resumed run may have otherwise: they change how it ends, not what it is."""
+"""Settings that may differ in a resumed run: they change when it ends, not what it learns."""
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
-    """Writes `folder/checkpoint.pt`; the one that was there stays whole until this one is.
+    """Write `folder/checkpoint.pt`; an earlier one stays until the new one is complete.
 
     Args:
         state: tensors, numbers, texts, and lists and dictionaries of them.
 
     Raises:
-        TrainingError: it cannot be written, as on a full disk.
+        TrainingError: the file cannot be written, as on a full disk.
     """
     path = folder / CHECKPOINT_FILE
-    draft = folder / f".{CHECKPOINT_FILE}.{os.getpid()}"
     try:
-        with draft.open("wb") as file:
+        with replacing_file(path) as file:
             torch.save({"version": _VERSION, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
     # torch's writer reports a file that cannot grow as a RuntimeError of its own.
     except (OSError, RuntimeError) as error:
         earlier = "the last one is whole: free some room and use --resume" if path.is_file() else (
             "free some room"
         )  # fmt: skip
         raise TrainingError(f"{path}: cannot be written ({_reason(error)}); {earlier}") from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def load_checkpoint(folder: Path, config: TrainConfig, devices: int) -> dict[str, Any]:
-    """Reads `folder/checkpoint.pt`; `check_data` looks at the data once they are prepared.
+    """Read `folder/checkpoint.pt`; `check_data` compares the data once they are prepared.
 
     Args:
-        config: the settings of the run that goes on; they must be those of the checkpoint.
-        devices: how many it has, likewise.
+        config: the settings of the resumed run; they must be those of the checkpoint.
+        devices: the number of its devices, likewise.
 
     Raises:
-        TrainingError: there is none, it is damaged, or of another run; the message says what
-            differs.
+        TrainingError: there is no checkpoint, it is damaged, or it is of another run; the message
+            names the difference.
     """
     path = folder / CHECKPOINT_FILE
     try:
@@ -76,12 +71,15 @@ def load_checkpoint(folder: Path, config: TrainConfig, devices: int) -> dict[str
             f"{path}: of version {state.get('version')}, this vireo reads {_VERSION}; "
             "resume with the vireo that wrote it"
         )
-    there, here = _flat(json.loads(state["config"])), _flat(config.model_dump(mode="json"))
-    for key in [*here, *there]:
-        if key.split(".")[0] not in _MAY_CHANGE and there.get(key) != here.get(key):
+    saved, current = (
+        flatten(settings, ".")
+        for settings in (json.loads(state["config"]), config.model_dump(mode="json"))
+    )
+    for key in [*current, *saved]:
+        if key.split(".")[0] not in _MAY_CHANGE and saved.get(key) != current.get(key):
             raise TrainingError(
-                f"{path}: is of another run: {key} was {there.get(key)!r} and is "
-                f"{here.get(key)!r} now; resume with the preset and settings it began with, or "
+                f"{path}: is of another run: {key} was {saved.get(key)!r} and is "
+                f"{current.get(key)!r} now; resume with the preset and settings it began with, or "
                 "train in another --out"
             )
     if len(state["random"]) != devices:
@@ -93,25 +91,25 @@ def load_checkpoint(folder: Path, config: TrainConfig, devices: int) -> dict[str
 
 
 def check_data(folder: Path, state: dict[str, Any], data: str) -> None:
-    """Compares the data that a checkpoint was trained on with those of the run that goes on.
+    """Compare the data that a checkpoint was trained on with those of the resumed run.
 
     Args:
         state: the checkpoint in `folder`.
-        data: the run's fingerprint.
+        data: the fingerprint of the resumed run's data.
 
     Raises:
         TrainingError: they differ.
     """
     if state["data"] != data:
         raise TrainingError(
-            f"{folder / CHECKPOINT_FILE}: its training data was other than this (pictures, "
+            f"{folder / CHECKPOINT_FILE}: it was trained on other data (images, "
             "captions, weights of sources, validation, tokenizer or segmenter differ); resume "
             "with the same, or train in another --out"
         )
 
 
 def unfinished(folder: Path) -> str | None:
-    """Says how far a run in `folder` came that has neither ended nor been given up."""
+    """Return how far an unfinished run in `folder` came; None where there is none."""
     path, bundle = folder / CHECKPOINT_FILE, folder / "bundle" / BUNDLE_FILE
     if not path.is_file():
         return None
@@ -121,19 +119,22 @@ def unfinished(folder: Path) -> str | None:
             return f"{state['epoch']} of {state['epochs']} epochs done"
         if not bundle.is_file() or bundle.stat().st_mtime < path.stat().st_mtime:
             return "trained, its bundle not written"
-    except Exception:  # a checkpoint that cannot be read is nothing to lose
+    except Exception:  # a checkpoint that cannot be read is no loss
         return None
     return None
 
 
 def fingerprint(prepared: Prepared) -> str:
-    """Hashes what a run draws from: names of pictures, their weights, and all captions as ids.
+    """Hash a run's data: the names of images, their weights, and all captions as ids.
 
-    With the tokenizer, ids tell what the segmenter did and all that the tokenizer was trained on.
+    Ids and tokenizer together also depend on the segmenter, and on all captions that the tokenizer
+    was trained on.
     """
     digest = hashlib.sha256(prepared.text_path.tokenizer.as_json().encode())
-    for side in (prepared.train, prepared.validation):
-        digest.update(json.dumps([r.path.name for r in side.records] if side else None).encode())
+    for subset in (prepared.train, prepared.validation):
+        digest.update(
+            json.dumps([r.path.name for r in subset.records] if subset else None).encode()
+        )
     digest.update(np.ascontiguousarray(prepared.mixture.weights).data)
     held = prepared.validation.captions if prepared.validation else None
     for captions in (prepared.train.captions, held, prepared.others, prepared.classes):
@@ -148,14 +149,6 @@ def _arrays(captions: Captions | None) -> Iterator[np.ndarray[Any, Any]]:
         yield captions.starts
         for ragged in captions.variants:
             yield from (ragged.starts, ragged.values)
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        nested = isinstance(value, dict) and bool(value)
-        flat |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
-    return flat
 
 
 def _reason(error: Exception) -> str:

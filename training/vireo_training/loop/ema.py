@@ -12,7 +12,7 @@ Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 
 
 def moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
-    """Makes the `multi_avg_fn` of an `AveragedModel` that forgets its beginning.
+    """Return the `multi_avg_fn` of an `AveragedModel` whose first weights fade quickly.
 
     After n updates the decay is (1 + n) / (10 + n), and at most `decay`: that of TensorFlow's
     `ExponentialMovingAverage` with `num_updates`. With `decay` from the start, 0.999 would still

@@ -1,10 +1,9 @@
-"""What a frozen image tower sees in each picture, computed once and kept."""
+"""The features of a frozen image tower, computed once for each image and kept."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from vireo_client.files import replacing_file
 from vireo_client.progress import track
 
 from ..config import TrainConfig
@@ -23,9 +23,9 @@ _BLOCK = 32
 def features_key(
     tower: ImageTower, config: TrainConfig, pixels: npt.NDArray[np.uint8], views: int
 ) -> str:
-    """Names features by all that they depend on: weights, preprocessing, views and pictures.
+    """Return a name for features by all that they depend on: weights, settings, views and images.
 
-    The pictures are those that were decoded, whatever their files hold by now.
+    The images are hashed as decoded: their files may have changed since.
     """
     digest = hashlib.sha256()
     for name, value in sorted(tower.backbone.state_dict().items()):
@@ -55,11 +55,11 @@ def frozen_features(
     path: Path,
     label: str,
 ) -> npt.NDArray[np.float32]:
-    """Gives the backbone's features of `views` augmented views of each picture.
+    """Return the backbone's features of `views` augmented views of each image.
 
     Args:
         pixels: UINT8 `[N, 3, side, side]`.
-        path: the `.npy` file that keeps them; if it exists, it is the answer.
+        path: the `.npy` file that keeps them; where it exists, it is read and nothing is computed.
 
     Returns:
         FP32 `[N, views, W]`, memory-mapped.
@@ -74,13 +74,7 @@ def frozen_features(
             seen = [tower.features(augment(block, rng).to(device)).float() for _ in range(views)]
             blocks.append(torch.stack(seen, 1).cpu().numpy())
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Beside its place first: a file that is there is whole.
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with draft.open("wb") as file:
-                np.save(file, np.concatenate(blocks))
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
+        with replacing_file(path) as file:  # a file that is there is whole
+            np.save(file, np.concatenate(blocks))
     features: npt.NDArray[np.float32] = np.load(path, mmap_mode="r")
     return features

@@ -1,4 +1,4 @@
-"""One batch from the parts that several devices hold, with gradients."""
+"""The rows of all devices as one batch, with gradients."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import Tensor
 
 
 def gather_rows(rows: Tensor) -> Tensor:
-    """Puts the rows of all ranks together, so that every rank computes the loss of the whole batch.
+    """Gather the rows of all ranks, so that every rank computes the loss of the whole batch.
 
     Gradients flow back to the rank that each row came from, summed over all ranks. Every rank has
     the same loss, so on W ranks an embedding gets W times the gradient that one device would give
     it; and `DistributedDataParallel` divides the sum of the ranks' parameter gradients by W. The
-    two cancel: a tower's parameter gets exactly the gradient of the loss on one device. So does a
-    parameter of the loss (logit scale, bias): each rank has its whole gradient, and their mean is
-    that gradient. Neither a factor W nor a loss per rank is needed.
+    two cancel: a parameter of a tower gets exactly the gradient of the loss on one device. So
+    does a parameter of the loss (logit scale, bias): each rank has its whole gradient, and the mean
+    over ranks is that gradient. Neither a factor W nor a loss per rank is needed.
 
     Args:
-        rows: this rank's, `[N, ...]`; N may differ between ranks.
+        rows: the rows of this rank, `[N, ...]`; N may differ between ranks.
 
     Returns:
         The rows in the order of ranks; `rows` itself without an initialised process group, or
@@ -37,7 +37,7 @@ def _distributed() -> bool:
 
 
 def _counts(count: int, device: torch.device) -> list[int]:
-    """What every rank gives as `count`, in the order of ranks."""
+    """Return the `count` of every rank, in the order of ranks."""
     mine = torch.tensor([count], device=device)
     counts = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
     dist.all_gather(counts, mine)
@@ -45,7 +45,7 @@ def _counts(count: int, device: torch.device) -> list[int]:
 
 
 class _GatherRows(torch.autograd.Function):
-    """Collectives want one shape on all ranks, so the rows are padded to the longest and cut."""
+    """Pads the rows to the longest rank's and cuts them after: collectives need one shape."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, counts: list[int]) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 Chunk: TypeAlias = tuple[Tensor, ...]
-"""What the model takes: pictures UINT8 `[B, 3, H, W]` and input ids `[T, L]`, once or more."""
+"""Arguments of the model: images UINT8 `[B, 3, H, W]` and input ids `[T, L]`, once or more."""
 Context: TypeAlias = Callable[[], AbstractContextManager[object]]
 
 
@@ -23,7 +23,7 @@ def cached_backward(
     no_sync: Context = nullcontext,
     autocast: Context = nullcontext,
 ) -> Tensor:
-    """Adds the gradient of a loss over all chunks, with the activations of one chunk in memory.
+    """Add the gradient of a loss over all chunks, holding the activations of one chunk at a time.
 
     Gao et al., 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup",
     section 3: embeddings of every chunk without a graph; the loss of all of them and its gradient
@@ -34,16 +34,16 @@ def cached_backward(
     running statistics move once a chunk.)
 
     Args:
-        model: gives image and text embeddings of one chunk.
+        model: returns the image and text embeddings of one chunk.
         chunks: at least one, in the order that `loss_of` expects. Their number may differ between
             ranks.
         loss_of: the loss, a scalar, of all chunks' image and text embeddings; it gathers those of
             other ranks itself (`gather_rows`). Its own parameters get their gradients too.
-        scale: what is differentiated in place of the loss, such as `GradScaler.scale`.
-        no_sync: makes a context in which gradients are not averaged over ranks, such as
+        scale: maps the loss to the scalar that is differentiated, such as `GradScaler.scale`.
+        no_sync: returns a context in which gradients are not averaged over ranks, such as
             `DistributedDataParallel.no_sync`; only the last chunk runs outside one.
-        autocast: makes the context of each forward pass. Enter none around this function: a cast of
-            the weights made without a graph would be reused with one.
+        autocast: returns the context of each forward pass. Enter none around this function: a cast
+            of the weights made without a graph would be reused with one.
 
     Returns:
         The loss, unscaled and detached.
@@ -81,7 +81,7 @@ def cached_backward(
             ]
             if last:
                 roots += zip(parameters, rest, strict=True)
-            # A frozen tower's embeddings want none.
+            # A frozen tower's embeddings need no gradient.
             roots = [root for root in roots if root[0].requires_grad]
             torch.autograd.backward([r for r, _ in roots], [g for _, g in roots])
     return loss.detach()
@@ -96,21 +96,21 @@ class _RandomState:
         self.cuda = [torch.cuda.get_rng_state(device) for device in self.devices]
 
     def restore(self) -> None:
-        """The same numbers are drawn again."""
+        """Set the generators back, so that they draw the same numbers again."""
         torch.set_rng_state(self.cpu)
         for device, state in zip(self.devices, self.cuda, strict=True):
             torch.cuda.set_rng_state(state, device)
 
 
 def _leaves(result: Tensor) -> list[Tensor]:
-    """The tensors that `result` was computed from and that want a gradient, each once."""
-    nodes, seen, found = [result.grad_fn], set(), []
+    """Return the leaf tensors that `result` depends on and that need a gradient, each once."""
+    nodes, seen, leaves = [result.grad_fn], set(), []
     while nodes:
         node = nodes.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
         if hasattr(node, "variable"):  # where a gradient accumulates
-            found.append(node.variable)
+            leaves.append(node.variable)
         nodes += [following for following, _ in node.next_functions]
-    return found
+    return leaves

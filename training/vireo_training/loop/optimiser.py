@@ -1,4 +1,4 @@
-"""Which parameter learns at which rate."""
+"""The learning rate and weight decay of each parameter."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ..models.tower import Tower
 
 
 def parameter_groups(model: DualEncoder, config: TrainConfig) -> list[dict[str, Any]]:
-    """The parameters to optimise, in groups of one rate and one weight decay.
+    """Return the parameters to optimise, in groups of one rate and one weight decay.
 
     The towers' top layers learn at `lr_image` and `lr_text`, each layer below at `layer_decay`
     times the rate of the one above (Bao et al., 2022, BEiT, appendix); heads, logit scale and bias
-    at `lr_head`. Norms, biases and scalars have no weight decay. A frozen tower is left out, unless
-    it is unfrozen later: until then it has no gradients, and optimisers pass over it.
+    at `lr_head`. Norms, biases and scalars have no weight decay. A frozen tower is left out. One
+    that is unfrozen later is in: until then it has no gradients, and optimisers pass over it.
 
     Returns:
         Dictionaries of "params", "lr" and "weight_decay", as `torch.optim` takes them.

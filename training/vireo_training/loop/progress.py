@@ -1,4 +1,4 @@
-"""How far a run is."""
+"""The progress of a run, in epochs, batches and metrics."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from ..config import TrainConfig
 
 @dataclass
 class Progress:
-    """Counts and figures; with weights, optimiser and random states, all a checkpoint holds."""
+    """Counts and metrics of a run; a checkpoint holds them beside weights and random states."""
 
     epoch: int = 0
-    """Epochs that are done."""
+    """The number of epochs done."""
     step: int = 0
-    """Batches done of the epoch that runs."""
+    """The number of batches done in the current epoch."""
     loss: float = 0.0
-    """Sum over those batches."""
+    """The sum of the losses of those batches."""
     seconds: float = 0.0
     waited: float = 0.0
-    """Seconds that those batches took, and of them waiting for data."""
+    """The seconds that those batches took, and those of them spent waiting for data."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """A line an epoch."""
     best_score: float = -1.0
     best_epoch: int = 0
     metrics: dict[str, Any] = field(default_factory=dict)
-    """Of the best epoch, on validation."""
+    """The validation metrics of the best epoch."""
 
     def count(self, loss: float, seconds: float, waited: float) -> None:
-        """One more batch is done."""
+        """Count one more batch."""
         self.step += 1
         self.loss += loss
         self.seconds += seconds
         self.waited += waited
 
     def begin(self, metrics: dict[str, Any]) -> dict[str, Any]:
-        """What the run begins with counts as epoch 0.
+        """Count the model before its first epoch as epoch 0.
 
         Args:
-            metrics: what validation gave, both ways.
+            metrics: its validation metrics, in both directions.
 
         Returns:
             The line of the history.
@@ -50,14 +50,14 @@ class Progress:
         return line
 
     def end_epoch(self, metrics: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-        """Ends the epoch that runs.
+        """End the current epoch.
 
         Args:
-            metrics: what validation gave, both ways; empty without validation.
+            metrics: its validation metrics, in both directions; empty without validation.
 
         Returns:
-            The epoch's line of the history, and whether it is the best so far: by the sum of both
-            mean reciprocal ranks; without validation the latest is.
+            The epoch's line of the history, and whether the epoch is the best so far, by the sum of
+            both mean reciprocal ranks. Without validation, the latest epoch is the best.
         """
         self.epoch += 1
         line = {
@@ -76,7 +76,7 @@ class Progress:
         return line, better
 
     def ended(self, config: TrainConfig) -> bool:
-        """Whether all epochs are done, or too many without an improvement."""
+        """Return whether all epochs are done, or too many without an improvement."""
         stale = self.epoch - self.best_epoch
         return self.epoch >= config.epochs or (
             config.patience is not None and stale >= config.patience
@@ -84,7 +84,7 @@ class Progress:
 
 
 def score_of(metrics: dict[str, Any]) -> float:
-    """The sum of both directions' mean reciprocal ranks."""
+    """Return the sum of the mean reciprocal ranks of both directions."""
     return sum(
         float(metrics[way]["mean_reciprocal_rank"]) for way in ("text_to_image", "image_to_text")
     )

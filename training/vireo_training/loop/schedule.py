@@ -11,7 +11,7 @@ from ..config import TrainConfig
 
 
 class Schedule:
-    """Sets the rate of every parameter group before a step: its own, times one factor for all.
+    """Set the rate of every parameter group before a step: its own, times one factor for all.
 
     The factor rises linearly over the warm-up; then "cosine" takes it to 0 at the last step
     (Loshchilov and Hutter, 2017, without restarts), "plateau" multiplies it by `plateau_factor`
@@ -27,8 +27,8 @@ class Schedule:
     def __init__(
         self, optimiser: torch.optim.Optimizer, config: TrainConfig, epoch_steps: int
     ) -> None:
-        self._groups = optimiser.param_groups
-        self._rates = [group["lr"] for group in self._groups]
+        self._optimiser = optimiser
+        self._rates = [group["lr"] for group in optimiser.param_groups]
         self._config = config
         self._warmup = round(config.warmup_epochs * epoch_steps)
         self._steps = config.epochs * epoch_steps
@@ -39,7 +39,7 @@ class Schedule:
 
     @property
     def factor(self) -> float:
-        """What the coming step's rates are multiplied by."""
+        """The factor of the coming step's rates."""
         if self._done < self._warmup:
             return (self._done + 1) / self._warmup
         if self._config.schedule == "cosine":
@@ -48,12 +48,12 @@ class Schedule:
         return self._reduction
 
     def step(self) -> None:
-        """After a step of the optimiser."""
+        """Set the next rates, after a step of the optimiser."""
         self._done += 1
         self._apply()
 
     def epoch_ended(self, better: bool) -> None:
-        """After an epoch, the best so far or not; those that end in the warm-up do not count."""
+        """Count an epoch, the best so far or not; those that end in the warm-up do not count."""
         if self._done < self._warmup:
             return
         self._stale = 0 if better else self._stale + 1
@@ -63,16 +63,20 @@ class Schedule:
             self._apply()
 
     def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` takes to go on from here."""
+        """Return what `load_state_dict` needs to go on from here."""
         names = ("_rates", "_done", "_reduction", "_stale")
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from a state; the run may have been given more epochs meanwhile."""
+        """Go on from a state, also with more epochs than the run had, and set the rates.
+
+        Load the optimiser's own state first: it holds the rates of the time it was saved.
+        """
         for name, value in state.items():
             setattr(self, name, value)
         self._apply()
 
     def _apply(self) -> None:
-        for group, rate in zip(self._groups, self._rates, strict=True):
+        # Read anew each time: loading a state gives the optimiser other groups.
+        for group, rate in zip(self._optimiser.param_groups, self._rates, strict=True):
             group["lr"] = rate * self.factor

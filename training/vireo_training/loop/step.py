@@ -1,4 +1,4 @@
-"""What one batch does to the gradients, and one update to the weights."""
+"""The gradients of one batch, and one update of the weights."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .loss import contrastive_loss, siglip_loss, text_pair_loss
 
 
 class Step:
-    """Forward and backward passes, and updates, in the precision and memory that `config` asks for.
+    """Forward and backward passes, and updates, in the precision and memory that `config` sets.
 
     Args:
-        config: loss, precision, clipping, cached gradients.
+        config: names the loss, precision, clipping and cached gradients.
         accelerator: brings gradients of several devices together.
-        model: as the accelerator prepared it; may be replaced between batches.
-        raw: the module inside of `model`.
-        optimiser: over the parameters of `raw`.
+        model: the model as the accelerator prepared it; may be replaced between batches.
+        raw: the module inside `model`.
+        optimiser: updates the parameters of `raw`.
     """
 
     def __init__(
@@ -46,12 +46,12 @@ class Step:
         self.scaler = torch.amp.GradScaler(kind, enabled=self._half is torch.float16)
 
     def backward(self, batch: Batch, count: int, *, last: bool) -> float:
-        """Adds a batch's gradients to those of its group.
+        """Add a batch's gradients to those of its group.
 
         Args:
             batch: on the accelerator's device.
             count: batches in the group, whose gradients are averaged.
-            last: this one ends the group, so that the devices' gradients are brought together.
+            last: whether this batch ends the group; then the devices' gradients are averaged.
 
         Returns:
             The batch's loss.
@@ -77,7 +77,7 @@ class Step:
         return loss.item() * count
 
     def update(self) -> None:
-        """One step of the optimiser, with clipped gradients; they start from nothing after it."""
+        """Step the optimiser with clipped gradients, and clear them."""
         self.scaler.unscale_(self._optimiser)
         nn.utils.clip_grad_norm_(self._raw.parameters(), self._config.clip_norm)
         self.scaler.step(self._optimiser)
@@ -85,13 +85,13 @@ class Step:
         self._optimiser.zero_grad(set_to_none=True)
 
     def _objective(self, image: Tensor, text: Tensor, batch: Batch) -> Tensor:
-        """The loss over unit vectors of the whole batch, `[B, D]` and `[T, D]`."""
-        scale, described = self._raw.logit_scale, batch.owner < batch.pictures
-        texts, picture = text[described], batch.owner[described]
+        """Return the loss over unit vectors of the whole batch, `[B, D]` and `[T, D]`."""
+        scale, described = self._raw.logit_scale, batch.owner < batch.image_count
+        texts, owner = text[described], batch.owner[described]
         if (bias := self._raw.logit_bias) is not None:
-            loss = siglip_loss(image, texts, picture, scale, bias)
+            loss = siglip_loss(image, texts, owner, scale, bias)
         else:
-            loss = contrastive_loss(image, texts, picture, scale)
+            loss = contrastive_loss(image, texts, owner, scale)
         if self._config.text_pairs:
             loss = loss + self._config.text_pairs * text_pair_loss(text, batch.owner, scale)
         return loss

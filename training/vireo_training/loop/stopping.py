@@ -1,4 +1,4 @@
-"""Ctrl-C as a request: the step that runs is finished first, and nothing is lost."""
+"""Ctrl-C as a request: the step in progress is finished first, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from vireo_client.progress import console
 
 
 class StopRequests:
-    """While it is entered, the first SIGINT or SIGTERM only asks to stop; a second one stops.
+    """Take the first SIGINT or SIGTERM as a request to stop; a second one stops at once.
 
-    Outside of the main thread signals cannot be caught: there it never asks.
+    Only the main thread can catch signals: in others `requested` stays false.
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopRequests:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._ask)
+                self._before[number] = signal.signal(number, self._request)
         return self
 
     def __exit__(
@@ -34,8 +34,8 @@ class StopRequests:
     ) -> None:
         self._restore()
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
         self._restore()
         console.print("stopping after this step; once more stops at once")
 

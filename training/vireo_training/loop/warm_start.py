@@ -1,10 +1,10 @@
-"""The closed form that training begins with where there is little data.
+"""A closed form to begin training with where there is little data.
 
-A few hundred captioned photos teach a text tower less by gradients than a ridge regression finds at
-once. So the image head becomes the principal components of the training pictures' features, and the
-embedding of each token what regression from TF-IDF counts to those components gives it; contrastive
-training goes on from there. Names of the classes that the image tower was trained to tell apart are
-captions too (`class_names`): each of the direction that its classifier looks for.
+From a few hundred captioned photos, a ridge regression finds more at once than gradients teach a
+text tower. So the image head is set to the principal components of the training images' features.
+The embedding of each token is set by a regression from TF-IDF counts to those components.
+Contrastive training goes on from there. Names of the classes of the image tower's classifier are
+captions too (`class_names`): each describes the direction of its class in the classifier.
 """
 
 from __future__ import annotations
@@ -18,28 +18,34 @@ import torch
 from torch import Tensor, nn
 from vireo_client.errors import TrainingError
 
-from ..data.batches import Captions
-from ..evaluation.metrics import summarise, text_to_image_ranks
+from ..data.captions import Captions
+from ..evaluation.tfidf_ridge import (
+    PARTS,
+    RidgeRegression,
+    Terms,
+    held_out,
+    smoothed_idf,
+    unit_rows,
+)
 from ..models.dual_encoder import DualEncoder
 from ..models.text_towers.bag_of_words import BagOfWordsBackbone
 from ..models.text_towers.transformer import TransformerBackbone
 
 PENALTIES = (0.3, 1.0, 3.0, 10.0)
 CLASS_WEIGHT = 0.5
-"""What a class's name counts for, beside a caption."""
+"""The weight of a class's name in the regression; a caption has 1."""
 CLASS_LENGTH = 2.0
-"""How far a class is from the mean, in mean distances of pictures: it is seen clearer in none."""
-_HELD_OUT = 5
-_BLOCK = 4096
+"""The distance of a class from the mean, in mean distances of images: no image shows a class as
+clearly as the classifier's weights do."""
 
 
 class Classes(NamedTuple):
-    """What an image tower's classifier tells apart."""
+    """The classes of an image tower's classifier."""
 
     names: Captions
-    """Of C classes."""
+    """The names of C classes, as captions."""
     weights: Tensor
-    """FP32 `[C, W]`: the classifier's, in the space of the tower's features."""
+    """The classifier's weights FP32 `[C, W]`, in the space of the tower's features."""
 
 
 @torch.no_grad()
@@ -51,76 +57,71 @@ def warm_start(
     seed: int,
     classes: Classes | None = None,
 ) -> float:
-    """Sets the image head and the token embeddings of `model` to the closed form.
+    """Set the image head and the token embeddings of `model` to the closed form.
 
-    Image head: mean and principal components (Pearson, 1901) of the pictures' features, each the
+    Image head: mean and principal components (Pearson, 1901) of the images' features, each the
     mean of its views. Tokens: ridge regression (Hoerl and Kennard, 1970) from TF-IDF counts, rows
-    of unit length, to those components, with the penalty that finds the pictures of a held-out
+    of unit length, to those components, with the penalty that ranks the images of a held-out
     fifth best. Since a text's features are the mean of its tokens', and embeddings have unit
     length, the towers then answer as the regression does.
 
     Args:
-        model: with the heads that `TrainConfig.warm_start` asks for.
-        features: of a frozen image tower, FP32 `[N, views, W]`.
-        captions: of those pictures; every variant is regressed on.
+        model: has the heads that `TrainConfig.warm_start` requires.
+        features: those of a frozen image tower, FP32 `[N, views, W]`.
+        captions: the captions of those images; the regression uses every variant.
         seed: which fifth is held out.
-        classes: further captions, with the same variants. The regression takes `CLASS_LENGTH` times
-            the unit vector of a class's weights, less the mean of all classes, for its picture.
+        classes: further captions, with the same variants. Their targets are the classes' weights,
+            less the mean of all, at unit length times `CLASS_LENGTH`.
 
     Returns:
         The penalty.
 
     Raises:
-        TrainingError: there are fewer pictures than a regression can be held out from.
+        TrainingError: there are too few images to hold a fifth out.
     """
-    if len(features) < _HELD_OUT:
-        raise TrainingError(
-            f"warm_start: {len(features)} pictures are too few; set warm_start=false"
-        )
+    if len(features) < PARTS:
+        raise TrainingError(f"warm_start: {len(features)} images are too few; set warm_start=false")
     views = torch.from_numpy(np.asarray(features.mean(axis=1)))
     *before, linear = [m for m in model.image_tower.head.modules() if not list(m.children())]
     assert isinstance(linear, nn.Linear)
     for module in before:
         if not isinstance(module, nn.Dropout):
             views = module(views)
-    pictures = views.double()
-    mean, components = _principal_components(pictures, linear.out_features)
-    projected = (pictures - mean) @ components
+    images = views.double()
+    mean, components = _principal_components(images, linear.out_features)
+    projected = (images - mean) @ components
     scale = 1 / projected.norm(dim=1).mean().clamp(min=1e-12)
     described, targets = [captions], projected
     if classes is not None:
         directions = classes.weights.double()
         directions = nn.functional.normalize(directions - directions.mean(dim=0), dim=1)
-        length = CLASS_LENGTH * (pictures - mean).norm(dim=1).mean()
+        length = CLASS_LENGTH * (images - mean).norm(dim=1).mean()
         described.append(classes.names)
         targets = torch.cat([projected, length * directions @ components])
 
     table = model.text_tower.backbone.get_submodule(_TABLES[type(model.text_tower.backbone)])
     assert isinstance(table, nn.Embedding)
-    counts = _Counts(described, table.num_embeddings, model.text_tower.backbone.pad_id)
+    tokens = _Tokens(described, table.num_embeddings, model.text_tower.backbone.pad_id)
     weights = torch.ones(len(targets), dtype=torch.float64)
-    weights[len(pictures) :] = CLASS_WEIGHT
+    weights[len(images) :] = CLASS_WEIGHT
     held = np.zeros(len(targets), dtype=bool)
-    held[: len(pictures)] = np.random.default_rng(seed).permutation(len(pictures)) % _HELD_OUT == 0
-    known, asked = counts.rows_of(~held), counts.rows_of(held)
-    gram, target = counts.normal_equations(known, targets, weights)
-    scores = []
-    for penalty in PENALTIES:
-        found = counts.predict(asked, _solve(gram, target, penalty))
-        place = np.cumsum(held) - 1
-        ranks = text_to_image_ranks(
-            _unit(targets[torch.from_numpy(held)]), _unit(found), place[counts.owner[asked]]
-        )
-        scores.append(summarise(ranks, int(held.sum())).mean_reciprocal_rank)
-    penalty = PENALTIES[int(np.argmax(scores))]
-    gram, target = counts.normal_equations(counts.rows_of(held | ~held), targets, weights)
-    embeddings = _solve(gram, target, penalty) * counts.idf[:, None]
+    held[: len(images)] = held_out(len(images), seed)
+
+    def regression(chosen: npt.NDArray[np.bool_]) -> RidgeRegression:
+        texts, owner = tokens.of(chosen)
+        return RidgeRegression(texts, owner, targets, idf=tokens.idf, weights=weights)
+
+    texts, owner = tokens.of(held)
+    penalty = regression(~held).best_penalty(
+        PENALTIES, texts, (np.cumsum(held) - 1)[owner], unit_rows(targets[torch.from_numpy(held)])
+    )
+    embeddings = regression(held | ~held).solve(penalty) * tokens.idf[:, None]
 
     linear.weight.copy_((components * scale).T)
     linear.bias.copy_(-(mean @ components) * scale)
     table.weight.zero_()
-    # As the mean of a text's tokens, of about the length that the pictures have.
-    table.weight[counts.ids] = (embeddings * scale * counts.mean_length).float()
+    # A text is the mean of its tokens, which gives it about the length of the images.
+    table.weight[tokens.ids] = (embeddings * scale * tokens.mean_length).float()
     return penalty
 
 
@@ -129,92 +130,49 @@ _TABLES: dict[type[nn.Module], str] = {
 }  # fmt: skip
 
 
-class _Counts:
-    """TF-IDF counts of tokens (smoothed idf, rows of unit length) of all variants of captions.
+class _Tokens:
+    """The tokens of all variants of captions, as terms of a regression.
 
     Args:
-        described: captions of pictures, and of what else has captions, P in all; T = captions x
-            variants rows.
+        described: captions of images, and of classes where there are any, N owners in all; T =
+            captions x variants rows.
         vocab_size: ids are below it.
         pad_id: an id that is no token.
     """
 
     def __init__(self, described: Sequence[Captions], vocab_size: int, pad_id: int) -> None:
-        self._rows: list[npt.NDArray[np.int32]] = []
+        rows: list[npt.NDArray[np.int32]] = []
         owners, before = [], 0
         for captions in described:
             variants = captions.variants
-            self._rows += [
-                variant[number] for variant in variants for number in range(len(variant))
-            ]
+            rows += [variant[number] for variant in variants for number in range(len(variant))]
             per_caption = np.repeat(np.arange(len(captions)), np.diff(captions.starts))
             owners.append(before + np.tile(per_caption, len(variants)))
             before += len(captions)
-        self.owner = np.concatenate(owners)
-        """INT64 `[T]`: the picture of each row."""
-        documents = np.zeros(vocab_size)
-        for row in self._rows:
-            documents[np.unique(row)] += 1
-        documents[pad_id] = 0
-        self.ids = np.flatnonzero(documents)
+        self._owner = np.concatenate(owners)
+        self.ids = np.setdiff1d(np.concatenate(rows), [pad_id])
         """INT64 `[V]`: the tokens that occur."""
-        self._column = np.full(vocab_size, -1)
-        self._column[self.ids] = np.arange(len(self.ids))
-        idf = np.log((1 + len(self._rows)) / (1 + documents[self.ids])) + 1
-        self.idf = torch.from_numpy(idf)
+        column = np.full(vocab_size, -1)
+        column[self.ids] = np.arange(len(self.ids))
+        columns = [column[row] for row in rows]
+        self._texts = [each[each >= 0] for each in columns]
+        self.idf = smoothed_idf(self._texts, len(self.ids))
         """FP64 `[V]`."""
-        self.mean_length = float(np.mean([len(row) for row in self._rows[: len(owners[0])]]))
-        """Of captions of pictures, in tokens."""
+        self.mean_length = float(np.mean([len(row) for row in rows[: len(owners[0])]]))
+        """The mean length of the images' captions, in tokens."""
 
-    def rows_of(self, pictures: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-        """The rows of the pictures that BOOL `[P]` chooses."""
-        return np.flatnonzero(pictures[self.owner])
-
-    def normal_equations(
-        self, rows: npt.NDArray[np.int64], targets: Tensor, weights: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """X'AX FP64 `[V, V]` and X'AY FP64 `[V, D]` of some rows; `[P, D]` and `[P]` are Y and A of
-        each picture."""
-        gram = torch.zeros(len(self.ids), len(self.ids), dtype=torch.float64)
-        target = torch.zeros(len(self.ids), targets.shape[1], dtype=torch.float64)
-        for start in range(0, len(rows), _BLOCK):
-            part = rows[start : start + _BLOCK]
-            owner = torch.from_numpy(self.owner[part])
-            block = self._block(part)
-            weighted = block * weights[owner, None]
-            gram += weighted.T @ block
-            target += weighted.T @ targets[owner]
-        return gram, target
-
-    def predict(self, rows: npt.NDArray[np.int64], weights: Tensor) -> Tensor:
-        """FP64 `[rows, D]`."""
-        parts = [rows[start : start + _BLOCK] for start in range(0, len(rows), _BLOCK)]
-        return torch.cat([self._block(part) @ weights for part in parts])
-
-    def _block(self, rows: npt.NDArray[np.int64]) -> Tensor:
-        block = torch.zeros(len(rows), len(self.ids), dtype=torch.float64)
-        for place, row in enumerate(rows):
-            columns = self._column[self._rows[row]]
-            kept = torch.from_numpy(columns[columns >= 0])
-            block[place].index_add_(0, kept, torch.ones(len(kept), dtype=torch.float64))
-        return nn.functional.normalize(block * self.idf, dim=1)
+    def of(self, chosen: npt.NDArray[np.bool_]) -> tuple[list[Terms], npt.NDArray[np.int64]]:
+        """Return the texts of the owners that BOOL `[N]` chooses, and each text's owner."""
+        rows = np.flatnonzero(chosen[self._owner])
+        return [self._texts[row] for row in rows], self._owner[rows]
 
 
-def _principal_components(pictures: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Mean FP64 `[W]` and components FP64 `[W, count]`, zeros where there are fewer."""
-    mean = pictures.mean(dim=0)
-    centred = pictures - mean
+def _principal_components(images: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return mean FP64 `[W]` and components FP64 `[W, count]`, zeros where there are fewer."""
+    mean = images.mean(dim=0)
+    centred = images - mean
     _, vectors = torch.linalg.eigh(centred.T @ centred)
     components = torch.zeros(len(mean), count, dtype=torch.float64)
-    there = min(count, len(mean), len(pictures) - 1)
+    there = min(count, len(mean), len(images) - 1)
     components[:, :there] = vectors.flip(1)[:, :there]
     return mean, components
-
-
-def _solve(gram: Tensor, target: Tensor, penalty: float) -> Tensor:
-    eye = torch.eye(len(gram), dtype=torch.float64)
-    return torch.cholesky_solve(target, torch.linalg.cholesky(gram + penalty * eye))
-
-
-def _unit(vectors: Tensor) -> npt.NDArray[np.float32]:
-    return np.asarray(nn.functional.normalize(vectors, dim=1).float().numpy())

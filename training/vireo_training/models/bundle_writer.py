@@ -38,7 +38,7 @@ def write_bundle(
     metrics: dict[str, Any],
     provenance: dict[str, Any],
 ) -> Path:
-    """Writes the bundle to `folder`; one that was there stays whole until the new one is.
+    """Write the bundle to `folder`; an earlier one stays until the new one is complete.
 
     Returns:
         `folder`.
@@ -75,7 +75,7 @@ def write_bundle(
 
 
 def load_model(bundle: Bundle) -> DualEncoder:
-    """Builds the module of `bundle` in evaluation mode, on the CPU.
+    """Build the module of `bundle` in evaluation mode, on the CPU.
 
     Raises:
         BundleError: there are no weights in the bundle, or they do not fit its settings.

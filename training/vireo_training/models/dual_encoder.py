@@ -1,4 +1,4 @@
-"""The dual encoder: two towers and the temperature that goes with them."""
+"""The dual encoder: two towers, and the temperature of their similarities."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class DualEncoder(nn.Module):
 
     Args:
         config: the towers' and the temperature's settings.
-        vocab_size: how many ids the tokenizer has.
+        vocab_size: the number of ids of the tokenizer.
         pad_id: the id that pads.
         load: load the pretrained weights that `config` names (training), or leave the towers
             random because a bundle's weights follow.
@@ -52,11 +52,11 @@ class DualEncoder(nn.Module):
         return (scale.clamp(max=self._max_log_scale) if scale.requires_grad else scale).exp()
 
     def forward(self, images: Tensor, *input_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures and texts to unit vectors.
+        """Embed images and texts as unit vectors.
 
         Args:
-            images: pixels UINT8 `[B, 3, H, W]`, or features `[B, W]` that the image backbone gave
-                before: then only its head runs.
+            images: pixels UINT8 `[B, 3, H, W]`; or features `[B, W]` of the image backbone,
+                computed before: then only the head runs.
             input_ids: INT32 or INT64 `[T, L]`; several of different lengths are taken one after
                 the other, and make one batch for the head.
 
@@ -70,7 +70,7 @@ class DualEncoder(nn.Module):
 
 
 def model_settings(config: TrainConfig) -> dict[str, Any]:
-    """What `bundle.json` keeps under "model": enough to build the module again."""
+    """Return the settings that `bundle.json` keeps under "model", to build the module again."""
     return config.model_dump(
         mode="json",
         include={

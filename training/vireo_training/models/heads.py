@@ -1,4 +1,4 @@
-"""Projection heads: a tower's features to the embedding, before it gets unit length."""
+"""Projection heads: from a tower's features to its embedding, before that gets unit length."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ResidualHead(nn.Module):
         self.norm = nn.LayerNorm(embedding_dim)
 
     def forward(self, features: Tensor) -> Tensor:
-        """`[N, width]` to FP32 `[N, embedding_dim]`."""
+        """Project `[N, width]` to FP32 `[N, embedding_dim]`."""
         projected = self.input(features)
         mixed = projected + self.dropout(self.hidden(F.gelu(projected)))
         out: Tensor = self.norm(mixed.float())
@@ -28,18 +28,18 @@ class ResidualHead(nn.Module):
 
 
 class UnitLength(nn.Module):
-    """Features over their length."""
+    """Features divided by their length."""
 
     def forward(self, features: Tensor) -> Tensor:
-        """`[N, width]` to FP32 `[N, width]`."""
+        """Scale `[N, width]` to unit length, as FP32 `[N, width]`."""
         return F.normalize(features.float(), dim=-1)
 
 
 def make_head(config: HeadConfig, width: int, embedding_dim: int) -> nn.Module:
-    """Builds the head that `config` describes: `[N, width]` to `[N, embedding_dim]`.
+    """Build the head that `config` describes: `[N, width]` to `[N, embedding_dim]`.
 
     Raises:
-        TrainingError: there is to be none, and the features have another width than the embedding.
+        TrainingError: the head is "none", and the features have another width than the embedding.
     """
     head = _make_head(config, width, embedding_dim)
     return nn.Sequential(UnitLength(), head) if config.unit_features else head

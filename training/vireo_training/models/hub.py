@@ -1,27 +1,26 @@
-"""Pretrained models by the name of the hub or a local folder; `VIREO_OFFLINE` is kept to."""
+"""Pretrained models by their name on the hub or a local folder; `VIREO_OFFLINE` is obeyed."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from vireo_client import environment
 from vireo_client.errors import TrainingError
-from vireo_client.text.vncorenlp.download import OFFLINE_ENV
 
 
 def offline() -> bool:
-    """Whether nothing may be downloaded; what the hub's cache holds can still be used."""
-    return os.environ.get(OFFLINE_ENV, "") not in ("", "0")
+    """Return whether nothing may be downloaded; files in the hub's cache can still be used."""
+    return environment.offline()
 
 
 def fetch_folder(name: str, patterns: Sequence[str], *, advice: str) -> Path:
-    """Gives the folder of a model's files: a local one as it is, or the hub's, downloaded.
+    """Return the folder of a model's files: a local one, or one downloaded from the hub.
 
     Args:
         name: a local folder or a repository of the Hugging Face hub.
-        patterns: the files wanted of a repository.
-        advice: what to do without them; ends the error's message.
+        patterns: the files to download of a repository.
+        advice: the end of the error's message: what to do without the files.
 
     Raises:
         TrainingError: it is neither, or cannot be downloaded.
@@ -39,20 +38,20 @@ def fetch_folder(name: str, patterns: Sequence[str], *, advice: str) -> Path:
 
 
 def model_source(name: str, *, advice: str) -> str:
-    """What to ask transformers for: `name`, or without a network the folder where it lies.
+    """Return the source to load by transformers: `name`, or its local folder without a network.
 
-    Its own `local_files_only` still looks for some files on the hub.
+    The option `local_files_only` of transformers still looks for some files on the hub.
 
     Raises:
-        TrainingError: without a network, it is nowhere.
+        TrainingError: there is no network, and the model is not on this machine.
     """
     return str(fetch_folder(name, [], advice=advice)) if offline() else name
 
 
 def cannot_fetch(name: str, error: Exception, advice: str) -> str:
-    """The message for a model that could not be had."""
+    """Return the message for a model that could not be fetched."""
     if offline():
-        reason = f"no such folder, it is not in the hub's cache, and {OFFLINE_ENV} is set"
+        reason = f"no such folder, it is not in the hub's cache, and {environment.OFFLINE} is set"
     else:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
     return f"{name}: cannot be had ({reason}); {advice}"

@@ -71,7 +71,7 @@ class ImageTower(Tower):
 
 
 def classifier_weights(config: ImageTowerConfig, classes: int) -> Tensor | None:
-    """The weights of the classifier that the tower was trained with.
+    """Return the weights of the classifier that the tower was trained with.
 
     Args:
         config: of a tower with pretrained weights.
@@ -103,9 +103,9 @@ def classifier_weights(config: ImageTowerConfig, classes: int) -> Tensor | None:
 
 
 def load_backbone(backbone: nn.Module, path: Path) -> None:
-    """Loads pretrained weights from a local file or folder; classifier weights are left out.
+    """Load pretrained weights from a local file or folder; classifier weights are left out.
 
-    Position tables of another picture size are resampled, by timm's own filter of the model.
+    Position tables of another image size are resampled, by timm's own filter of the model.
 
     Raises:
         TrainingError: no such file, or its tensors do not fit the model.
@@ -123,7 +123,7 @@ def load_backbone(backbone: nn.Module, path: Path) -> None:
 
 
 def _read_weights(backbone: nn.Module, path: Path) -> dict[str, Tensor]:
-    """The tensors of a file, by timm's names for them."""
+    """Return the tensors of a file, by timm's names for them."""
     from timm.models import load_state_dict
 
     if path.is_dir():
@@ -146,7 +146,7 @@ def _make_backbone(config: ImageTowerConfig, *, load: bool, classifier: bool = F
     import timm
 
     from_timm = load and config.weights == "timm"
-    # Without a download timm must be told the file: it would ask the hub even for what is cached.
+    # Without a download timm needs the path of the file: it would ask the hub for cached files too.
     file = _cached_weights(config.name) if from_timm and offline() else None
     settings: dict[str, Any] = {**({} if classifier else {"num_classes": 0}), **config.kwargs}
     if config.pool == "grid":
@@ -173,7 +173,7 @@ def _weights(name: str) -> str:
 
 
 def _cached_weights(name: str) -> str:
-    """The path of timm's weights in the hub's cache.
+    """Return the path of timm's weights in the hub's cache.
 
     Raises:
         TrainingError: they are not there.
@@ -201,7 +201,7 @@ def _checkpoint_gradients(backbone: nn.Module, name: str) -> None:
 
 
 def _feature_width(backbone: nn.Module, name: str, size: int) -> int:
-    """The width of the features, found by one pass over an empty picture."""
+    """Return the width of the features, found by one pass over an empty image."""
     training = backbone.training
     try:
         with torch.no_grad():
@@ -209,7 +209,7 @@ def _feature_width(backbone: nn.Module, name: str, size: int) -> int:
     except Exception as error:  # assertions and shape errors of many models
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise TrainingError(
-            f"image tower {name!r}: does not take pictures of {size} x {size} ({reason}); "
+            f"image tower {name!r}: does not take images of {size} x {size} ({reason}); "
             "set image.size to what it takes"
         ) from error
     backbone.train(training)

@@ -19,9 +19,9 @@ _HUB = "hf-hub:"
 
 
 def resolve(config: TrainConfig) -> TrainConfig:
-    """Gives `config` with what its models say of themselves where it is silent.
+    """Return `config`, completed by the settings that its models come with.
 
-    That is the picture settings of timm's data config, and the architecture of a text encoder of
+    That is the image settings of timm's data config, and the architecture of a text encoder of
     transformers.
 
     Raises:
@@ -32,15 +32,15 @@ def resolve(config: TrainConfig) -> TrainConfig:
 
 
 def image_spec(image: ImageTowerConfig) -> ImageSpec:
-    """The preprocessing of a resolved image tower."""
+    """Return the preprocessing of a resolved image tower."""
     return ImageSpec(**image.model_dump(include=set(ImageSpec.model_fields)))
 
 
 def resolve_image(image: ImageTowerConfig) -> ImageTowerConfig:
-    """Fills in size, resize, interpolation, mean and std where they are not set.
+    """Fill in size, resize, interpolation, mean and std where they are not set.
 
     They come from the `config.json` beside the weights where timm wrote one, else from timm's
-    registry. A model that is built for one size, such as a ViT, is told another one.
+    registry. A model that is built for one size, such as a ViT, gets another one as `img_size`.
 
     Raises:
         TrainingError: timm has no such model, or the weights' folder has a `config.json` that
@@ -69,10 +69,10 @@ def resolve_image(image: ImageTowerConfig) -> ImageTowerConfig:
 
 
 def weights_folder(weights: str) -> Path:
-    """The local path of image weights: a file or folder, or "hf-hub:" and a repository.
+    """Return the local path of image weights: a file or folder, or "hf-hub:" and a repository.
 
     Raises:
-        TrainingError: a repository cannot be had.
+        TrainingError: a repository cannot be fetched.
     """
     if not weights.startswith(_HUB):
         return Path(weights)
@@ -84,7 +84,7 @@ def weights_folder(weights: str) -> Path:
 
 
 def _pretrained_config(image: ImageTowerConfig) -> dict[str, Any]:
-    """What timm knows of the model: of these very weights where their folder says it."""
+    """Return timm's config of the model, or that in the folder of the weights."""
     from timm.models import get_pretrained_cfg, is_model
 
     if not is_model(image.name):
@@ -95,7 +95,7 @@ def _pretrained_config(image: ImageTowerConfig) -> dict[str, Any]:
         registered = get_pretrained_cfg(image.name)
     except RuntimeError as error:  # a tag of weights that the model does not have
         raise TrainingError(f"image tower {image.name!r}: {error}") from error
-    # What timm takes for a model that it has no weights of.
+    # The defaults of timm for a model without weights.
     known: dict[str, Any] = {"input_size": (3, 224, 224)}
     if registered is not None:
         known = registered.to_dict()  # type: ignore[no-untyped-call]

@@ -16,7 +16,7 @@ from .hub import fetch_folder
 
 
 def make_tokenizer(text: TextTowerConfig, segmented: Sequence[str]) -> TextTokenizer:
-    """Makes the tokenizer that `text.tokenizer` asks for.
+    """Make the tokenizer that `text.tokenizer` asks for.
 
     Args:
         text: the text tower's settings.

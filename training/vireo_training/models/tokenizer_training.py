@@ -1,6 +1,6 @@
-"""Small tokenisers trained from segmented captions, for the small text towers.
+"""Small tokenizers trained from segmented captions, for the small text towers.
 
-Both put `<s>` and `</s>` around a text, take words apart at blanks only (the segmenter has parted
+Both put `<s>` and `</s>` around a text, split words at blanks only (the segmenter has separated
 words and punctuation already) and have PhoBERT's special ids: 0 `<s>`, 1 `<pad>`, 2 `</s>`,
 3 `<unk>`; 4 is `<mask>`.
 """
@@ -25,11 +25,11 @@ _UNKNOWN = SPECIAL_TOKENS[3]
 def train_bpe(
     texts: Iterable[str], *, vocab_size: int = 8_000, min_frequency: int = 2, lowercase: bool = True
 ) -> Tokenizer:
-    """Trains byte-pair encoding (Sennrich et al., ACL 2016) over the characters of words.
+    """Train byte-pair encoding (Sennrich et al., ACL 2016) over the characters of words.
 
     Args:
         texts: Segmented captions.
-        vocab_size: How many ids at most, the special ones included.
+        vocab_size: The largest number of ids, the special ones included.
         min_frequency: How often a pair must occur to be merged.
         lowercase: Whether case is dropped.
 
@@ -55,11 +55,11 @@ def train_word_vocabulary(
     min_frequency: int = 1,
     lowercase: bool = True,
 ) -> Tokenizer:
-    """Collects the words that occur most; any other word is `<unk>`.
+    """Collect the words that occur most; any other word is `<unk>`.
 
     Args:
         texts: Segmented captions.
-        vocab_size: How many ids at most, the special ones included.
+        vocab_size: The largest number of ids, the special ones included.
         min_frequency: How often a word must occur to be kept.
         lowercase: Whether case is dropped.
 
@@ -98,6 +98,6 @@ def _train(
 def _checked(vocab_size: int) -> int:
     if vocab_size <= len(_SPECIALS):
         raise TokenizerError(
-            f"a vocabulary of {vocab_size} is too small; ask for more than {len(_SPECIALS)} ids"
+            f"a vocabulary of {vocab_size} is too small; it must be more than {len(_SPECIALS)} ids"
         )
     return vocab_size

@@ -17,7 +17,7 @@ _library: torch.library.Library | None = None  # kept alive: the schemas go when
 
 
 def ensure_torchvision() -> None:
-    """Imports torchvision, declaring the operators it misses only if the plain import fails.
+    """Import torchvision, declaring the operators it misses only if the plain import fails.
 
     Raises:
         ImportError: torchvision is not installed.

@@ -1,7 +1,7 @@
-"""What both towers have in common: a backbone that may be frozen, and a projection head.
+"""The common part of both towers: a backbone that may be frozen, and a projection head.
 
-A tower takes what is cheap to send and gives what is ready to search: everything between (mask,
-positions, normalisation of pixels, projection, L2 norm) is inside the graph.
+A tower takes inputs that are cheap to send and returns embeddings that are ready to search:
+everything between (mask, positions, normalisation of pixels, projection, L2 norm) is in the graph.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ class Tower(nn.Module, ABC):
     """A backbone and its head.
 
     Args:
-        backbone: what gives the features, perhaps pretrained.
-        head: features `[N, width]` to `[N, D]`.
-        frozen: keep the backbone as it is, its batch statistics included, until `unfreeze`.
+        backbone: computes the features; it may be pretrained.
+        head: projects features `[N, width]` to `[N, D]`.
+        frozen: leave the backbone as it is, its batch statistics included, until `unfreeze`.
     """
 
     def __init__(self, backbone: nn.Module, head: nn.Module, *, frozen: bool) -> None:
@@ -34,35 +34,35 @@ class Tower(nn.Module, ABC):
 
     @abstractmethod
     def _encode(self, inputs: Tensor) -> Tensor:
-        """Inputs to the backbone's features `[N, width]`."""
+        """Return the backbone's features `[N, width]` of inputs."""
 
     @abstractmethod
     def _backbone_layers(self) -> Iterable[Iterable[nn.Parameter]]:
-        """All of the backbone's parameters, from the bottom to the top."""
+        """Return all of the backbone's parameters, from the bottom to the top."""
 
     def features(self, inputs: Tensor) -> Tensor:
-        """What `forward` takes to the backbone's features `[N, width]`."""
+        """Return the backbone's features `[N, width]` of the inputs of `forward`."""
         if not self.frozen:
             return self._encode(inputs)
         with torch.no_grad():
             return self._encode(inputs)
 
     def project(self, features: Tensor) -> Tensor:
-        """The backbone's features `[N, width]` to unit vectors FP32 `[N, D]`."""
+        """Project the backbone's features `[N, width]` to unit vectors FP32 `[N, D]`."""
         return F.normalize(self.head(features).float(), dim=-1)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Inputs to unit vectors FP32 `[N, D]`."""
+        """Embed inputs as unit vectors FP32 `[N, D]`."""
         return self.project(self.features(inputs))
 
     def unfreeze(self) -> None:
-        """Trains the backbone from now on."""
+        """Train the backbone from now on."""
         self.frozen = False
         self._require_gradients(True)
         self.backbone.train(self.training)
 
     def layers(self) -> list[list[nn.Parameter]]:
-        """The backbone's trainable parameters by layer, from the bottom to the top, each once."""
+        """Return the backbone's trainable parameters by layer, from bottom to top, each once."""
         trainable = {id(p) for p in self._trainable}
         layers = ([p for p in layer if id(p) in trainable] for layer in self._backbone_layers())
         return [layer for layer in layers if layer]

@@ -1,4 +1,4 @@
-"""Readers for what Vietnamese captioned pictures come as; `read_data` recognises the format."""
+"""Readers for what Vietnamese captioned images come as; `read_data` recognises the format."""
 
 from .detect import FORMATS
 from .mixture import Mixture, read_mixture

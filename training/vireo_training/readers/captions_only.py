@@ -1,4 +1,4 @@
-"""Captions without pictures, in the groups that describe the same thing."""
+"""Captions without images, in the groups that describe the same thing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vireo_client.errors import DataError
 
 
 class CaptionGroups(NamedTuple):
-    """What could be read, and what was skipped."""
+    """The groups that could be read, and the lines that were skipped."""
 
     groups: list[tuple[str, ...]]
     """Each at least one caption; captions of a group say the same in other words."""
@@ -19,7 +19,7 @@ class CaptionGroups(NamedTuple):
 
 
 def read_caption_groups(path: Path) -> CaptionGroups:
-    """Reads JSON lines of `{"captions": [text, ..]}` or `{"caption": text}`; other keys are free.
+    """Read JSON lines of `{"captions": [text, ..]}` or `{"caption": text}`; other keys are free.
 
     Raises:
         DataError: no such file, or no usable caption in it.

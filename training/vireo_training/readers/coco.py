@@ -1,4 +1,4 @@
-"""COCO-style captions, pictures and sentences in two lists.
+"""COCO-style captions, images and sentences in two lists.
 
 `{"images": [{"id", "file_name"}], "annotations": [{"image_id", "caption"}]}`:
 KTVIC, UIT-ViIC, UIT-OpenViIC and the translations of COCO come like this. KTVIC says `filename`
@@ -15,11 +15,11 @@ from typing import Any
 from vireo_client.captions import Described, Skip
 from vireo_client.errors import DataError
 
-from .fields import picture_name
+from .fields import image_name
 
 
 def read(path: Path, document: Any) -> Iterator[Described | Skip]:
-    """Yields one item an annotation, and a skip for each picture that none describes.
+    """Yield one item an annotation, and a skip for each image that none describes.
 
     Raises:
         DataError: the document has no lists of images and annotations.
@@ -45,7 +45,7 @@ def read(path: Path, document: Any) -> Iterator[Described | Skip]:
 
 
 def tables(path: Path, document: Any) -> tuple[list[Any], list[Any]]:
-    """Returns the lists "images" and "annotations" of a document.
+    """Return the lists "images" and "annotations" of a document.
 
     Raises:
         DataError: it has no such lists.
@@ -58,14 +58,14 @@ def tables(path: Path, document: Any) -> tuple[list[Any], list[Any]]:
 
 
 def image_names(path: Path, images: list[Any]) -> tuple[dict[str, str], list[Skip]]:
-    """Returns the file names by id, and the entries that have none."""
+    """Return the file names by id, and the entries that have none."""
     names: dict[str, str] = {}
     broken: list[Skip] = []
     for number, image in enumerate(images):
         where = f"{path}: images[{number}]"
         try:
             key = _key(image, "id")
-            name = picture_name(image, list(image))
+            name = image_name(image, list(image))
         except ValueError as error:
             broken.append(Skip(where, str(error)))
             continue
@@ -75,7 +75,7 @@ def image_names(path: Path, images: list[Any]) -> tuple[dict[str, str], list[Ski
 
 
 def image_of(annotation: Any, names: dict[str, str]) -> tuple[str, str]:
-    """Returns id and file name of the picture an annotation speaks of.
+    """Return id and file name of the image an annotation speaks of.
 
     Raises:
         ValueError: it names none, or one that "images" lacks.

@@ -1,4 +1,4 @@
-"""Which format a file has, told from its first bytes, and from its name where these do not show."""
+"""The format of a file, by its first bytes, or by its name where these do not show it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from vireo_client.errors import DataError
 from . import flickr, table
 
 FORMATS = ("jsonl", "coco", "evjvqa", "json", "flickr", "csv", "parquet", "webdataset")
-"""What `--format` may say."""
+"""The values of `--format`."""
 
 _HEAD = 1 << 16
 
 
 def detect(path: Path) -> str:
-    """Returns one of `FORMATS`; "json" also stands for the layouts that only a parse tells apart.
+    """Return one of `FORMATS`; "json" also stands for the layouts that only a parse tells apart.
 
     Raises:
         DataError: the file looks like none of them.
@@ -37,7 +37,7 @@ def detect(path: Path) -> str:
         if matches(line):
             return name
     raise DataError(
-        f"{path}:1: not a format that is known; it begins {line[:60]!a}; say which it is with "
+        f"{path}:1: of an unknown format; it begins {line[:60]!a}; name the format with "
         f"--format {', '.join(FORMATS)}"
     )
 

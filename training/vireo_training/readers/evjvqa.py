@@ -1,11 +1,12 @@
-"""EVJVQA: questions and answers about pictures from Viet Nam, in Vietnamese, English and Japanese.
+"""EVJVQA: questions and answers about images from Viet Nam, in Vietnamese, English and Japanese.
 
 The file is `{"images": [{"id", "filename"}], "annotations": [{"id", "image_id", "question",
 "answer"}]}` (Nguyen et al., "EVJVQA Challenge: Multilingual Visual Question Answering", 2023).
-Answers are whole phrases about the picture and serve as its captions; questions do not.
+Answers are whole phrases about the image and serve as its captions; questions do not.
 
-The released file tags no language, so it is told from the script of the question, which is longer
-and holds fewer names than the answer. A copy that has a `language` on each annotation is believed.
+The released file tags no language. So the language follows from the script of the question, which
+is longer and holds fewer names than the answer. Where a copy has a `language` on each annotation,
+that counts.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from vireo_client.captions import Described, LeftOut, Skip
 from .coco import image_names, image_of, tables
 
 MIN_WORDS = 3
-"""Shorter answers ("có", "màu đỏ") are true of too many pictures to describe one."""
+"""Shorter answers ("có", "màu đỏ") are true of too many images to describe one."""
 
 _JAPANESE = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uff66-\uff9f]")
 # What Vietnamese adds to the Latin alphabet, after decomposition: đ, the horn, the breve, the
@@ -32,7 +33,7 @@ _MARKED_SHARE = 0.3
 
 
 def language_of(text: str) -> str:
-    """Tells "vi", "en" or "ja" by script.
+    """Return "vi", "en" or "ja", by script.
 
     Any kana or kanji makes it Japanese; three in ten words with a letter or tone mark of the
     Vietnamese alphabet make it Vietnamese; the rest is English.
@@ -45,7 +46,7 @@ def language_of(text: str) -> str:
 
 
 def read(path: Path, document: Any) -> Iterator[Described | Skip]:
-    """Yields the Vietnamese answers; other languages and very short answers are left out.
+    """Yield the Vietnamese answers; other languages and very short answers are left out.
 
     Raises:
         DataError: the document has no lists of images and annotations.

@@ -1,4 +1,4 @@
-"""The names under which files hold pictures and captions: `file_name`, `image`, `caption_1`, ..."""
+"""The names under which files hold images and captions: `file_name`, `image`, `caption_1`, ..."""
 
 from __future__ import annotations
 
@@ -23,63 +23,63 @@ _CAPTION = re.compile(r"(captions?|comments?|sentences?|texts?|raw)([ _]?\d+)?")
 
 
 def image_field(names: Sequence[str]) -> str | None:
-    """Returns which of `names` holds the picture, or None."""
+    """Return which of `names` holds the image, or None."""
     folded = {name.strip().lower(): name for name in reversed(names)}
     return next((folded[name] for name in IMAGE_NAMES if name in folded), None)
 
 
 def caption_fields(names: Sequence[str]) -> list[str]:
-    """Returns those of `names` that hold captions, in their order.
+    """Return those of `names` that hold captions, in their order.
 
     A file that has both `caption` and `text` calls something else text: the fields of the first
-    word that is found count.
+    word count, in the order below.
     """
-    found: dict[str, list[str]] = {}
+    by_word: dict[str, list[str]] = {}
     for name in names:
         match = _CAPTION.fullmatch(name.strip().lower())
         if match:
-            found.setdefault(match[1].rstrip("s"), []).append(name)
+            by_word.setdefault(match[1].rstrip("s"), []).append(name)
     for word in ("caption", "comment", "sentence", "text", "raw"):
-        if word in found:
-            return found[word]
+        if word in by_word:
+            return by_word[word]
     return []
 
 
 def described(record: Mapping[str, object]) -> tuple[str, list[object]]:
-    """Returns picture and captions of one JSON object.
+    """Return image and captions of one JSON object.
 
     Raises:
-        ValueError: it has no field for either, or the picture is no path.
+        ValueError: it has no field for either, or the image is no path.
     """
     names = [str(name) for name in record]
-    return picture_name(record, names), captions_of(record, names)
+    return image_name(record, names), captions_of(record, names)
 
 
-def picture_name(record: Mapping[str, object], names: Sequence[str]) -> str:
-    """Returns the path that the picture's field holds.
+def image_name(record: Mapping[str, object], names: Sequence[str]) -> str:
+    """Return the path that the image's field holds.
 
     Raises:
         ValueError: there is none.
     """
     field = image_field(names)
     if field is None:
-        raise ValueError(f"names no picture (looked for {', '.join(IMAGE_NAMES)})")
+        raise ValueError(f"names no image (looked for {', '.join(IMAGE_NAMES)})")
     return checked_path(record[field], field)
 
 
 def checked_path(value: object, field: str) -> str:
-    """Returns `value` if it can be a path.
+    """Return `value` if it can be a path.
 
     Raises:
         ValueError: it cannot; the message names `field`.
     """
     if not isinstance(value, str) or not value.strip() or "\0" in value:
-        raise ValueError(f'"{field}" must be the path of a picture')
+        raise ValueError(f'"{field}" must be the path of an image')
     return value.strip()
 
 
 def captions_of(record: Mapping[str, object], names: Sequence[str]) -> list[object]:
-    """Returns what the caption fields hold; a list in one of them counts as several captions.
+    """Return the values of the caption fields; a list in one of them counts as several captions.
 
     Raises:
         ValueError: there is no such field.

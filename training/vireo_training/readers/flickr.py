@@ -15,12 +15,12 @@ _LINE = re.compile(r"(?P<image>[^\t]+)#\d+\t(?P<caption>.*)", re.DOTALL)
 
 
 def is_token_line(line: str) -> bool:
-    """Says whether `line` looks like one of a token file."""
+    """Return whether `line` looks like one of a token file."""
     return _LINE.match(line) is not None
 
 
 def read(path: Path) -> Iterator[Described | Skip]:
-    """Yields one item a line; empty lines are passed over."""
+    """Yield one item a line; empty lines are passed over."""
     with path.open("rb") as file:
         for number, raw in enumerate(file, start=1):
             where = f"{path}:{number}"

@@ -1,4 +1,4 @@
-"""JSON files: one parse, then the layout that the document shows (COCO, EVJVQA, or a list)."""
+"""JSON files: one parse, then the layout of the document (COCO, EVJVQA, or a list)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LAYOUTS = {"coco": coco.read, "evjvqa": evjvqa.read, "json": json_list.read}
 
 
 def load_json(path: Path) -> Any:
-    """Parses a whole file.
+    """Parse a whole file.
 
     Raises:
         DataError: it is no JSON in UTF-8; the message names the line.
@@ -35,7 +35,7 @@ def load_json(path: Path) -> Any:
 
 
 def layout_of(document: Any, path: Path) -> str:
-    """Tells the format of a parsed document: "coco", "evjvqa" or "json".
+    """Return the format of a parsed document: "coco", "evjvqa" or "json".
 
     Raises:
         DataError: it is none of them.
@@ -53,10 +53,10 @@ def layout_of(document: Any, path: Path) -> str:
 
 
 def read(path: Path, layout: str | None = None) -> Iterator[Described | Skip]:
-    """Yields the records of a JSON file.
+    """Yield the records of a JSON file.
 
     Args:
-        layout: a name of `LAYOUTS`; by default the document shows it.
+        layout: a name of `LAYOUTS`; by default that of the document.
 
     Raises:
         DataError: no JSON, or not of this layout.

@@ -13,7 +13,7 @@ from .fields import described
 
 
 def read(path: Path, document: Any) -> Iterator[Described | Skip]:
-    """Yields one item an object.
+    """Yield one item an object.
 
     Raises:
         DataError: the document is no list.

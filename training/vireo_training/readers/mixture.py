@@ -1,4 +1,4 @@
-"""Several sources as one: records drawn with weights, the same ones for the same seed."""
+"""Several sources as one, their records drawn with weights, reproducibly for a seed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .sources import Source, read_data
 
 @dataclass(frozen=True)
 class Mixture:
-    """Captioned pictures of several sources, and how often each is drawn.
+    """Captioned images of several sources, and how often each is drawn.
 
     A weight belongs to a record, not to a source's share: a record of a source with weight 2 is
     drawn twice as often as one of a source with weight 1, however large the two are.
@@ -29,9 +29,9 @@ class Mixture:
 
     @classmethod
     def of(cls, parts: Sequence[tuple[CaptionSet, float]]) -> Mixture:
-        """Joins sets, each with its weight.
+        """Join sets, each with its weight.
 
-        A picture that several of them name is one record with the captions of all (two records
+        An image that several of them name is one record with the captions of all (two records
         would be each other's negatives), under the largest of their weights.
         """
         captions: dict[Path, dict[str, str]] = {}
@@ -50,14 +50,14 @@ class Mixture:
         )
 
     def draw(self, epoch: int, *, seed: int, count: int | None = None) -> npt.NDArray[np.int64]:
-        """Draws the records of one epoch, in random order.
+        """Draw the records of one epoch, in random order.
 
         Each record comes as often as its weight says, rounded up or down at random (systematic
         sampling): equal weights give every record exactly once when `count` is their number.
 
         Args:
-            epoch, seed: the same two give the same draw.
-            count: how many to draw; by default as many as there are records.
+            epoch, seed: the same pair gives the same draw.
+            count: the number to draw; by default the number of records.
 
         Returns:
             INT64 `[count]`, indexes into `records`.
@@ -80,10 +80,10 @@ def read_mixture(
     file_format: str | None = None,
     scratch: Path | None = None,
 ) -> Mixture:
-    """Reads several sources, as `read_data` does, and joins them.
+    """Read several sources, as `read_data` does, and joins them.
 
     Args:
-        sources: each a `Source`, or its text: `PATH[@PICTURES][=WEIGHT]`.
+        sources: each a `Source`, or its text: `PATH[@IMAGES][=WEIGHT]`.
 
     Raises:
         DataError: as `read_data`; one unusable source stops the whole.

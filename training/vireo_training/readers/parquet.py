@@ -1,6 +1,6 @@
-"""Parquet files: a column of picture paths or of embedded pictures, and captions.
+"""Parquet files: a column of image paths or of embedded images, and captions.
 
-Embedded pictures are bytes, or the `{"bytes", "path"}` that Hugging Face's `datasets` writes; they
+Embedded images are bytes, or the `{"bytes", "path"}` that Hugging Face's `datasets` writes; they
 are unpacked once, see `unpacked`.
 """
 
@@ -18,11 +18,11 @@ from .fields import caption_fields, captions_of, checked_path, image_field
 from .unpacked import Embedded
 
 _ROWS = 256
-"""Rows in memory at a time: few, as each may carry a picture."""
+"""Rows in memory at a time: few, as each may carry an image."""
 
 
-def holds_pictures(path: Path) -> bool:
-    """Says whether the picture column holds pictures, and not only their paths.
+def holds_images(path: Path) -> bool:
+    """Return whether the image column holds images, and not only their paths.
 
     Raises:
         DataError: no readable parquet file, or one without the columns.
@@ -40,7 +40,7 @@ def holds_pictures(path: Path) -> bool:
 
 
 def read(path: Path) -> Iterator[Described | Embedded | Skip]:
-    """Yields one item a row, counted from 0.
+    """Yield one item a row, counted from 0.
 
     Raises:
         DataError: no readable parquet file, or one without the columns.
@@ -66,14 +66,14 @@ def read(path: Path) -> Iterator[Described | Embedded | Skip]:
 
 
 def read_paths(path: Path) -> Iterator[Described | Skip]:
-    """Yields one item a row of a file that names its pictures; errors as `read`."""
+    """Yield one item a row of a file that names its images; errors as `read`."""
     for item in read(path):
         if not isinstance(item, Embedded):
             yield item
 
 
 def _import_pyarrow() -> None:
-    """Raises MissingExtraError where pyarrow is missing, DataError where it does not load."""
+    """Raise MissingExtraError where pyarrow is missing, DataError where it does not load."""
     try:
         import pyarrow.parquet  # noqa: F401
     except ModuleNotFoundError:
@@ -96,23 +96,23 @@ def _columns(path: Path, names: list[str]) -> tuple[str, list[str]]:
     image, captions = image_field(names), caption_fields(names)
     if image is None or not captions:
         raise DataError(
-            f"{path}: needs a column of pictures (image, file_name, ...) and one of captions "
+            f"{path}: needs a column of images (image, file_name, ...) and one of captions "
             f"(caption, ...); it has {', '.join(names)}"
         )
     return image, captions
 
 
-def _item(where: str, row: dict[str, Any], image: str, captions: list[str]) -> Described | Embedded:
+def _item(where: str, row: dict[str, Any], field: str, captions: list[str]) -> Described | Embedded:
     texts = [text for text in captions_of(row, captions) if text is not None] or [""]
-    picture, suffix = row[image], ".img"
-    if isinstance(picture, dict):
-        # `datasets` leaves the bytes empty where the picture stayed a file.
-        named = Path(str(picture.get("path"))).suffix.lower()
+    image, suffix = row[field], ".img"
+    if isinstance(image, dict):
+        # `datasets` leaves the bytes empty where the image stayed a file.
+        named = Path(str(image.get("path"))).suffix.lower()
         suffix = named if named in SUFFIXES else suffix
-        picture = picture.get("bytes") or picture.get("path")
-    if isinstance(picture, bytes):
-        return Embedded(where, picture, texts, suffix)
-    return Described(where, checked_path(picture, image), texts)
+        image = image.get("bytes") or image.get("path")
+    if isinstance(image, bytes):
+        return Embedded(where, image, texts, suffix)
+    return Described(where, checked_path(image, field), texts)
 
 
 def _first_line(error: Exception) -> str:

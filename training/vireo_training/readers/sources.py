@@ -1,4 +1,4 @@
-"""One door to every format: `read_data("ktvic/train.json")`."""
+"""The entry point to every format: `read_data("ktvic/train.json")`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vireo_client.captions import (
     Skip,
     collect,
     describe_lines,
-    find_picture,
+    find_image,
 )
 from vireo_client.errors import DataError
 
@@ -28,17 +28,17 @@ _SHARDS = (".tar", ".parquet")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One file or folder of captions, as `PATH[@PICTURES][=WEIGHT]` names it on a command line."""
+    """One file or folder of captions, as `PATH[@IMAGES][=WEIGHT]` names it on a command line."""
 
     path: Path
-    pictures: Path | None = None
-    """Folder that the file's picture names start from; by default they are looked for around it."""
+    images: Path | None = None
+    """Folder that the file's image names start from; by default they are looked for around it."""
     weight: float = 1.0
-    """How often a record of it is drawn, against one of a source with weight 1."""
+    """The rate at which its records are drawn, relative to a source with weight 1."""
 
     @classmethod
     def parse(cls, text: str) -> Source:
-        """Reads `captions.json`, `captions.json=2`, `captions.json@images` or `…@images=0.5`.
+        """Read `captions.json`, `captions.json=2`, `captions.json@images` or `…@images=0.5`.
 
         A file whose name holds "=" or "@" is found under its whole name first.
 
@@ -54,11 +54,11 @@ class Source:
                 weight = math.nan
             if not (math.isfinite(weight) and weight > 0):
                 raise DataError(f"{text}: the weight after = must be a number above 0")
-        pictures = None
+        images = None
         if not Path(path).exists() and "@" in path:
             path, _, folder = path.rpartition("@")
-            pictures = Path(folder)
-        return cls(Path(path), pictures, weight)
+            images = Path(folder)
+        return cls(Path(path), images, weight)
 
 
 def read_data(
@@ -67,13 +67,13 @@ def read_data(
     file_format: str | None = None,
     scratch: Path | None = None,
 ) -> CaptionSet:
-    """Reads captioned pictures of any known format.
+    """Read captioned images of any known format.
 
     Args:
         source: a file; a folder with `captions.jsonl`; or a folder of tars or parquet files, which
-            are read as one. A text may be `PATH@PICTURES`, as `Source.parse` reads it.
-        file_format: one of `FORMATS`; by default the content shows it.
-        scratch: where pictures that a tar or parquet file carries are unpacked; by default beside
+            are read as one. A text may be `PATH@IMAGES`, as `Source.parse` reads it.
+        file_format: one of `FORMATS`; by default the one that the content shows.
+        scratch: where images that a tar or parquet file carries are unpacked; by default beside
             the file.
 
     Raises:
@@ -86,19 +86,19 @@ def read_data(
         source = Source(source)
     if file_format is not None and file_format not in FORMATS:
         raise DataError(f"no format {file_format!r}; there is {', '.join(FORMATS)}")
-    if source.pictures is not None and not source.pictures.is_dir():
-        raise DataError(f"{source.pictures}: no such folder of pictures")
+    if source.images is not None and not source.images.is_dir():
+        raise DataError(f"{source.images}: no such folder of images")
     path = source.path
     if not path.is_dir():
         return _read_file(source, file_format, scratch)
     if (path / CAPTIONS_FILE).is_file():
-        return _read_file(Source(path / CAPTIONS_FILE, source.pictures), file_format, scratch)
+        return _read_file(Source(path / CAPTIONS_FILE, source.images), file_format, scratch)
     shards = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in _SHARDS)
     if not shards:
         raise DataError(
             f"{path}: holds no {CAPTIONS_FILE}, .tar or .parquet; name the file with the captions"
         )
-    return _joined(path, [Source(shard, source.pictures) for shard in shards], file_format, scratch)
+    return _joined(path, [Source(shard, source.images) for shard in shards], file_format, scratch)
 
 
 def _joined(
@@ -107,7 +107,7 @@ def _joined(
     file_format: str | None,
     scratch: Path | None,
 ) -> CaptionSet:
-    """Reads shards as one set; one that gives nothing is a skip among others."""
+    """Read shards as one set; one that gives nothing is a skip among others."""
     parts: list[CaptionSet] = []
     unusable: list[Skip] = []
     for shard in shards:
@@ -134,11 +134,11 @@ def _read_file(source: Source, file_format: str | None, scratch: Path | None) ->
 
 def _read_as(source: Source, kind: str, scratch: Path | None) -> CaptionSet:
     path = source.path
-    if kind == "webdataset" or (kind == "parquet" and parquet.holds_pictures(path)):
-        if source.pictures is not None:
-            raise DataError(f"{path}: carries its pictures; leave out @{source.pictures}")
+    if kind == "webdataset" or (kind == "parquet" and parquet.holds_images(path)):
+        if source.images is not None:
+            raise DataError(f"{path}: carries its images; leave out @{source.images}")
         return unpack(path, _CARRIERS[kind](path), scratch)
-    return collect(path, _describe(path, kind), _finder(path, source.pictures))
+    return collect(path, _describe(path, kind), _finder(path, source.images))
 
 
 _CARRIERS: dict[str, Callable[[Path], Iterator[Embedded | Described | Skip]]] = {
@@ -156,31 +156,31 @@ def _describe(path: Path, kind: str) -> Iterator[Described | Skip]:
         return table.read(path)
     if kind == "parquet":
         return parquet.read_paths(path)
-    # A file that only looks like JSON shows its layout when it is parsed; a name that was given
-    # is taken at its word.
+    # A file that only looks like JSON shows its layout when it is parsed; a format that was
+    # named is used as it is.
     return json_file.read(path, None if kind == "json" else kind)
 
 
-def _finder(path: Path, pictures: Path | None) -> Callable[[str], Path]:
-    """Looks pictures up in `pictures`, or around the file; each name once."""
+def _finder(path: Path, images: Path | None) -> Callable[[str], Path]:
+    """Look images up in `images`, or around the file; each name once."""
     folder = path.parent
     around = [folder, folder / "images", folder.parent, folder.parent / "images"]
-    roots = [pictures] if pictures else [root for root in around if root.is_dir()]
+    roots = [images] if images else [root for root in around if root.is_dir()]
     known: dict[str, Path | None] = {}
 
     def look(image: str) -> Path | None:
         for root in roots:
             with suppress(ValueError):
-                return find_picture(root, image)
+                return find_image(root, image)
         return None
 
     def find(image: str) -> Path:
         if image not in known:
             known[image] = look(image)
-        found = known[image]
-        if found is None:
-            hint = "" if pictures else f"; name the folder of pictures: {path}@FOLDER"
-            raise ValueError(f"no such picture: {roots[0] / image}{hint}")
-        return found
+        file = known[image]
+        if file is None:
+            hint = "" if images else f"; name the folder of images: {path}@FOLDER"
+            raise ValueError(f"no such image: {roots[0] / image}{hint}")
+        return file
 
     return find

@@ -1,6 +1,6 @@
 """CSV, TSV and the bar-separated table of Flickr30k: a header line, then one caption or more a row.
 
-Columns are found by name: a picture (`image`, `file_name`, `image_name`, ...) and captions
+Columns are found by name: an image (`image`, `file_name`, `image_name`, ...) and captions
 (`caption`, `comment`, `caption_1`, ...).
 """
 
@@ -23,7 +23,7 @@ _DELIMITERS = ",\t|;"
 
 
 def delimiter_of(header: str) -> str | None:
-    """Returns what separates the columns of `header`; None if it names no picture and caption."""
+    """Return what separates the columns of `header`; None if it names no image and caption."""
     for delimiter in _DELIMITERS:
         try:
             names = next(_rows([header], delimiter))
@@ -35,10 +35,10 @@ def delimiter_of(header: str) -> str | None:
 
 
 def read(path: Path) -> Iterator[Described | Skip]:
-    """Yields one item a row; a row that the columns do not fit is a skip.
+    """Yield one item a row; a row that the columns do not fit is a skip.
 
     Raises:
-        DataError: the first line does not name a column of pictures and one of captions.
+        DataError: the first line does not name a column of images and one of captions.
     """
     # Bytes that are no UTF-8 become lone surrogates here, and cost their own row only.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
@@ -46,7 +46,7 @@ def read(path: Path) -> Iterator[Described | Skip]:
         delimiter = delimiter_of(header)
         if delimiter is None:
             raise DataError(
-                f"{path}:1: the header names no picture and caption column, as in "
+                f"{path}:1: the header names no image and caption column, as in "
                 f"image,caption; it is: {header[:80]!a}"
             )
         names = next(_rows([header], delimiter))
@@ -85,7 +85,7 @@ def _described(
     if len(row) != len(names):
         raise ValueError(f"{len(row)} fields where the header has {len(names)}")
     texts = [row[column] for column in captions]
-    # A table with five caption columns leaves some empty where a picture has fewer.
+    # A table with five caption columns leaves some empty where an image has fewer.
     filled: list[object] = [text for text in texts if text.strip()]
     return checked_path(row[image], names[image]), filled or [texts[0]]
 

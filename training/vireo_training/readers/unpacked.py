@@ -1,10 +1,10 @@
-"""Pictures that a tar or a parquet file carries, unpacked once to a folder beside it.
+"""Images that a tar or a parquet file carries, unpacked once to a folder beside it.
 
 Everything downstream (hashing, decoding, indexing, contact sheets) takes a path, and training wants
-pictures in random order, which a tar cannot give. So a carrier is unpacked to an ordinary data set:
-pictures, then `captions.jsonl` as the last file. The price is the disk space of the pictures.
+images in random order, which a tar cannot give. So a carrier is unpacked to an ordinary data set:
+images, then `captions.jsonl` as the last file. The price is the disk space of the images.
 
-A picture is written under another name and renamed, so a kill leaves whole files only; the next run
+An image is written under another name and renamed, so a kill leaves whole files only; the next run
 keeps those and goes on. When `captions.jsonl` stands, the carrier is not read again until its size
 or its time changes.
 """
@@ -26,14 +26,14 @@ from vireo_client.captions import (
     LeftOut,
     Skip,
     collect,
-    find_picture,
+    find_image,
     read_captions,
 )
 from vireo_client.errors import DataError
 from vireo_client.progress import progress_bar
 
 FOLDER = "vireo-pictures"
-"""Folder of unpacked pictures, beside the carrier unless a scratch folder is given."""
+"""Folder of unpacked images, beside the carrier unless a scratch folder is given."""
 
 _STAMP = "unpacked-from.json"
 _SKIPS = "skipped.json"
@@ -41,27 +41,27 @@ _SKIPS = "skipped.json"
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """A record that brings the encoded bytes of its picture along."""
+    """A record with the encoded bytes of its image."""
 
     where: str
     data: bytes
     captions: list[object]
     suffix: str
-    """Of the file to write, for whoever goes by it; decoding does not."""
+    """The suffix of the file to write; decoding ignores it."""
 
 
 def unpack(
     carrier: Path, items: Iterable[Embedded | Described | Skip], scratch: Path | None
 ) -> CaptionSet:
-    """Writes the pictures of `items` to disk, or finds them there, and reads them as a data set.
+    """Write the images of `items` to disk, or finds them there, and reads them as a data set.
 
     Args:
         carrier: the tar or parquet file that `items` come from; they are not touched where it is
             unpacked already.
-        scratch: folder for the unpacked pictures; by default `FOLDER` beside the carrier.
+        scratch: folder for the unpacked images; by default `FOLDER` beside the carrier.
 
     Raises:
-        DataError: nothing usable in it, or the pictures cannot be written.
+        DataError: nothing usable in it, or the images cannot be written.
     """
     # The path's hash keeps two carriers of one name apart in a shared scratch folder.
     path_hash = hashlib.sha256(os.fsencode(carrier.resolve())).hexdigest()[:8]
@@ -76,13 +76,13 @@ def unpack(
             _clear(folder)
             _write(folder / _STAMP, stamp)
         captions = collect(
-            carrier, _unpacked(items, folder, carrier.name), lambda name: find_picture(folder, name)
+            carrier, _unpacked(items, folder, carrier.name), lambda name: find_image(folder, name)
         )
         _finish(folder, captions)
     except OSError as error:
         raise DataError(
             f"{folder}: cannot unpack {carrier.name} here ({error.strerror}); give a scratch "
-            "folder that is writable and large enough (--scratch), and what is done is kept"
+            "folder that is writable and large enough (--scratch); finished images are kept"
         ) from error
     return captions
 
@@ -112,7 +112,7 @@ def _stamp_of(folder: Path) -> bytes | None:
 
 
 def _clear(folder: Path) -> None:
-    """Removes what an earlier carrier left, and nothing that is not ours."""
+    """Remove the files of an earlier carrier, and nothing that we did not write."""
     if (folder / _STAMP).is_file():
         shutil.rmtree(folder)
     elif folder.exists():
@@ -147,7 +147,7 @@ def _finish(folder: Path, captions: CaptionSet) -> None:
 
 
 def _reopen(folder: Path) -> CaptionSet | None:
-    """Reads what was unpacked whole; None where it was not, or where pictures have gone since."""
+    """Read a folder that was unpacked completely; None where it was not, or lacks images now."""
     if not (folder / CAPTIONS_FILE).is_file():
         return None
     try:

@@ -1,7 +1,7 @@
 """WebDataset tars: files in a row that share a name up to its first dot are one sample.
 
-A sample is a picture with its captions in a `.txt` (one a line) or, where there is none, in the
-`caption` or `captions` of a `.json`. The pictures are unpacked once, see `unpacked`.
+A sample is an image with its captions in a `.txt` (one a line) or, where there is none, in the
+`caption` or `captions` of a `.json`. The images are unpacked once, see `unpacked`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class _File(NamedTuple):
 
 
 def read(path: Path) -> Iterator[Embedded | Skip]:
-    """Yields one item a sample; a tar that breaks off costs what comes after.
+    """Yield one item for each sample, up to where a tar is damaged.
 
     Raises:
         DataError: no tar at all.
@@ -53,7 +53,7 @@ def read(path: Path) -> Iterator[Embedded | Skip]:
 
 
 def _files(path: Path, tar: tarfile.TarFile, damage: list[Skip]) -> Iterator[_File]:
-    """Yields the files of `tar` that a sample may consist of, and notes where it breaks off."""
+    """Yield the files of `tar` that a sample may consist of, and notes where it breaks off."""
     last = "its start"
     try:
         for member in tar:
@@ -64,9 +64,9 @@ def _files(path: Path, tar: tarfile.TarFile, damage: list[Skip]) -> Iterator[_Fi
             last = str(name)
             if content is not None and stem and dot:
                 suffix = suffix.lower()
-                if suffix in ("txt", "json") or _is_picture(suffix):
+                if suffix in ("txt", "json") or _is_image(suffix):
                     yield _File(str(name.parent / stem), suffix, content.read())
-        # tarfile takes garbage in place of a header for the end of the tar, without a word.
+        # tarfile takes garbage in place of a header for the end of the tar, and raises nothing.
         if tar.fileobj is not None:
             tar.fileobj.seek(tar.offset)
             if any(tar.fileobj.read(tarfile.BLOCKSIZE)):
@@ -76,9 +76,9 @@ def _files(path: Path, tar: tarfile.TarFile, damage: list[Skip]) -> Iterator[_Fi
 
 
 def _sample(where: str, files: list[_File]) -> Embedded:
-    picture = next((file for file in files if _is_picture(file.suffix)), None)
-    if picture is None:
-        raise ValueError("no picture")
+    image = next((file for file in files if _is_image(file.suffix)), None)
+    if image is None:
+        raise ValueError("no image")
     parts = {file.suffix: file.data for file in files}
     try:
         if "txt" in parts:
@@ -94,13 +94,13 @@ def _sample(where: str, files: list[_File]) -> Embedded:
             raise ValueError("neither .txt nor .json with a caption")
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"the captions are not readable ({error})") from None
-    return Embedded(where, picture.data, captions, PurePosixPath(f"x.{picture.suffix}").suffix)
+    return Embedded(where, image.data, captions, PurePosixPath(f"x.{image.suffix}").suffix)
 
 
-def _is_picture(suffix: str) -> bool:
+def _is_image(suffix: str) -> bool:
     return PurePosixPath(f"x.{suffix}").suffix in SUFFIXES
 
 
 def _printable(name: str) -> str:
-    """Replaces bytes that are no UTF-8: a name only serves to group and to tell."""
+    """Replace bytes that are not UTF-8: a name only groups files and appears in messages."""
     return name.encode("utf-8", "replace").decode()

@@ -1,8 +1,8 @@
-"""What an image tower's classifier tells of words: names of its classes, in Vietnamese.
+"""The names of the classes of an image tower's classifier, in Vietnamese.
 
-A tower that was trained to tell 1,000 things apart comes with a weight vector for each of them, in
-the space of its features. Each thing's name is then a caption, and its weight vector the direction
-of the pictures that it describes: so many more pairs to learn words from where photos are few.
+A tower that was trained to classify 1,000 things has a weight vector for each of them, in the space
+of its features. The name of a thing is then a caption, and its weight vector the direction of the
+images that it describes: a pair more to learn words from, for each class, where photos are few.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ KNOWN = ("imagenet-1k",)
 
 
 def read_class_names(source: str) -> list[tuple[str, ...]]:
-    """Reads the names of a classifier's classes, in its order.
+    """Read the names of a classifier's classes, in its order.
 
     Args:
         source: one of `KNOWN`, or the path of a text file (UTF-8) with a line for each class; `|`

@@ -23,7 +23,7 @@ class TextTower(Tower):
 
     Args:
         config: its settings; those of a "huggingface" tower resolved (see `resolve`).
-        vocab_size: how many ids the tokenizer has.
+        vocab_size: the number of ids of the tokenizer.
         pad_id: the id that pads.
         embedding_dim: D.
         load: load the pretrained weights that `config` names, or leave them random because others

@@ -1,4 +1,4 @@
-"""What every text backbone gives, and how token states become one vector."""
+"""The interface of text backbones, and the pooling of token states to one vector."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torch import Tensor, nn
 from vireo_client.errors import TrainingError
 
 MASKED = -1e4
-"""What takes a score out of a softmax or a maximum. Finite, so that FP16 engines hold it and a row
-that is all padding never becomes NaN."""
+"""The value that takes a score out of a softmax or a maximum. It is finite: FP16 engines can hold
+it, and a row of padding alone never becomes NaN."""
 
 
 class TextBackbone(nn.Module, ABC):
     """Ids INT32 or INT64 `[N, L]` to features `[N, width]`.
 
     Args:
-        width: of the features.
-        pad_id: the id that pads, on the right.
+        width: the width of the features.
+        pad_id: the id that pads on the right.
     """
 
     def __init__(self, width: int, pad_id: int) -> None:
@@ -29,10 +29,10 @@ class TextBackbone(nn.Module, ABC):
 
     @abstractmethod
     def layers(self) -> Iterable[Iterable[nn.Parameter]]:
-        """All parameters by layer, from the bottom to the top."""
+        """Return all parameters by layer, from the bottom to the top."""
 
     def checkpoint_gradients(self) -> None:
-        """Computes activations again in the backward pass instead of keeping them.
+        """Compute activations again in the backward pass instead of keeping them.
 
         Raises:
             TrainingError: this kind cannot.
@@ -44,7 +44,7 @@ class TextBackbone(nn.Module, ABC):
 
 
 def pool(states: Tensor, tokens: Tensor, how: Literal["cls", "mean", "max"]) -> Tensor:
-    """Token states `[N, L, W]` to `[N, W]`; `tokens`, BOOL `[N, L]`, is False on padding."""
+    """Pool token states `[N, L, W]` to `[N, W]`; `tokens`, BOOL `[N, L]`, is False on padding."""
     if how == "cls":
         return states[:, 0]
     if how == "max":

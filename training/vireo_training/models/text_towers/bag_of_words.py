@@ -11,7 +11,7 @@ from .backbone import TextBackbone, pool
 
 
 class BagOfWordsBackbone(TextBackbone):
-    """Embeds each token and takes the mean over those that are no padding."""
+    """Embeds each token and takes the mean over those that are not padding."""
 
     def __init__(self, config: TextTowerConfig, vocab_size: int, pad_id: int) -> None:
         super().__init__(config.width, pad_id)
@@ -20,7 +20,7 @@ class BagOfWordsBackbone(TextBackbone):
         nn.init.normal_(self.tokens.weight, std=0.02)
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        """INT32 or INT64 `[N, L]` to `[N, width]`."""
+        """Encode INT32 or INT64 `[N, L]` to `[N, width]`."""
         states = self.dropout(self.tokens(input_ids))
         return pool(states, input_ids != self.pad_id, "mean")
 

@@ -25,7 +25,7 @@ _FROM_SCRATCH = (
     "give text.name=FOLDER, or train from scratch with "
     "--set text.weights=null --set text.tokenizer=bpe"
 )
-# What a config says of the file it came from, not of the model.
+# Keys of a config that describe its file, not the model.
 _NOT_ARCHITECTURE = ("_name_or_path", "transformers_version", "architectures", "dtype")
 
 
@@ -36,7 +36,7 @@ class HuggingFaceBackbone(TextBackbone):
 
     Args:
         config: its settings, `architecture` filled in (see `resolve_architecture`).
-        vocab_size: how many ids the tokenizer has.
+        vocab_size: the number of ids of the tokenizer.
         pad_id: the id that pads.
         load: load the pretrained weights of `config.name`, where the settings ask for them.
 
@@ -47,7 +47,7 @@ class HuggingFaceBackbone(TextBackbone):
     def __init__(
         self, config: TextTowerConfig, vocab_size: int, pad_id: int, *, load: bool
     ) -> None:
-        assert config.pool != "last"  # the settings see to that
+        assert config.pool != "last"  # the settings refuse it
         ensure_torchvision()  # transformers imports it
         architecture = _make_config(config.architecture)
         _check_tokenizer(architecture, vocab_size, pad_id)
@@ -61,14 +61,14 @@ class HuggingFaceBackbone(TextBackbone):
             self._check_length(config.buckets[-1], architecture)
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        """INT32 or INT64 `[N, L]` to `[N, hidden_size]`."""
+        """Encode INT32 or INT64 `[N, L]` to `[N, hidden_size]`."""
         input_ids = input_ids.long()  # some models' look-ups take no other
         tokens = input_ids != self.pad_id
         states = self.model(input_ids, attention_mask=tokens.long()).last_hidden_state
         return pool(states, tokens, self.pooling)
 
     def layers(self) -> Iterable[Iterable[nn.Parameter]]:
-        """Embeddings, then the encoder's layers by index; what follows them joins the last."""
+        """Return embeddings, then layers by index; modules after them join the last layer."""
         lists = [(name, m) for name, m in self.named_modules() if isinstance(m, nn.ModuleList)]
         if not lists:
             return [self.parameters()]
@@ -93,7 +93,7 @@ class HuggingFaceBackbone(TextBackbone):
         enable({"use_reentrant": False})
 
     def _check_length(self, length: int, architecture: PreTrainedConfig) -> None:
-        """Runs the longest bucket once: models count their positions each in its own way."""
+        """Run the longest bucket once: models count their positions each in its own way."""
         ids = torch.full((1, length), 0 if self.pad_id else 1)
         training = self.training
         try:
@@ -110,10 +110,10 @@ class HuggingFaceBackbone(TextBackbone):
 
 
 def resolve_architecture(text: TextTowerConfig) -> TextTowerConfig:
-    """Fills in `architecture` of a "huggingface" tower: that of its pretrained weights or `name`.
+    """Fill in `architecture` of a "huggingface" tower: that of its pretrained weights or `name`.
 
     Raises:
-        TrainingError: the model's `config.json` cannot be had.
+        TrainingError: the model's `config.json` cannot be fetched.
     """
     if text.kind != "huggingface" or (text.architecture and text.weights is None):
         return text
@@ -169,7 +169,7 @@ def _build(config: PreTrainedConfig) -> PreTrainedModel:
         model: PreTrainedModel = AutoModel.from_config(  # type: ignore[no-untyped-call]
             config, **_options(config)
         )
-    except Exception as error:  # settings that do not go together, found by each model in its way
+    except Exception as error:  # each model refuses settings that do not fit in its own way
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise TrainingError(f"text.architecture: cannot be built ({reason})") from error
     return model
@@ -211,9 +211,9 @@ def _options(config: PreTrainedConfig) -> dict[str, Any]:
 
 
 def _attention(kind: type[PreTrainedModel]) -> str:
-    """The attention to ask of a model: PyTorch's, with a mask that stays finite in FP16.
+    """Return the name of the attention to use: PyTorch's, with a mask that stays finite in FP16.
 
-    Models that bring their own attention only have their own mask, finite in FP32.
+    Models that only have an attention of their own keep their own mask, which is finite in FP32.
     """
     if not kind._supports_attention_backend:
         return "eager"

@@ -1,4 +1,4 @@
-"""A bidirectional LSTM that reads each text to its own end."""
+"""A bidirectional LSTM over the true length of each text."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class LstmBackbone(TextBackbone):
             config.layers,
             batch_first=True,
             bidirectional=True,
-            dropout=config.dropout if config.layers > 1 else 0.0,  # it is between layers only
+            dropout=config.dropout if config.layers > 1 else 0.0,  # only between layers
         )
         self.norm = nn.LayerNorm(2 * hidden)
         nn.init.normal_(self.tokens.weight, std=0.02)
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        """INT32 or INT64 `[N, L]` to `[N, 2 * hidden]`."""
+        """Encode INT32 or INT64 `[N, L]` to `[N, 2 * hidden]`."""
         tokens = input_ids != self.pad_id
         # A text of no tokens counts as one: packed sequences have none of length 0.
         lengths = tokens.sum(dim=1).clamp(min=1)
@@ -70,7 +70,7 @@ class LstmBackbone(TextBackbone):
 
 
 def _onnx_lstm(lstm: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:
-    """The same LSTM as ONNX operators: `[N, L, W]` and lengths `[N]` to `[N, L, 2 * hidden]`.
+    """Run the same LSTM by ONNX operators: `[N, L, W]` and lengths `[N]` to `[N, L, 2 * hidden]`.
 
     The exporter has no translation of packed sequences, and unrolls what is not packed to one
     fixed length.
@@ -95,7 +95,10 @@ def _onnx_lstm(lstm: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:
 
 
 def _onnx_weights(lstm: nn.LSTM, kind: str, layer: int) -> Tensor:
-    """Both directions' weights; PyTorch orders the gates i, f, g, o and ONNX i, o, f, c (its g)."""
+    """Return the weights of both directions in the order of ONNX.
+
+    PyTorch orders the gates i, f, g, o, and ONNX i, o, f, c (its g).
+    """
     directions = []
     for suffix in ("", "_reverse"):
         i, f, g, o = getattr(lstm, f"{kind}_l{layer}{suffix}").chunk(4)

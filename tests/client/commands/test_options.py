@@ -1,0 +1,43 @@
+"""Options that commands share are the same in each."""
+
+import pytest
+import typer
+from typer.testing import CliRunner
+from vireo_client import environment
+from vireo_client.commands.index import index
+from vireo_client.commands.search import search
+
+
+def _options(function):
+    """Return the options of a command by their first name."""
+    app = typer.Typer()
+    app.command()(function)
+    parameters = typer.main.get_command(app).params
+    return {parameter.opts[0]: parameter for parameter in parameters}
+
+
+@pytest.mark.parametrize(
+    ("name", "variable"),
+    [
+        ("--index", environment.INDEX),
+        ("--triton", environment.TRITON),
+        ("--tls-ca", environment.TLS_CA),
+        ("--tls-cert", environment.TLS_CERT),
+        ("--tls-key", environment.TLS_KEY),
+        ("--json", None),
+    ],
+)
+def test_index_and_search_share_their_options(name, variable):
+    first, second = (_options(function)[name] for function in (index, search))
+    assert first.envvar == second.envvar == variable
+    assert first.help == second.help
+    assert first.default == second.default
+
+
+def test_captions_is_the_new_name_of_sentences():
+    app = typer.Typer()
+    app.command()(search)
+    for name in ("--captions", "--sentences"):
+        result = CliRunner().invoke(app, ["con chó", name])
+        assert result.exit_code == 2
+        assert "needs --image" in result.output
