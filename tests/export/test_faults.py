@@ -135,6 +135,6 @@ def test_int8_that_loses_too_much_is_refused_with_its_figures(bundle, test_recor
     (strict / "bundle.json").write_text(json.dumps(config))
     folder, before = old
     options = EngineOptions(Precisions("fp32", "int8"))
-    with pytest.raises(ParityError, match=r"image tower.*cosine to PyTorch is 0\.\d+.*of int8"):
+    with pytest.raises(ParityError, match=r"image tower.*to PyTorch is 0\.\d+.*int8 requires"):
         export(open_source(strict), folder, test_records[:16], None, options)
     _unchanged(folder, before)
