@@ -21,8 +21,8 @@ $(READY): pyproject.toml constraints.txt scripts/setup.sh
 	@PYTHON="$(PYTHON)" TORCH="$(TORCH)" VENV="$(VENV)" sh scripts/setup.sh
 	@touch $@
 
-demo: $(READY) ## Train on generated scenes, export, serve with Triton, search (some minutes)
-	@$(BIN)/vireo demo --out runs/demo
+demo: $(READY) ## Train on generated scenes, export, serve with Triton, search (EPOCHS=30 for longer)
+	@$(BIN)/vireo demo --out runs/demo $(if $(EPOCHS),--epochs $(EPOCHS))
 
 test: $(READY) ## Run all tests, the ones against a real Triton included
 	@$(BIN)/python -m pytest

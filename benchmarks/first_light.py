@@ -1,16 +1,12 @@
-"""Measures the demo's model: a text query by stage, three ways to run it, and indexing.
+"""Measure the demo's model: a text query by stage, with three embedders, and indexing.
 
-Run `make demo` first, then `make bench`. Everything is measured in one run on one machine,
-in turns, and quoted as medians: 10,000 vectors are indexed, queries are captions of the test
-scenes. Writes `benchmarks/results/first_light.json`.
+Run `make demo` first, then `make bench`. Everything is measured in one run on one machine, in
+turns, and quoted as medians. 10,000 vectors are indexed; queries are captions of the test scenes.
+Writes `benchmarks/results/first_light.json`.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
 import tempfile
 import time
 from collections import defaultdict
@@ -19,14 +15,22 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
+from support import (
+    DEMO,
+    machine,
+    option_parser,
+    percentiles,
+    print_heading,
+    print_table,
+    write_report,
+)
 from vireo_client.bundle import Bundle
 from vireo_client.captions import read_captions
 from vireo_client.embedder import Embedder
 from vireo_client.images import load_pixels
+from vireo_client.index import Index, IndexWriter, NewImage
 from vireo_client.index.catalogue import FileStamp
-from vireo_client.index.indexing import index_pictures
-from vireo_client.index.reader import Index, NewImage
+from vireo_client.index.indexing import index_images
 from vireo_client.towers.onnx import OnnxTowers
 from vireo_client.towers.triton import TritonTowers
 from vireo_serving.server.ports import Ports
@@ -34,60 +38,50 @@ from vireo_serving.server.server import TritonServer
 from vireo_training.models.torch_towers import TorchTowers
 
 K = 10
-TURN, SETTLING = 25, 5
-"""Queries of one way before the next, and how many of them are not counted."""
-RESULTS = Path(__file__).parent / "results" / "first_light.json"
+TURN, NOT_COUNTED = 25, 5
+"""Queries of one embedder before the next, and how many of them are not counted."""
+# The keys of the result file.
+STAGES = ("segment", "tokenise", "embed", "search")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="the demo's folder")
+    parser = option_parser(__doc__, "first_light.json")
+    parser.add_argument("--run", type=Path, default=DEMO, help="the demo's folder")
     parser.add_argument("--queries", type=int, default=500)
     parser.add_argument("--vectors", type=int, default=10_000)
-    arguments = parser.parse_args()
-    bundle = Bundle(arguments.run / "bundle")
-    repository = Bundle(arguments.run / "model_repository")
-    records = read_captions(arguments.run / "scenes" / "test").records
+    options = parser.parse_args()
+    bundle = Bundle(options.run / "bundle")
+    repository = Bundle(options.run / "model_repository")
+    records = read_captions(options.run / "scenes" / "test").records
 
     with TritonServer(repository.folder, ports=Ports(0, 0, 0)) as server:
         embedders = {
             "Triton": Embedder(repository, TritonTowers(repository, server.url)),
-            "ONNX Runtime in process": Embedder(repository, OnnxTowers(repository)),
+            "ONNX Runtime in process": Embedder(repository, OnnxTowers.from_repository(repository)),
             "PyTorch eager": Embedder(bundle, TorchTowers.from_bundle(bundle)),
         }
         report = {
             "machine": machine(),
-            "settings": {"queries": arguments.queries, "vectors": arguments.vectors, "k": K,
+            "settings": {"queries": options.queries, "vectors": options.vectors, "k": K,
                          "embedding_dim": repository.config.embedding_dim,
                          "triton": server.version},
-            "text_query_ms": text_queries(embedders, records, arguments.vectors, arguments.queries),
+            "text_query_ms": text_queries(embedders, records, options.vectors, options.queries),
             "pictures_per_second": indexing(embedders, records),
         }  # fmt: skip
         for embedder in embedders.values():
             embedder.close()
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_report(report, options.output)
     show(report)
-
-
-def machine() -> dict[str, object]:
-    """Names the machine: without it a figure means nothing."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines()
-                 if line.startswith("model name")]  # fmt: skip
-        cpu = names[0] if names else cpu
-    return {"cpu": cpu, "cores": os.cpu_count(), "gpu": None, "python": platform.python_version()}
 
 
 def text_queries(
     embedders: dict[str, Embedder], records: list, vectors: int, queries: int
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Times each stage of a query, the three ways in turns.
+    """Return the milliseconds of each stage of a query, with the embedders in turns.
 
-    Not query by query: the threads of one way's libraries spin on for a while after its search, and
-    the next would pay for it. The first queries of a turn are left out for that.
+    They do not alternate query by query: the threads of one's libraries spin on for a while after
+    its search, and the next would be slower for it. The first queries of a turn are left out for
+    the same reason.
     """
     from sklearn.metrics.pairwise import cosine_similarity
 
@@ -101,9 +95,10 @@ def text_queries(
 
     with tempfile.TemporaryDirectory() as folder:
         bundle = next(iter(embedders.values())).bundle
-        with Index(Path(folder) / "index", bundle, write=True) as index:
-            index.add([NewImage(f"{n}.jpg", "", FileStamp(0, 0), v) for n, v in enumerate(corpus)])
-            index.save()
+        with IndexWriter(Path(folder) / "index", bundle) as writer:
+            writer.add([NewImage(f"{n}.jpg", "", FileStamp(0, 0), v) for n, v in enumerate(corpus)])
+            writer.save()
+        with Index(Path(folder) / "index", bundle) as index:
 
             def by_index(vector: np.ndarray) -> object:
                 return index.search_images(vector, K)
@@ -116,7 +111,7 @@ def text_queries(
                     search = by_sorting if name == "PyTorch eager" else by_index
                     for number, text in enumerate(texts[turn : turn + TURN]):
                         stages = one_query(embedder, text, search)
-                        if number >= SETTLING:
+                        if number >= NOT_COUNTED:
                             for stage, value in stages.items():
                                 seconds[name][stage].append(value)
     return {
@@ -128,6 +123,7 @@ def text_queries(
 def one_query(
     embedder: Embedder, text: str, search: Callable[[np.ndarray], object]
 ) -> dict[str, float]:
+    """Return the seconds of each stage of one query, and of all."""
     path = embedder.text_path
     marks = [time.perf_counter()]
 
@@ -142,54 +138,44 @@ def one_query(
     mark()
     search(vector)
     mark()
-    names = ("segment", "tokenise", "embed", "search")
-    stages = {name: b - a for name, a, b in zip(names, marks, marks[1:], strict=False)}
+    stages = {name: b - a for name, a, b in zip(STAGES, marks, marks[1:], strict=False)}
     return stages | {"total": marks[-1] - marks[0]}
 
 
-def percentiles(values: list[float]) -> dict[str, float]:
-    p50, p99 = np.percentile(np.array(values) * 1e3, [50, 99])
-    return {"p50": round(float(p50), 3), "p99": round(float(p99), 3)}
-
-
 def indexing(embedders: dict[str, Embedder], records: list) -> dict[str, float]:
-    """Pictures a second from file to saved index, beside the bare tower on ready pixels."""
+    """Return images a second: from file to saved index, and of the bare tower on ready pixels."""
     spec = next(iter(embedders.values())).bundle.config.image
     pixels = np.stack([load_pixels(record.path, spec) for record in records])
     rates: dict[str, list[float]] = defaultdict(list)
     for _ in range(5):
         for name, embedder in embedders.items():
             size = embedder.towers.max_batch_size
-            started = time.perf_counter()
-            for start in range(0, len(pixels), size):
-                embedder.towers.encode_image(pixels[start : start + size])
-            rates[f"{name}: bare tower"].append(len(pixels) / (time.perf_counter() - started))
+            start = time.perf_counter()
+            for first in range(0, len(pixels), size):
+                embedder.towers.encode_image(pixels[first : first + size])
+            rates[f"{name}: bare tower"].append(len(pixels) / (time.perf_counter() - start))
             bare = [type(record)(record.path, ()) for record in records]
             with tempfile.TemporaryDirectory() as folder:
-                with Index(Path(folder) / "index", embedder.bundle, write=True) as index:
-                    started = time.perf_counter()
-                    index_pictures(index, embedder, bare)
-            rates[f"{name}: indexing"].append(len(pixels) / (time.perf_counter() - started))
+                with IndexWriter(Path(folder) / "index", embedder.bundle) as index:
+                    start = time.perf_counter()
+                    index_images(index, embedder, bare)
+            rates[f"{name}: indexing"].append(len(pixels) / (time.perf_counter() - start))
     return {name: round(float(np.median(values)), 1) for name, values in rates.items()}
 
 
 def show(report: dict) -> None:
-    console = Console()
-    computer = report["machine"]
-    console.print(
-        f"{computer['cpu']}, {computer['cores']} cores; "
-        f"{report['settings']['vectors']} vectors, {report['settings']['queries']} queries"
-    )
-    table = Table("p50 / p99, ms", *report["text_query_ms"])
-    for stage in ("segment", "tokenise", "embed", "search", "total"):
+    settings = report["settings"]
+    print_heading(report, f"{settings['vectors']} vectors, {settings['queries']} queries")
+    rows = []
+    for stage in (*STAGES, "total"):
         cells = [
-            f"{way[stage]['p50']:.2f} / {way[stage]['p99']:.2f}"
-            for way in report["text_query_ms"].values()
+            f"{figures[stage]['p50']:.2f} / {figures[stage]['p99']:.2f}"
+            for figures in report["text_query_ms"].values()
         ]
-        table.add_row(stage, *cells)
-    console.print(table)
+        rows.append(["tokenize" if stage == "tokenise" else stage, *cells])
+    print_table(("p50 / p99, ms", *report["text_query_ms"]), rows)
     for name, rate in report["pictures_per_second"].items():
-        console.print(f"{name}: {rate:.0f} pictures a second")
+        Console().print(f"{name}: {rate:.0f} images a second")
 
 
 if __name__ == "__main__":

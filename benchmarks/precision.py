@@ -1,19 +1,15 @@
-"""Measures a text tower of PhoBERT-base's size in FP32, FP16 and INT8, side by side in one run.
+"""Measure a text tower of PhoBERT-base's size in FP32, FP16 and INT8, side by side in one run.
 
     python benchmarks/precision.py
 
-Random weights: what a product costs does not depend on them. Prints the sizes of the files, and
-for each text bucket and batch the median latency of FP32 and INT8, which run in turns; writes them
-to `results/precision.json`. FP16 is for accelerators; only its size is told.
+Random weights: the time of a product does not depend on them. Prints the sizes of the files, and
+for each text bucket and batch the median latency of FP32 and INT8, which run in turns. FP16 is for
+accelerators: only its size is printed. Writes `benchmarks/results/precision.json`.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import platform
-import sys
 import tempfile
 import time
 from importlib.metadata import version
@@ -21,22 +17,20 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-for root in ("client", "training", "export", "model_repository"):
-    sys.path.insert(0, str(HERE.parent / root))
-
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from vireo_client.repository import TEXT_MODEL  # noqa: E402
-from vireo_client.towers.engine import open_session  # noqa: E402
-from vireo_export.onnx.export import export_tower  # noqa: E402
-from vireo_export.onnx.external_data import engine_bytes  # noqa: E402
-from vireo_export.onnx.optimise import optimise  # noqa: E402
-from vireo_export.precision.calibration import Calibration, largest_values  # noqa: E402
-from vireo_export.precision.fp16 import to_fp16  # noqa: E402
-from vireo_export.precision.int8 import candidates  # noqa: E402
-from vireo_training.config import load_config  # noqa: E402
-from vireo_training.models.text_towers import TextTower  # noqa: E402
+import numpy as np
+import torch
+from rich.console import Console
+from support import cpu_name, option_parser, print_table, write_report
+from vireo_client.repository import TEXT_MODEL
+from vireo_client.towers.engine import open_session
+from vireo_export.onnx.export import export_tower
+from vireo_export.onnx.external_data import engine_bytes
+from vireo_export.onnx.optimise import optimise
+from vireo_export.precision.calibration import Calibration, largest_values
+from vireo_export.precision.fp16 import to_fp16
+from vireo_export.precision.int8 import candidates
+from vireo_training.config import load_config
+from vireo_training.models.text_towers import TextTower
 
 BUCKETS = (16, 32, 64)
 BATCHES = (1, 16)
@@ -44,7 +38,7 @@ PRESET = "phobert-dinov2"
 
 
 def make_engines(folder: Path) -> dict[str, Path]:
-    """Builds the tower and writes its engines."""
+    """Build the tower and write its engines."""
     torch.manual_seed(0)
     config = load_config(PRESET, ["text.weights=null", "text.tokenizer=bpe"])
     architecture = config.text.architecture or {}
@@ -60,35 +54,35 @@ def make_engines(folder: Path) -> dict[str, Path]:
     optimise(exported, fp32)
     inputs = [{"input_ids": ids_of(vocab_size, bucket, 4)} for bucket in BUCKETS]
     fp16 = to_fp16(fp32, folder / "fp16" / "model.onnx", largest_values(fp32, inputs))
-    made = candidates(TEXT_MODEL, fp32, folder / "int8", Calibration({}))
-    (int8,) = next(made)
-    made.close()
+    quantised = candidates(TEXT_MODEL, fp32, folder / "int8", Calibration({}))
+    (int8,) = next(quantised)
+    quantised.close()
     return {"fp32": fp32, "fp16": fp16, "int8": int8.path}
 
 
 def ids_of(vocab_size: int, bucket: int, batch: int) -> Any:
-    """Random ids, a quarter of them padding."""
+    """Return random ids, INT32 `[batch, bucket]`, a quarter of them padding."""
     ids = np.random.default_rng(bucket).integers(4, vocab_size, (batch, bucket), dtype=np.int32)
     ids[:, bucket - bucket // 4 :] = 1
     return ids
 
 
 def latencies(engines: dict[str, Path], threads: int, rounds: int) -> list[dict[str, Any]]:
-    """Median milliseconds by bucket and batch, FP32 and INT8 in turns."""
+    """Return median milliseconds by bucket and batch, of FP32 and INT8 in turns."""
     sessions = {name: open_session(engines[name], threads) for name in ("fp32", "int8")}
-    found = []
+    rows = []
     for bucket in BUCKETS:
         for batch in BATCHES:
             inputs = {"input_ids": ids_of(64_000, bucket, batch)}
             answers = {name: s.run(None, inputs)[0] for name, s in sessions.items()}
-            taken: dict[str, list[float]] = {name: [] for name in sessions}
+            times: dict[str, list[float]] = {name: [] for name in sessions}
             for _ in range(rounds if batch == 1 else max(3, rounds // 4)):
-                for name, running in sessions.items():
+                for name, session in sessions.items():
                     start = time.perf_counter()
-                    running.run(None, inputs)
-                    taken[name].append(1e3 * (time.perf_counter() - start))
-            fp32, int8 = (median(taken[name]) for name in ("fp32", "int8"))
-            found.append(
+                    session.run(None, inputs)
+                    times[name].append(1e3 * (time.perf_counter() - start))
+            fp32, int8 = (median(times[name]) for name in ("fp32", "int8"))
+            rows.append(
                 {
                     "bucket": bucket,
                     "batch": batch,
@@ -98,28 +92,26 @@ def latencies(engines: dict[str, Path], threads: int, rounds: int) -> list[dict[
                     "min_cosine": float((answers["fp32"] * answers["int8"]).sum(1).min()),
                 }
             )
-    return found
+    return rows
 
 
 def cpu() -> dict[str, Any]:
-    """The processor's name and what it has for INT8."""
+    """Return the processor's name, its instructions for INT8 and the cores of this process."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    named = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in lines}
-    wanted = {"avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8"}
+    flags = next((line.partition(":")[2] for line in lines if line.startswith("flags")), "")
+    useful = {"avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8"}
     return {
-        "name": named.get("model name", platform.processor() or platform.machine()),
-        "int8": sorted(wanted & set(named.get("flags", "").split())),
+        "name": cpu_name(),
+        "int8": sorted(useful & set(flags.split())),
         "cores": len(os.sched_getaffinity(0)),
     }
 
 
 def main() -> None:
-    """Runs the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--threads", type=int, default=1, help="of one inference")
-    parser.add_argument("--rounds", type=int, default=40, help="at batch 1")
-    parser.add_argument("--output", type=Path, default=HERE / "results" / "precision.json")
+    parser = option_parser(__doc__, "precision.json")
+    parser.add_argument("--threads", type=int, default=1, help="threads of one run")
+    parser.add_argument("--rounds", type=int, default=40, help="runs at batch 1")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         engines = make_engines(Path(folder))
@@ -133,29 +125,22 @@ def main() -> None:
             "of_fp32": {name: round(size / sizes["fp32"], 4) for name, size in sizes.items()},
             "latency": latencies(engines, options.threads, options.rounds),
         }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+    write_report(report, options.output)
     show(report)
 
 
 def show(report: dict[str, Any]) -> None:
-    """Prints the figures as tables."""
-    from rich.console import Console
-    from rich.table import Table
-
-    machine = report["cpu"]
-    console = Console()
-    console.print(
-        f"{machine['name']} ({', '.join(machine['int8'])}), {report['threads']} thread(s)\n"
+    processor = report["cpu"]
+    Console().print(
+        f"{processor['name']} ({', '.join(processor['int8'])}), {report['threads']} thread(s)\n"
         + ", ".join(
             f"{name} {size} MB ({report['of_fp32'][name]} x FP32)"
             for name, size in report["megabytes"].items()
         )
     )
-    table = Table("bucket", "batch", "FP32 ms", "INT8 ms", "times as fast", "min cosine")
-    for row in report["latency"]:
-        table.add_row(*(f"{value:.6g}" for value in row.values()))
-    console.print(table)
+    head = ("bucket", "batch", "FP32 ms", "INT8 ms", "times as fast", "min cosine")
+    rows = [[f"{value:.6g}" for value in row.values()] for row in report["latency"]]
+    print_table(head, rows)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,15 @@
-"""Measures what Triton's queue limits cost (`vireo export --queue-limits`).
+"""Measure what Triton's queue limits cost (`vireo export --queue-limits`).
 
     python benchmarks/queue_limits.py
 
-The repository of `benchmarks/serving.py` (a text tower of PhoBERT-base's size in INT8) is served as
-it is and with limits that no request reaches. One client asks for one text at a time; sixteen keep
-as many requests open. Writes `benchmarks/results/queue_limits.json`.
+A text tower of PhoBERT-base's size in INT8, as in `benchmarks/serving.py`, is served as it is and
+with limits that no request reaches. One client asks for one text at a time; sixteen keep as many
+requests open. Writes `benchmarks/results/queue_limits.json`.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import shutil
 import tempfile
 import time
@@ -20,10 +18,15 @@ from typing import Any
 
 import numpy as np
 import tritonclient.grpc as grpc
-from first_light import machine
-from rich.console import Console
-from rich.table import Table
-from serving import CLIENTS, Texts, ask_together, make_repository, same_length, tensor_of
+from real_size import (
+    CLIENTS,
+    TextRequests,
+    ask_together,
+    make_repository,
+    tensor_of,
+    texts_by_bucket,
+)
+from support import machine, option_parser, print_heading, print_table, write_report
 from vireo_client.bundle import Bundle
 from vireo_client.captions import read_captions
 from vireo_client.repository import CONFIG_FILE
@@ -35,27 +38,29 @@ from vireo_serving.configs.triton_config import (
     read_config,
     write_config,
 )
-from vireo_serving.server.server import Ports, TritonServer
+from vireo_serving.server.ports import Ports
+from vireo_serving.server.server import TritonServer
 
-RESULTS = Path(__file__).parent / "results" / "queue_limits.json"
 BUCKET = 16
 HELD_UP = 0.4
 """Seconds; the scheduler's own wait is half a second, a run takes some hundredths."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--requests", type=int, default=3000, help="of the single client")
-    parser.add_argument("--seconds", type=float, default=8.0, help="of many clients in a turn")
+    parser = option_parser(__doc__, "queue_limits.json")
+    parser.add_argument("--requests", type=int, default=3000, help="requests of the single client")
+    parser.add_argument("--seconds", type=float, default=8.0, help="length of a turn of many")
     parser.add_argument("--rounds", type=int, default=3, help="turns of many clients")
     parser.add_argument("--run", type=Path, help="keep the towers here, and take them from here")
-    given = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        folder = given.run or Path(scratch)
+        folder = options.run or Path(scratch)
         repository = make_repository(folder)
         bundle = Bundle(repository)
-        texts = same_length(TextPath.from_bundle(bundle), read_captions(folder / "scenes").records)
-        side = Texts(bundle, repository, BUCKET, texts[BUCKET])
+        texts = texts_by_bucket(
+            TextPath.from_bundle(bundle), read_captions(folder / "scenes").records
+        )
+        requests = TextRequests(bundle, repository, BUCKET, texts[BUCKET])
         measured = {}
         for name, served in (
             ("without limits", repository),
@@ -63,10 +68,10 @@ def main() -> None:
         ):
             with TritonServer(served, ports=Ports(0, 0, 0)) as server:
                 measured[name] = {
-                    "one_client": one_client(side, server.url, given.requests),
+                    "one_client": one_client(requests, server.url, options.requests),
                     "many_clients_per_second": [
-                        round(asyncio.run(ask_together(side, server.url, given.seconds)), 1)
-                        for _ in range(given.rounds)
+                        round(asyncio.run(ask_together(requests, server.url, options.seconds)), 1)
+                        for _ in range(options.rounds)
                     ],
                 }
                 version = server.version
@@ -75,12 +80,12 @@ def main() -> None:
         "settings": {"triton": version, "clients": CLIENTS, "bucket": BUCKET},
         "measured": measured,
     }
-    RESULTS.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_report(report, options.output)
     show(report)
 
 
 def limited(repository: Path, target: Path) -> Path:
-    """The same repository, its models' queues with the limits of `vireo export --queue-limits`."""
+    """Copy a repository and give its queues the limits of `vireo export --queue-limits`."""
     shutil.copytree(repository, target)
     for path in target.glob(f"*/{CONFIG_FILE}"):
         config = read_config(path)
@@ -90,35 +95,35 @@ def limited(repository: Path, target: Path) -> Path:
     return target
 
 
-def one_client(side: Texts, url: str, requests: int) -> dict[str, Any]:
-    """One request after the other: percentiles, and how many were held up."""
+def one_client(requests: TextRequests, url: str, count: int) -> dict[str, Any]:
+    """Return percentiles of `count` requests one after the other, and how many were held up."""
     client = grpc.InferenceServerClient(url)
-    tensors = [tensor_of(grpc, side.kind, value) for value in side.inputs]
+    tensors = [tensor_of(grpc, requests.kind, value) for value in requests.inputs]
     seconds = []
-    for number in range(requests):
-        started = time.perf_counter()
+    for number in range(count):
+        start = time.perf_counter()
         client.infer("embed_text", [tensors[number % len(tensors)]])
-        seconds.append(time.perf_counter() - started)
+        seconds.append(time.perf_counter() - start)
     client.close()
     p50, p99, most = (round(float(q) * 1000, 2) for q in np.quantile(seconds, [0.5, 0.99, 1]))
     held_up = sum(second > HELD_UP for second in seconds)
-    return {"requests": requests, "held_up": held_up, "p50": p50, "p99": p99, "max": most}
+    return {"requests": count, "held_up": held_up, "p50": p50, "p99": p99, "max": most}
 
 
 def show(report: dict[str, Any]) -> None:
-    console = Console()
-    computer = report["machine"]
-    console.print(f"{computer['cpu']}, {computer['cores']} cores")
-    table = Table("", "one client: p50 / p99 / max, ms", "held up", "16 clients a second")
-    for name, found in report["measured"].items():
-        one = found["one_client"]
-        table.add_row(
-            name,
-            f"{one['p50']} / {one['p99']} / {one['max']}",
-            f"{one['held_up']} of {one['requests']}",
-            f"{np.median(found['many_clients_per_second']):.1f}",
+    rows = []
+    for name, figures in report["measured"].items():
+        one = figures["one_client"]
+        rows.append(
+            [
+                name,
+                f"{one['p50']} / {one['p99']} / {one['max']}",
+                f"{one['held_up']} of {one['requests']}",
+                f"{np.median(figures['many_clients_per_second']):.1f}",
+            ]
         )
-    console.print(table)
+    print_heading(report)
+    print_table(("", "one client: p50 / p99 / max, ms", "held up", "16 clients a second"), rows)
 
 
 if __name__ == "__main__":

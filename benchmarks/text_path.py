@@ -1,15 +1,14 @@
-"""Measures the text path against the other Vietnamese segmenters, side by side in one run.
+"""Measure the text path beside the other Vietnamese segmenters, in one run.
 
     python benchmarks/text_path.py --data ../shared/data
 
 For each segmenter: start-up in a fresh process (import, model, first answer; without the Python
-interpreter itself), the time of one caption of 12 words through normalise + segment + tokenise,
-and captions a second for a batch. Writes `results/text_path.json` and prints a table.
+interpreter itself), the time of one caption of 12 words through normalise + segment + tokenize,
+and captions a second for a batch. Writes `benchmarks/results/text_path.json` and prints a table.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib.metadata
 import json
 import os
@@ -22,15 +21,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-CLIENT = HERE.parent / "client"
-sys.path.insert(0, str(CLIENT))
-
-from vireo_client.errors import SegmenterError  # noqa: E402
-from vireo_client.text.pipeline import TextPath  # noqa: E402
-from vireo_client.text.segment import Segmenter, load_segmenter  # noqa: E402
-from vireo_client.text.tokenize import TextTokenizer, load_tokenizer  # noqa: E402
-from vireo_client.text.vncorenlp.jvm import find_jar_folder  # noqa: E402
+from rich.console import Console
+from support import ROOT, cpu_name, data_folder, option_parser, print_table, write_report
+from vireo_client.errors import SegmenterError
+from vireo_client.text.pipeline import TextPath
+from vireo_client.text.segment import Segmenter, load_segmenter
+from vireo_client.text.tokenize import TextTokenizer, load_tokenizer
+from vireo_client.text.vncorenlp.jvm import find_jar_folder
 
 WORDS = 12
 BATCH = 20_000
@@ -48,7 +45,7 @@ START = {
 
 
 class Underthesea:
-    """underthesea's segmenter behind our interface; it serves as a yardstick only."""
+    """underthesea's segmenter behind our interface, for comparison only."""
 
     name = "underthesea"
 
@@ -58,52 +55,52 @@ class Underthesea:
         self._tokenize: Callable[..., str] = word_tokenize
 
     def segment(self, text: str) -> list[str]:
-        """One sentence, words joined by `_`."""
+        """Return one sentence, its words joined by `_`."""
         return [self._tokenize(text, format="text")]
 
     def files(self) -> dict[str, Path]:
-        """None."""
+        """Return nothing: it has no files that a bundle would carry."""
         return {}
 
 
 def start_up(name: str, folder: Path) -> float:
-    """Median milliseconds from the first import to the first answer, each in a fresh process."""
+    """Return the median milliseconds from first import to first answer, in fresh processes."""
     script = (
         "import sys, time\nstart = time.perf_counter()\nfrom pathlib import Path\n"
-        f"{START[name]}\nprint('took', time.perf_counter() - start)"
+        f"{START[name]}\nprint('seconds', time.perf_counter() - start)"
     )
-    environment = {**os.environ, "PYTHONPATH": str(CLIENT)}
-    taken = []
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "client")}
+    milliseconds = []
     for _ in range(START_RUNS + 1):
         command = [sys.executable, "-c", script, str(folder)]
         output = subprocess.run(
             command, env=environment, capture_output=True, text=True, check=True
         ).stdout
-        taken.append(float(output.split("took ")[1]) * 1e3)
-    return statistics.median(taken[1:])  # the first one compiled the modules
+        milliseconds.append(float(output.split("seconds ")[1]) * 1e3)
+    return statistics.median(milliseconds[1:])  # the first one compiled the modules
 
 
 def one_by_one(path: TextPath, captions: list[str]) -> dict[str, float]:
-    """Microseconds a caption through the whole path: median and 99th percentile.
+    """Return microseconds a caption through the whole path: median and 99th percentile.
 
-    `p99_us` takes each caption's best of three rounds, so that it tells slow captions, not the
-    turns of other processes; `p99_one_round_us` has those in it.
+    `p99_us` takes each caption's best of three rounds: it shows slow captions and not the times at
+    which other processes ran. `p99_one_round_us` has those in it.
     """
     rounds = []
     for captions_of_round in (captions[:200], captions, captions, captions):  # the first warms up
-        taken = []
+        times = []
         for caption in captions_of_round:
             start = time.perf_counter_ns()
             path.tokenizer.ids([path.segment(caption)])
-            taken.append((time.perf_counter_ns() - start) / 1e3)
-        rounds.append(taken)
+            times.append((time.perf_counter_ns() - start) / 1e3)
+        rounds.append(times)
     one = statistics.quantiles(rounds[1], n=100)
     best = statistics.quantiles(map(min, zip(*rounds[1:], strict=True)), n=100)
     return {"p50_us": one[49], "p99_us": best[98], "p99_one_round_us": one[98]}
 
 
 def measure(segmenter: Segmenter, data: Path, captions: list[str], twelve: list[str]) -> Any:
-    """The figures of one segmenter; the batch of slow ones is a tenth."""
+    """Return the figures of one segmenter. A slow one gets a tenth of the batch."""
     path = TextPath(segmenter, TextTokenizer(load_tokenizer(data / "phobert")))
     figures = one_by_one(path, twelve)
     batch = captions if figures["p50_us"] < 250 else captions[: len(captions) // 10]
@@ -114,18 +111,8 @@ def measure(segmenter: Segmenter, data: Path, captions: list[str], twelve: list[
     return figures
 
 
-def cpu_model() -> str:
-    """The processor's name."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
 def version(package: str) -> str:
-    """A package's version, or that it is not there."""
+    """Return a package's version, or `not installed`."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -133,11 +120,8 @@ def version(package: str) -> str:
 
 
 def main() -> None:
-    """Runs the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    default = os.environ.get("VIREO_DATA") or HERE.parent.parent / "shared" / "data"
-    parser.add_argument("--data", type=Path, default=Path(default))
-    parser.add_argument("--output", type=Path, default=HERE / "results" / "text_path.json")
+    parser = option_parser(__doc__, "text_path.json")
+    parser.add_argument("--data", type=Path, default=data_folder(), help="the data folder")
     options = parser.parse_args()
     data: Path = options.data
 
@@ -169,45 +153,31 @@ def main() -> None:
         results[name].update(measure(segmenter, data, captions, twelve))
 
     report = {
-        "cpu": cpu_model(),
+        "cpu": cpu_name(),
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("tokenizers", "pyvi", "underthesea")},
         "captions": {"one_by_one": len(twelve), "words": WORDS, "batch": len(captions)},
         "results": results,
     }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    write_report(report, options.output)
     show(report)
 
 
 def show(report: dict[str, Any]) -> None:
-    """Prints the figures as a table."""
-    from rich.console import Console
-    from rich.table import Table
-
-    title = f"{report['cpu']}, {report['cores']} cores, Python {report['python']}"
-    table = Table(
-        "segmenter",
-        "start-up ms",
-        "p50 µs",
-        "p99 µs",
-        "p99 µs, one round",
-        "captions/s",
-        title=title,
-    )
-    console = Console()
-    notes = []
+    keys = ("start_up_ms", "p50_us", "p99_us", "p99_one_round_us", "captions_per_second")
+    rows, notes = [], []
     for name, figures in report["results"].items():
         if "not_measured" in figures:
-            table.add_row(name, *"-----")
+            rows.append([name, *"-----"])
             notes.append(f"{name} was not measured: {figures['not_measured']}")
         else:
-            keys = ("start_up_ms", "p50_us", "p99_us", "p99_one_round_us", "captions_per_second")
-            table.add_row(name, *(f"{figures[key]:,.0f}" for key in keys))
-    console.print(table)
+            rows.append([name, *(f"{figures[key]:,.0f}" for key in keys)])
+    head = ("segmenter", "start-up ms", "p50 µs", "p99 µs", "p99 µs, one round", "captions/s")
+    title = f"{report['cpu']}, {report['cores']} cores, Python {report['python']}"
+    print_table(head, rows, title=title)
     for note in notes:
-        console.print(note)
+        Console().print(note)
 
 
 if __name__ == "__main__":

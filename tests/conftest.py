@@ -1,4 +1,8 @@
-"""Fixtures that all tests share. Whatever they need, they write: no data is checked in."""
+"""Fixtures that all tests share. They write the data that they need: none is checked in.
+
+What needs torch or the server is imported by the fixtures that use it: the client's tests run
+without either.
+"""
 
 from __future__ import annotations
 
@@ -7,37 +11,29 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from support.data_folder import data_file
 from vireo_client.bundle import Bundle
 from vireo_client.captions import CaptionedImage, read_captions
-from vireo_export.export import export
-from vireo_export.sources import open_source
-from vireo_serving.server.ports import Ports
-from vireo_serving.server.server import TritonServer
-from vireo_training.config import load_config
-from vireo_training.data.scenes import write_scenes
-from vireo_training.loop.train import train
-from vireo_training.models.torchvision_ops import ensure_torchvision
+
+if TYPE_CHECKING:
+    from vireo_serving.server.server import TritonServer
 
 pytest_plugins = ["support.tensorrt"]
 
 # No test may depend on what a network or this user's cache holds.
 os.environ["VIREO_OFFLINE"] = "1"
-# The models are tiny, and threads that wait for each other at every operator take a hundred times
-# as long where the machine has other work.
+# Before torch and ONNX Runtime are loaded, here and in programs under test; see torch_settings.py.
 os.environ["OMP_NUM_THREADS"] = "1"
-torch.set_num_threads(1)
-ensure_torchvision()  # tests import timm on their own
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _temporary_files(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keeps what programs under test leave in the temporary folder, such as logs, together."""
+    """Keep the files that programs under test leave in the temporary folder, such as logs."""
     folder = str(tmp_path_factory.mktemp("tmp"))
     os.environ["TMPDIR"] = tempfile.tempdir = folder
 
@@ -50,7 +46,7 @@ def shared_data() -> Path:
 
 @pytest.fixture
 def photo(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a picture with something in it."""
+    """Write an image with something in it."""
 
     def write(name: str = "photo.jpg", size: tuple[int, int] = (120, 90), seed: int = 0) -> Path:
         path = tmp_path / name
@@ -64,10 +60,10 @@ def photo(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def data_set(tmp_path: Path, photo: Callable[..., Path]) -> Callable[..., Path]:
-    """Writes a captions file with the given lines (objects, or raw text for broken ones)."""
+    """Write a captions file with the given lines (objects, or raw text for broken ones)."""
 
-    def write(*lines: object, pictures: tuple[str, ...] = ()) -> Path:
-        for number, name in enumerate(pictures):
+    def write(*lines: object, images: tuple[str, ...] = ()) -> Path:
+        for number, name in enumerate(images):
             photo(name, seed=number)
         text = "\n".join(
             line if isinstance(line, str) else json.dumps(line, ensure_ascii=False)
@@ -82,7 +78,9 @@ def data_set(tmp_path: Path, photo: Callable[..., Path]) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small generated data set: `train` with 192 pictures, `test` with 48."""
+    """A small generated data set: `train` with 192 images, `test` with 48."""
+    from vireo_training.data.scenes import write_scenes
+
     folder = tmp_path_factory.mktemp("scenes")
     write_scenes(folder / "train", "train", 192, seed=7)
     write_scenes(folder / "test", "test", 48, seed=7)
@@ -97,6 +95,10 @@ def test_records(scenes: Path) -> list[CaptionedImage]:
 @pytest.fixture(scope="session")
 def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with a bundle that was really trained, if briefly."""
+    import support.torch_settings  # noqa: F401
+    from vireo_training.config import load_config
+    from vireo_training.loop.train import train
+
     folder = tmp_path_factory.mktemp("run")
     settings = ["epochs=10", "batch_size=32", "text.layers=1", "validation_fraction=0.2"]
     train(load_config("scenes", settings), scenes / "train", folder)
@@ -111,6 +113,9 @@ def bundle(run: Path) -> Bundle:
 @pytest.fixture(scope="session")
 def repository(run: Path, bundle: Bundle, test_records: list[CaptionedImage]) -> Bundle:
     """The bundle's model repository, exported through the parity gate."""
+    from vireo_export.export import export
+    from vireo_export.sources import open_source
+
     export(open_source(bundle.folder), run / "model_repository", test_records)
     return Bundle(run / "model_repository")
 
@@ -118,5 +123,8 @@ def repository(run: Path, bundle: Bundle, test_records: list[CaptionedImage]) ->
 @pytest.fixture(scope="session")
 def triton(repository: Bundle) -> Iterator[TritonServer]:
     """A real Triton that serves `repository` on free ports."""
+    from vireo_serving.server.ports import Ports
+    from vireo_serving.server.server import TritonServer
+
     with TritonServer(repository.folder, ports=Ports(0, 0, 0)) as server:
         yield server

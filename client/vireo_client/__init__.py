@@ -1,4 +1,4 @@
-"""Vireo's client: Vietnamese sentences and pictures to vectors, and vectors to hits.
+"""Vireo's client: embeds Vietnamese queries and images, and searches an index of embeddings.
 
 from vireo_client import SearchClient
 
@@ -10,21 +10,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from .bundle import Bundle
     from .embedder import Embedder
     from .errors import VireoError
-    from .index.reader import Index, Match
+    from .index import Index, IndexWriter, Match
     from .search import SearchClient
 
-__all__ = ["Bundle", "Embedder", "Index", "Match", "SearchClient", "VireoError", "__version__"]
+__all__ = ["Bundle", "Embedder", "Index", "IndexWriter", "Match", "SearchClient", "VireoError",
+           "__version__"]  # fmt: skip
 
 _HOMES = {
     "Bundle": "bundle",
     "Embedder": "embedder",
     "Index": "index",
+    "IndexWriter": "index",
     "Match": "index",
     "SearchClient": "search",
     "VireoError": "errors",
@@ -32,7 +34,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the public names when they are first used: `vireo --help` needs none of faiss."""
+    """Import the public names when they are first used: `vireo --help` needs no FAISS."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

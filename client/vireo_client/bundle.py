@@ -1,9 +1,9 @@
-"""A bundle: the folder that holds all that is needed to embed captions and pictures.
+"""A bundle: the folder that holds everything needed to embed captions and images.
 
 `bundle.json` says what the model expects and where it comes from. Beside it lie the tokenizer, the
-segmenter's own files where it has any, and either `model.safetensors` (what training writes) or
-the engines (what export writes: a Triton model repository *is* a bundle whose weights have become
-engines). The client reads `bundle.json` and the text files and never needs the weights.
+segmenter's own files where it has any, and either the weights `model.safetensors`, which training
+writes, or the engines, which export writes: a Triton model repository *is* a bundle whose weights
+have become engines. The client reads `bundle.json` and the text files and never needs the weights.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import BundleError
+from .text.buckets import check_buckets
 
 SCHEMA_VERSION = 1
 BUNDLE_FILE = "bundle.json"
@@ -28,27 +29,27 @@ class _Spec(BaseModel):
 
 
 class ImageSpec(_Spec):
-    """How a picture becomes `pixels`, UINT8 `[N, 3, size, size]`.
+    """Preprocessing of an image to `pixels`, UINT8 `[N, 3, size, size]`.
 
-    The picture is resized, and a square of `size` x `size` in its centre is kept; `mean` and `std`
+    The image is resized, and a square of `size` x `size` in its centre is kept; `mean` and `std`
     (of values between 0 and 1) are applied inside the image tower.
     """
 
     size: int = Field(gt=0)
     resize: int = Field(gt=0)
     fit: Literal["window", "shortest", "squash"] = "window"
-    """What is resized, and to what:
+    """The part of the image that is resized, and its size after that:
 
-    - `window`: the square in the picture's very centre, straight to `size`. What training uses: the
-      fastest, as what will be cut away is never resized, and large photos shrink in whole steps
-      first.
-    - `shortest`: the whole picture, its short side to `resize` and its long side to the whole
-      number of pixels below. What CLIP's libraries do.
-    - `squash`: the whole picture, to `resize` x `resize`, whatever its shape. What SigLIP does.
+    - `window`: the square in the centre of the image, straight to `size`. Training uses it. It is
+      the fastest: pixels that will be cut away are never resized, and large photos shrink in whole
+      steps first.
+    - `shortest`: the whole image, its short side to `resize` and its long side to the whole number
+      of pixels below. CLIP's libraries do this.
+    - `squash`: the whole image, to `resize` x `resize`, whatever its shape. SigLIP does this.
     """
     offset: Literal["floor", "round"] = "floor"
-    """How the place of the kept square is made a whole number, where an odd number of pixels is cut
-    away: transformers rounds down, torchvision to the nearest even number."""
+    """The rounding of the square's place, where an odd number of pixels is cut away: transformers
+    rounds down, torchvision to the nearest even number."""
     interpolation: Literal["bilinear", "bicubic", "lanczos"] = "bicubic"
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -63,27 +64,26 @@ class ImageSpec(_Spec):
 
 
 class TextSpec(_Spec):
-    """How a caption becomes `input_ids`, INT32 `[N, bucket]`."""
+    """Preprocessing of a text to `input_ids`, INT32 `[N, bucket]`."""
 
     normalization: str
     normalization_steps: tuple[str, ...] = ()
-    """What the normalisation of that name does, for people who read a bundle."""
+    """The steps of that normalisation, for people who read a bundle."""
     segmenter: str
     segmenter_files: tuple[str, ...] = ()
     pad_id: int = Field(ge=0)
     vocab_size: int = Field(gt=0)
-    """Every id is below it."""
+    """The number of ids that the model has; every id is below it."""
     buckets: tuple[int, ...] = Field(min_length=1)
-    """The lengths to which ids are padded; a model that reads its padding has one."""
+    """The lengths to which ids are padded. A model whose answer depends on the padding has one."""
     cut: Literal["word", "token"] = "word"
-    """Where a text that is longer than the last bucket ends: before a word that does not fit, or
-    at the very token. Special tokens at the end are kept either way."""
+    """The place at which a text is cut that is longer than the last bucket: before the word that
+    does not fit, or at any token. Special tokens at the end stay in both cases."""
     pad_side: Literal["right", "left"] = "right"
 
     @model_validator(mode="after")
     def _buckets_ascend(self) -> TextSpec:
-        if list(self.buckets) != sorted(set(self.buckets)) or self.buckets[0] < 2:
-            raise ValueError(f"buckets are {self.buckets}; they must ascend and start at 2 or more")
+        check_buckets(self.buckets, least=2)
         return self
 
     @property
@@ -93,22 +93,23 @@ class TextSpec(_Spec):
 
 
 class PrecisionGate(_Spec):
-    """What an engine of one precision must keep of PyTorch's answers (docs/precision.md)."""
+    """Limits of the parity of an engine of one precision with PyTorch (docs/precision.md)."""
 
     min_cosine: float = Field(ge=-1, le=1)
-    """Of the worst vector."""
+    """The smallest cosine that an embedding of the engine may have to PyTorch's."""
     max_recall_loss: float = Field(ge=0, le=1)
-    """Of recall@1, @5 or @10, either way."""
+    """The largest change that is allowed of recall@1, recall@5 or recall@10, text to image or image
+    to text."""
 
 
 class ExportSettings(_Spec):
-    """How the bundle's engines are made and what they are held to."""
+    """Settings by which the bundle's engines are built and gated."""
 
     fp32: PrecisionGate = PrecisionGate(min_cosine=0.9999, max_recall_loss=0.001)
     fp16: PrecisionGate = PrecisionGate(min_cosine=0.999, max_recall_loss=0.005)
     int8: PrecisionGate = PrecisionGate(min_cosine=0.98, max_recall_loss=0.01)
     calibration_pictures: int = Field(128, gt=0)
-    """How many are taken at most, with their captions, to measure ranges."""
+    """The largest number of images, with their captions, on which INT8 ranges are measured."""
     min_calibration_pictures: int = Field(16, gt=0)
 
 
@@ -121,7 +122,7 @@ class BundleConfig(_Spec):
     image: ImageSpec
     text: TextSpec
     model: dict[str, Any]
-    """What rebuilds the PyTorch module; only training and export read it."""
+    """Settings that rebuild the PyTorch module; only training and export read them."""
     export: ExportSettings = ExportSettings()
     metrics: dict[str, Any] = {}
     provenance: dict[str, Any] = {}
@@ -147,7 +148,7 @@ class Bundle:
 
     @property
     def bundle_id(self) -> str:
-        """The name that ties engines and indexes to this bundle: a hash of weights and settings."""
+        """The hash of weights and settings by which engines and indexes refer to this bundle."""
         return self.config.bundle_id
 
     @property
@@ -156,7 +157,7 @@ class Bundle:
 
     @property
     def weights_file(self) -> Path:
-        """The path of the weights.
+        """Return the path of the weights.
 
         Raises:
             BundleError: the folder holds engines, not weights.
@@ -170,13 +171,13 @@ class Bundle:
         return path
 
     def text_files(self) -> list[Path]:
-        """The files, besides `bundle.json`, that a client needs to turn a caption into ids."""
+        """List the files, besides `bundle.json`, that a client needs to turn a text into ids."""
         names = (TOKENIZER_FILE, *self.config.text.segmenter_files)
         return [self.folder / name for name in names]
 
 
 def read_bundle_config(folder: Path) -> BundleConfig:
-    """Reads `bundle.json` alone, whatever else the folder holds.
+    """Read `bundle.json` alone, whatever else the folder holds.
 
     Raises:
         BundleError: there is none, or it is damaged or of an unknown schema version.
@@ -205,13 +206,13 @@ def read_bundle_config(folder: Path) -> BundleConfig:
 
 
 def write_config(folder: Path, config: BundleConfig) -> None:
-    """Writes `bundle.json` into `folder`."""
+    """Write `bundle.json` into `folder`."""
     text = json.dumps(config.model_dump(mode="json"), ensure_ascii=False, indent=2)
     (folder / BUNDLE_FILE).write_text(text + "\n", encoding="utf-8")
 
 
 def file_sha256(path: Path) -> str:
-    """Hashes a file of any size to 64 hexadecimal digits."""
+    """Hash a file of any size to 64 hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -220,7 +221,7 @@ def file_sha256(path: Path) -> str:
 
 
 def make_bundle_id(*parts: bytes | Path) -> str:
-    """Hashes weights (as files) and settings (as bytes) to a bundle id of 16 hexadecimal digits."""
+    """Hash weights (as files) and settings (as bytes) to a bundle id of 16 hexadecimal digits."""
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, Path):

@@ -1,8 +1,8 @@
 """Reads `captions.jsonl`: one `{"image": path, "captions": [text, ..]}` a line.
 
-A line may carry a single `"caption": text` instead. Broken lines and missing pictures do not end a
+A line may carry a single `"caption": text` instead. Broken lines and missing images do not end a
 run: they are counted and named, with path and line, so that one bad line in a hundred thousand
-costs one picture and not the night. `collect` does the same for the readers of other formats.
+costs one image and not the whole run. `collect` does the same for the readers of other formats.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CAPTIONS_FILE = "captions.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class CaptionedImage:
-    """A picture's path and the captions that describe it, at least one."""
+    """The path of an image and its captions."""
 
     path: Path
     captions: tuple[str, ...]
@@ -31,7 +31,7 @@ class CaptionedImage:
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """Something left out of a data set: where it stood and why."""
+    """A record that was skipped because something is wrong with it: its place, and the reason."""
 
     where: str
     reason: str
@@ -41,30 +41,33 @@ class Skip:
 
     @classmethod
     def of(cls, where: str | Path, error: Exception) -> Skip:
-        """A skip for an error whose message may begin with the name already."""
+        """Make a skip of an error whose message may begin with the name already."""
         return cls(str(where), str(error).removeprefix(f"{where}: "))
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut(Skip):
-    """Something sound that is not wanted: a caption said twice, a sentence in another language."""
+    """A caption that was left out though nothing is wrong with it.
+
+    It repeats another one, or is in another language.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """What one record of a file says, before anything is checked."""
+    """One record of a file as it was read, before anything is checked."""
 
     where: str
-    """File and line or record, for a person."""
+    """The file and the line or record, for a person."""
     image: str
-    """The picture, as the file names it."""
+    """The name of the image in the file."""
     captions: Sequence[object]
-    """Texts, if the file is sound."""
+    """The captions: strings, if the file is sound."""
 
 
 @dataclass(frozen=True, slots=True)
 class CaptionSet:
-    """The usable records of a captions file, in its order, and what was skipped."""
+    """The usable records of a captions file, in its order, with those that were skipped."""
 
     records: list[CaptionedImage]
     skipped: list[Skip] = field(default_factory=list)
@@ -72,7 +75,7 @@ class CaptionSet:
 
 
 def log_skips(skipped: Sequence[Skip], limit: int = 5) -> None:
-    """Logs how much was skipped, and the first few by name."""
+    """Log the number of skips, and the first few of them."""
     if skipped:
         shown = "; ".join(str(skip) for skip in skipped[:limit])
         more = f"; and {len(skipped) - limit} more" if len(skipped) > limit else ""
@@ -80,11 +83,11 @@ def log_skips(skipped: Sequence[Skip], limit: int = 5) -> None:
 
 
 def read_captions(source: str | Path) -> CaptionSet:
-    """Reads a captions file, or the `captions.jsonl` of a folder.
+    """Read a captions file, or the `captions.jsonl` of a folder.
 
-    Pictures are looked up relative to the file's folder; a name in NFC finds a file in NFD and the
-    other way round (macOS writes one, most editors the other). Several lines for one picture are
-    joined. Whether a picture decodes is seen when it is loaded.
+    Images are looked up relative to the file's folder. A name in NFC finds a file in NFD and the
+    other way round: macOS writes one form, most editors the other. Several lines for one image are
+    joined. The images are not opened.
 
     Raises:
         DataError: there is no such file, or no usable record in it.
@@ -97,18 +100,18 @@ def read_captions(source: str | Path) -> CaptionSet:
             f"{path}: no such file; a data set is a folder with a {CAPTIONS_FILE} of lines "
             '{"image": "photo.jpg", "captions": ["..."]}'
         )
-    return collect(path, describe_lines(path), lambda image: find_picture(path.parent, image))
+    return collect(path, describe_lines(path), lambda image: find_image(path.parent, image))
 
 
 def collect(
     source: Path, items: Iterable[Described | Skip], find: Callable[[str], Path]
 ) -> CaptionSet:
-    """Makes records of what a reader found: checks each, and joins those of one picture.
+    """Check the records of a reader, and join those of one image.
 
     Args:
-        source: what was read, for the message.
-        items: in the file's order; a reader yields a `Skip` or `LeftOut` where it can tell itself.
-        find: gives the path of a picture by the name the file uses; ValueError says why not.
+        source: the data set, for the message.
+        items: the records in the file's order, and the skips that the reader found itself.
+        find: returns the path of an image by its name in the file, or raises ValueError.
 
     Raises:
         DataError: nothing is usable.
@@ -124,7 +127,7 @@ def collect(
             skipped.append(Skip(_legible(item.where), _legible(item.reason)))
             continue
         try:
-            found = find(item.image)
+            path = find(item.image)
         except ValueError as error:
             skipped.append(Skip(item.where, _legible(str(error))))
             continue
@@ -136,30 +139,30 @@ def collect(
         if len(usable) < len(texts):
             skipped.append(Skip(item.where, f"{len(texts) - len(usable)} empty caption(s)"))
         for text in usable:
-            known, key = captions.setdefault(found, {}), same_text(text)
+            known, key = captions.setdefault(path, {}), same_text(text)
             if key in known:
-                left_out.append(LeftOut(item.where, "repeats a caption of its picture"))
+                left_out.append(LeftOut(item.where, "repeats a caption of its image"))
             else:
                 known[key] = text
     records = [CaptionedImage(p, tuple(texts.values())) for p, texts in captions.items()]
     if not records:
         detail = f"; {len(skipped)} skipped, the first: {skipped[0]}" if skipped else ""
-        raise DataError(f"{source}: no usable picture with a caption{detail}")
+        raise DataError(f"{source}: no usable image with a caption{detail}")
     return CaptionSet(records, skipped, left_out)
 
 
 def _legible(text: str) -> str:
-    """Spells out halves of surrogate pairs: JSON may hold them, and nothing can write them."""
+    """Spell out lone surrogates: JSON may hold them, but no file can be written with them."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def same_text(caption: str) -> str:
-    """Gives one key to captions that differ in Unicode form or white space only."""
+    """Return the key that captions share which differ in Unicode form or white space only."""
     return " ".join(unicodedata.normalize("NFC", caption).split())
 
 
 def describe_lines(path: Path) -> Iterator[Described | Skip]:
-    """Yields one item a line of a captions file."""
+    """Yield one item a line of a captions file."""
     for number, line in _numbered_lines(path):
         where = f"{path}:{number}"
         try:
@@ -188,19 +191,24 @@ def _parse(line: bytes) -> tuple[str, list[str]]:
     if texts is None and isinstance(record.get("caption"), str):
         texts = [record["caption"]]
     if not isinstance(image, str) or not image or "\0" in image:
-        raise ValueError('"image" must be the path of a picture')
+        raise ValueError('"image" must be the path of an image')
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise ValueError('"captions" must be a list of strings')
     return image, texts
 
 
-def find_picture(folder: Path, image: str) -> Path:
-    """Returns the path in the form of its name (NFC or NFD, part by part) that the disk holds.
+def find_image(folder: Path, image: str) -> Path:
+    """Find an image whose name may be written in NFC or in NFD.
+
+    Each part of the path may have the other form on disk.
+
+    Returns:
+        The path as it is on disk.
 
     Raises:
         ValueError: there is no such file below `folder`.
     """
-    found = folder
+    path = folder
     try:
         for part in Path(image).parts:
             forms = (
@@ -209,14 +217,14 @@ def find_picture(folder: Path, image: str) -> Path:
                 unicodedata.normalize("NFD", part),
             )
             for form in forms:
-                if (found / form).exists():
-                    found = found / form
+                if (path / form).exists():
+                    path = path / form
                     break
             else:
-                raise ValueError(f"no such picture: {folder / image}")
-        usable = found.is_file()
+                raise ValueError(f"no such image: {folder / image}")
+        usable = path.is_file()
     except OSError as error:  # a name too long, a folder that may not be entered
-        raise ValueError(f"no such picture: {folder / image} ({error.strerror})") from None
+        raise ValueError(f"no such image: {folder / image} ({error.strerror})") from None
     if not usable:
-        raise ValueError(f"not a file: {found}")
-    return found
+        raise ValueError(f"not a file: {path}")
+    return path

@@ -13,29 +13,33 @@ from rich.logging import RichHandler
 
 from . import __version__
 from .errors import VireoError
+from .extras import clashing_builds
 from .progress import console
 
+logger = logging.getLogger(__name__)
+
 COMMANDS = "vireo.commands"
-"""Entry-point group: the name is the subcommand, the object a function for typer, or a typer app
-whose commands stand below that name."""
+"""The entry-point group of the subcommands. An entry's name is the subcommand; its object is a
+function for typer, or a typer app whose commands stand below that name. An app of one command is
+that subcommand itself."""
 
 # The order in which a newcomer meets them.
 _ORDER = ("demo", "data", "train", "evaluate", "compare", "export", "rollback", "serve", "index",
           "search", "text")  # fmt: skip
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"vireo {__version__}")
         raise typer.Exit
 
 
 def _root(
-    verbose: bool = typer.Option(False, "--verbose", "-v", help="Say more, and show tracebacks."),
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True,
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="Log more, and show tracebacks."),
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True,
                                  help="Print the version and exit."),
 ) -> None:  # fmt: skip
-    """Finds pictures from Vietnamese sentences, sentences from pictures, pictures from pictures.
+    """Find images from Vietnamese queries, captions from images, and images from images.
 
     Start with `vireo demo`: it trains a small model on generated scenes, exports it, serves it with
     Triton and searches it, in a few minutes.
@@ -46,18 +50,24 @@ def _root(
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING, format="%(message)s", handlers=[handler]
     )
+    for message in clashing_builds():
+        logger.warning(message)
 
 
 def build_app() -> typer.Typer:
-    """Gathers the subcommands of all installed packages."""
+    """Gather the subcommands of all installed packages."""
     app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown",
                       pretty_exceptions_enable=False)  # fmt: skip
     app.callback()(_root)
-    known = {name: number for number, name in enumerate(_ORDER)}
-    found = sorted(entry_points(group=COMMANDS), key=lambda e: (known.get(e.name, 99), e.name))
-    for entry in found:
+    order = {name: number for number, name in enumerate(_ORDER)}
+    entries = sorted(entry_points(group=COMMANDS), key=lambda e: (order.get(e.name, 99), e.name))
+    for entry in entries:
         command = entry.load()
-        if isinstance(command, typer.Typer):
+        if isinstance(command, typer.Typer) and len(command.registered_commands) == 1:
+            (only,) = command.registered_commands
+            only.name = entry.name
+            app.registered_commands.append(only)
+        elif isinstance(command, typer.Typer):
             app.add_typer(command, name=entry.name)
         else:
             app.command(entry.name)(command)
@@ -65,29 +75,31 @@ def build_app() -> typer.Typer:
 
 
 def main() -> None:
-    """Runs the command line."""
+    """Run the command line."""
     run(lambda: build_app()())
 
 
 def run(app: Callable[[], object]) -> None:
-    """Runs a program; errors of the project become one line and exit code 1."""
+    """Run a program; an error of the project becomes one line and exit code 1."""
     try:
         app()
     except BrokenPipeError:
-        # The reader went away (`vireo search ... | head`): silence the flush at exit too.
+        # The reader ended (`vireo search ... | head`); silence the flush at exit too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except (VireoError, OSError) as error:  # a full disk, a folder that may not be written
         if "-v" in sys.argv or "--verbose" in sys.argv:
             console.print_exception()
-        console.print(f"[red]error:[/red] {_escape(_told(error))}", highlight=False, soft_wrap=True)
+        console.print(
+            f"[red]error:[/red] {_escape(_message(error))}", highlight=False, soft_wrap=True
+        )
         sys.exit(1)
     except KeyboardInterrupt:
         console.print("interrupted")
         sys.exit(130)
 
 
-def _told(error: Exception) -> str:
+def _message(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     return str(error)

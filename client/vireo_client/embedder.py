@@ -1,8 +1,8 @@
-"""Sentences and pictures to vectors: one interface over whatever runs the two towers.
+"""Embeds texts and images: one interface over all that can run the two towers.
 
-`Embedder` owns what must be the same everywhere (preprocessing, buckets, batch sizes, order of
-results); a `Towers` only runs a batch of ids or pixels. Three exist: `OnnxTowers` (in process),
-`TritonTowers` (gRPC), and training's `TorchTowers`.
+`Embedder` owns the parts that must be the same everywhere: preprocessing, buckets, batch sizes and
+the order of results. A `Towers` only runs a batch of ids or pixels. Three exist: `OnnxTowers` (in
+process), `TritonTowers` (gRPC), and training's `TorchTowers`.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ T = TypeVar("T")
 
 
 class Towers(Protocol):
-    """Runs the two towers on ready batches."""
+    """Runs the two towers on batches that are preprocessed."""
 
     name: str
     max_batch_size: int
 
     def encode_text(self, input_ids: npt.NDArray[np.int32]) -> Embeddings:
-        """INT32 `[N, L]`, L one of the bundle's buckets, to unit vectors FP32 `[N, D]`."""
+        """Embed ids INT32 `[N, L]`, L a bucket of the bundle, to unit vectors FP32 `[N, D]`."""
         ...
 
     def encode_image(self, pixels: npt.NDArray[np.uint8]) -> Embeddings:
-        """UINT8 `[N, 3, H, W]` to unit vectors FP32 `[N, D]`."""
+        """Embed pixels UINT8 `[N, 3, H, W]` to unit vectors FP32 `[N, D]`."""
         ...
 
     def close(self) -> None:
-        """Frees what the towers hold; calling it twice does no harm."""
+        """Free memory, threads and connections; a second call does nothing."""
         ...
 
 
 class ImageBatch(NamedTuple):
-    """One embedded batch: which sources succeeded, their vectors, and what failed."""
+    """One embedded batch: the images' positions in the call, their embeddings, and the skips."""
 
     positions: list[int]
     embeddings: Embeddings
@@ -54,12 +54,12 @@ class ImageBatch(NamedTuple):
 
 
 class Embedder:
-    """Embeds sentences and pictures with the towers of one bundle.
+    """Embeds texts and images with the towers of one bundle.
 
     Args:
-        bundle: says how text and pictures are preprocessed.
-        towers: runs the networks; must come from the same bundle.
-        decode_threads: threads that decode pictures (Pillow releases the interpreter lock).
+        bundle: the settings by which texts and images are preprocessed.
+        towers: the towers of the same bundle.
+        decode_threads: threads that decode images (Pillow releases the interpreter lock).
     """
 
     def __init__(self, bundle: Bundle, towers: Towers, *, decode_threads: int = 2) -> None:
@@ -70,18 +70,18 @@ class Embedder:
 
     @property
     def dim(self) -> int:
-        """D, the embedding size."""
+        """The embedding size D."""
         return self.bundle.config.embedding_dim
 
     def embed_texts(self, texts: Sequence[str]) -> Embeddings:
-        """Embeds sentences.
+        """Embed texts: captions or queries.
 
         Returns:
             FP32 `[N, D]`, unit length, in the order of `texts`.
 
         Raises:
             DataError: `texts` is not a sequence of strings.
-            ServerError: Triton does not answer, or answers with an error.
+            ServerError: Triton does not answer, or answers with an error; the subclass says which.
         """
         out = np.empty((len(texts), self.dim), dtype=np.float32)
         for positions, input_ids in self.text_path.encode(texts):
@@ -90,18 +90,17 @@ class Embedder:
         return out
 
     def embed_images(self, images: Sequence[ImageSource]) -> Embeddings:
-        """Embeds pictures given as paths, encoded bytes or Pillow images.
+        """Embed images, given as paths, encoded bytes or Pillow images.
 
         Returns:
             FP32 `[N, D]`, unit length, in the order of `images`.
 
         Raises:
-            ImageError: the first picture that cannot be read; use `embed_image_stream` to go on
-                past broken ones.
-            ServerError: Triton does not answer, or answers with an error.
+            ImageError: an image cannot be read; `embed_image_stream` skips such images instead.
+            ServerError: Triton does not answer, or answers with an error; the subclass says which.
         """
         if isinstance(images, (str, bytes)):
-            raise DataError("expected a list of pictures, got one; put it in a list")
+            raise DataError("expected a list of images, got one; put it in a list")
         out = np.empty((len(images), self.dim), dtype=np.float32)
         for batch in self.embed_image_stream(images):
             if batch.skipped:
@@ -112,7 +111,7 @@ class Embedder:
     def embed_image_stream(
         self, images: Iterable[ImageSource], *, batch_size: int | None = None
     ) -> Iterator[ImageBatch]:
-        """Embeds any number of pictures, batch by batch, naming those that cannot be read.
+        """Embed any number of images, batch by batch, and skip those that cannot be read.
 
         The next batch is decoded while the towers run the present one.
         """
@@ -120,15 +119,15 @@ class Embedder:
         batches = (self._start_decoding(b) for b in _batched(enumerate(images), size))
         decoding = next(batches, None)
         while decoding is not None:
-            following = next(batches, None)  # its decoding starts here, before the towers run
+            following = next(batches, None)  # decodes while the towers run
             positions, pixels, skipped = [], [], []
             for position, source, future in decoding:
                 try:
                     pixels.append(future.result())
                     positions.append(position)
                 except ImageError as error:
-                    named = source if isinstance(source, (str, Path)) else f"picture {position}"
-                    skipped.append(Skip.of(named, error))
+                    name = source if isinstance(source, (str, Path)) else f"image {position}"
+                    skipped.append(Skip.of(name, error))
             vectors = np.empty((0, self.dim), dtype=np.float32)
             if pixels:
                 vectors = self.towers.encode_image(np.stack(pixels))
@@ -142,7 +141,7 @@ class Embedder:
         return [(p, source, self._pool.submit(load_pixels, source, spec)) for p, source in batch]
 
     def close(self) -> None:
-        """Closes the towers and the decoding threads."""
+        """Close the towers and the decoding threads."""
         self._pool.shutdown(cancel_futures=True)
         self.towers.close()
 

@@ -1,4 +1,4 @@
-"""The errors Vireo raises on purpose: one short tree, every message says what to do."""
+"""The errors that Vireo raises on purpose: one short tree, every message says what to do."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ class VireoError(Exception):
 
 
 class DataError(VireoError):
-    """A data set cannot be used: no captions file, no usable picture, a broken line."""
+    """A data set cannot be used: no captions file, no usable image, a broken line."""
 
 
 class ImageError(DataError):
-    """A picture is missing, is no picture, or cannot be decoded."""
+    """An image file is missing, is of no known format, or cannot be decoded."""
 
 
 class BundleError(VireoError):
@@ -32,7 +32,26 @@ class SearchIndexError(VireoError):
 
 
 class ServerError(VireoError):
-    """A Triton server cannot be found, started, reached, or answered with an error."""
+    """A Triton server cannot be found or started, or answers with an error.
+
+    The four classes below are the answers that a caller can act on.
+    """
+
+
+class ServerUnavailable(ServerError):  # noqa: N818
+    """No server answers at the address, or the model is not ready; try again later."""
+
+
+class ServerTimeout(ServerError):  # noqa: N818
+    """The answer did not come in time: of the call, or of the server's queue."""
+
+
+class ServerOverloaded(ServerError):  # noqa: N818
+    """The server's queue is full; try again after a pause, or send less."""
+
+
+class ServerRejected(ServerError):  # noqa: N818
+    """The server refuses the request itself; sent again, it will be refused again."""
 
 
 class TrainingError(VireoError):
@@ -48,7 +67,11 @@ class ParityError(ExportError):
 
 
 class EngineError(VireoError):
-    """A TensorRT plan is not what was built, or was built for another GPU or TensorRT version."""
+    """An engine cannot be used here.
+
+    The file does not load or does not run; or a TensorRT plan is missing, is not the file that was
+    built, or was built for another GPU or TensorRT version.
+    """
 
 
 class MissingExtraError(VireoError):

@@ -1,18 +1,100 @@
-"""Packages that only some commands need."""
+"""Packages that only some commands need, and the extras of the distribution that bring them.
+
+FAISS and ONNX Runtime exist in a build for CPUs and in one for NVIDIA's GPUs. Both builds of either
+install the same import package: installed together, they overwrite each other's files. So the base
+depends on neither, `vireo[cpu]` and `vireo[gpu]` bring one pair each, and no other extra brings a
+build of its own.
+"""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+from importlib.metadata import PackageNotFoundError, distribution
+from typing import Any
 
 from .errors import MissingExtraError
 
+_IN_EITHER = ("faiss", "onnxruntime")
+_OR_GPU = " (or 'vireo[gpu]' on a machine with an NVIDIA GPU)"
+
+BUILDS = {
+    "FAISS": ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu11", "faiss-gpu-cu12"),
+    "ONNX Runtime": ("onnxruntime", "onnxruntime-gpu"),
+}
+"""Distributions of which an environment must hold one at most."""
+
 
 def require(extra: str, *packages: str) -> None:
-    """Says which extra brings a package that is not installed, before any work is done.
+    """Check that packages are installed, before any work is done.
+
+    Args:
+        extra: the extra that brings them; FAISS and ONNX Runtime have their own two.
+        packages: names to import.
 
     Raises:
-        MissingExtraError: the first of `packages` that cannot be found.
+        MissingExtraError: the first of `packages` that is not installed.
     """
     for package in packages:
         if importlib.util.find_spec(package) is None:
-            raise MissingExtraError(package, extra)
+            raise missing(package, extra)
+
+
+def missing(package: str, extra: str) -> MissingExtraError:
+    """Make the error for a package that is not installed."""
+    if package in _IN_EITHER:
+        return MissingExtraError(package, "cpu", _OR_GPU)
+    return MissingExtraError(package, extra)
+
+
+def import_faiss() -> Any:
+    """Import FAISS.
+
+    Raises:
+        MissingExtraError: neither build of it is installed.
+    """
+    return _import("faiss")
+
+
+def import_onnxruntime() -> Any:
+    """Import ONNX Runtime.
+
+    Raises:
+        MissingExtraError: neither build of it is installed.
+    """
+    return _import("onnxruntime")
+
+
+def _import(package: str) -> Any:
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise missing(package, "cpu") from error
+
+
+def clashing_builds() -> list[str]:
+    """Find builds of one library that are installed together.
+
+    Only the names of distributions are looked up; nothing is imported.
+
+    Returns:
+        A message for each such library, with the commands that mend it.
+    """
+    messages = []
+    for library, names in BUILDS.items():
+        installed = [name for name in names if _is_installed(name)]
+        if len(installed) > 1:
+            messages.append(
+                f"{' and '.join(installed)} are installed together and overwrite each other's "
+                f"files; keep one build of {library}: pip uninstall {' '.join(installed)}, then "
+                f"pip install 'vireo[cpu]'{_OR_GPU}"
+            )
+    return messages
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        distribution(name)
+    except PackageNotFoundError:
+        return False
+    return True

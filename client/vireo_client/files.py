@@ -1,4 +1,4 @@
-"""Replacing files and folders so that a reader sees the old or the new one, never half of each."""
+"""Replaces files and folders so that a reader sees the old or the new one, never half of each."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ _RENAME_EXCHANGE = 2
 
 @contextmanager
 def replacing(target: Path, *, marker: str) -> Iterator[Path]:
-    """Gives an empty folder to fill; when the block ends well, it becomes `target` at once.
+    """Yield an empty folder to fill, which becomes `target` in one step.
 
-    If the block raises, `target` stays as it was and the new folder is removed.
+    That happens when the block ends without an error. If it raises, `target` stays as it was and
+    the new folder is removed.
 
     Args:
         target: the folder to write or replace.
-        marker: a file that a folder of this kind holds. A `target` that has other things in it and
-            not this file is somebody's, and is refused.
+        marker: a file that a folder of this kind holds. A `target` that holds other files and not
+            this one belongs to somebody else, and is refused.
 
     Raises:
         VireoError: `target` is a file, or a folder of another kind.
@@ -45,12 +46,12 @@ def replacing(target: Path, *, marker: str) -> Iterator[Path]:
         else:
             draft.rename(target)
     finally:
-        # What is left here is the failed draft, or the folder that was replaced.
+        # This is the failed draft, or the folder that was replaced.
         shutil.rmtree(draft, ignore_errors=True)
 
 
 def _exchange(draft: Path, target: Path) -> None:
-    """Swaps two folders; atomically on Linux, elsewhere with an instant in which neither stands."""
+    """Swap two folders: in one step on Linux; elsewhere, `target` is absent for an instant."""
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
         done = libc.renameat2(
@@ -66,9 +67,10 @@ def _exchange(draft: Path, target: Path) -> None:
 
 @contextmanager
 def replacing_file(path: Path) -> Iterator[IO[bytes]]:
-    """Gives a file to write; when the block ends well, it becomes `path` at once.
+    """Yield a file to write, which becomes `path` in one step.
 
-    If the block raises, or the disk is full, `path` stays as it was and nothing is left beside it.
+    That happens when the block ends without an error. If it raises, or the disk is full, `path`
+    stays as it was and nothing is left beside it.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full.

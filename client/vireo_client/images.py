@@ -1,10 +1,12 @@
-"""What a picture becomes: the one image path of training, export, client and server."""
+"""Decodes images to pixels: the one image path of training, export, client and server."""
 
 from __future__ import annotations
 
 import io
-import warnings
+import os
+import struct
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -14,16 +16,13 @@ from .bundle import ImageSpec
 from .errors import ImageError
 
 ImageSource = str | Path | bytes | Image.Image
-"""A path, an encoded file's bytes, or a decoded picture."""
+"""A path, the bytes of an encoded file, or a decoded image."""
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
 MAX_PIXELS = 120_000_000
-"""Larger pictures are refused before they are decoded: as RGB this one takes 360 MB. Phones of 108
-megapixels stay below it."""
-
-# The limit above stands in for Pillow's own warning; its error, far above, stays.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+"""The limit of an image's pixels. A larger one is refused before it is decoded: as RGB, an image of
+this size takes 360 MB. The photos of phones with 108 megapixels are below the limit."""
 
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
@@ -35,98 +34,137 @@ _RESAMPLING = {
 
 
 def open_image(source: ImageSource, *, name: str | None = None) -> Image.Image:
-    """Decodes `source` fully, turns it upright by its EXIF orientation, and gives it as RGB.
+    """Decode an image to RGB, upright by its EXIF orientation.
 
-    Transparent pictures are laid on white; of animated ones the first frame counts; of 16 bits a
-    channel the upper 8 are kept.
+    A transparent image is laid on white. Of an animation, the first frame is taken. Of 16 bits a
+    channel, the upper 8 are kept.
 
     Args:
-        source: the picture.
-        name: what errors call it; by default its path, where it has one.
+        source: the image.
+        name: the image's name in errors; by default its path, where it has one.
 
     Raises:
-        ImageError: the file is missing, is empty, is no picture, is damaged, or has more than
+        ImageError: the file is missing, is empty, is no image, is damaged, or has more than
             `MAX_PIXELS` pixels; the message names the file.
     """
     if name is None:
-        name = str(source) if isinstance(source, (str, Path)) else "picture"
+        name = str(source) if isinstance(source, (str, Path)) else "image"
     try:
         if isinstance(source, Image.Image):
-            picture = source
-        else:
-            picture = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
-            _check(picture)
-        if picture.mode in _SIXTEEN_BIT:
-            picture = _eight_bit(picture)
-        picture = ImageOps.exif_transpose(picture)
-        if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-            layer = picture.convert("RGBA")
-            picture = Image.new("RGBA", layer.size, "white")
-            picture.alpha_composite(layer)
-        return picture.convert("RGB")
+            return _to_rgb(source)
+        if isinstance(source, bytes):
+            return _to_rgb(_open(io.BytesIO(source), ""))
+        with open(source, "rb") as file:
+            return _to_rgb(_open(file, os.fspath(source)))
     except FileNotFoundError:
         raise ImageError(f"{name}: no such file") from None
     except Image.DecompressionBombError:
-        raise ImageError(f"{name}: too large a picture; {_LIMIT}") from None
+        raise ImageError(f"{name}: too large an image; {_LIMIT}") from None
     except UnidentifiedImageError:
         empty = source == b"" or (
             isinstance(source, (str, Path)) and not Path(source).stat().st_size
         )
-        what = "no bytes at all" if empty else "no format that Pillow knows"
-        raise ImageError(f"{name}: not a readable picture ({what})") from None
+        reason = "no bytes at all" if empty else "no format that Pillow knows"
+        raise ImageError(f"{name}: not a readable image ({reason})") from None
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from None
-    # Pillow's decoders raise whatever their formats trip over; all of it means one thing here.
+    # Pillow's decoders raise many kinds of exception; all of them mean the same here.
     except Exception as error:
-        raise ImageError(f"{name}: not a readable picture ({error})") from error
+        raise ImageError(f"{name}: not a readable image ({error})") from error
+
+
+def _open(file: BinaryIO, filename: str) -> Image.Image:
+    """Open an image as `Image.open` does, with our limit of pixels instead of Pillow's warning.
+
+    `Image.open` warns of images that are within our limit. Python's warning filters hold for the
+    whole process and all of its threads, so that a library cannot silence that warning locally.
+
+    Raises:
+        UnidentifiedImageError: no plugin of Pillow knows the format.
+        ImageError: the image has too many pixels, or is a program.
+    """
+    prefix = file.read(16)
+    tried: set[str] = set()
+    for load_plugins in (Image.preinit, Image.init):  # the usual formats first, as in Pillow
+        load_plugins()
+        for plugin, (factory, accept) in list(Image.OPEN.items()):
+            if plugin in tried:
+                continue
+            tried.add(plugin)
+            try:
+                accepted = accept is None or accept(prefix)
+                # An answer in words says that Pillow was built without a library for the format.
+                if not accepted or isinstance(accepted, str):
+                    continue
+                file.seek(0)
+                image = factory(file, filename)
+            except (SyntaxError, IndexError, TypeError, struct.error):  # not this format
+                continue
+            _check(image)
+            return image
+    raise UnidentifiedImageError
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in _SIXTEEN_BIT:
+        image = _eight_bit(image)
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        image = Image.new("RGBA", layer.size, "white")
+        image.alpha_composite(layer)
+    return image.convert("RGB")
 
 
 _LIMIT = f"at most {MAX_PIXELS:,} pixels are taken; make it smaller"
 
 
-def _check(picture: Image.Image) -> None:
-    """Refuses what would be too dear or too dangerous to decode; nothing is decoded yet."""
-    width, height = picture.size
+def _check(image: Image.Image) -> None:
+    """Refuse an image that would be too large or too dangerous to decode.
+
+    Only its header has been read so far.
+    """
+    width, height = image.size
     if width * height > MAX_PIXELS:
-        raise ImageError(f"too large a picture ({width} x {height}); {_LIMIT}")
-    if picture.format == "EPS":  # a program: Pillow would hand it to Ghostscript
-        raise ImageError("not a readable picture (EPS is a program, not a picture)")
+        raise ImageError(f"too large an image ({width} x {height}); {_LIMIT}")
+    if image.format == "EPS":  # Pillow would run it in Ghostscript
+        raise ImageError("not a readable image (EPS is a program, not an image)")
 
 
-def _eight_bit(picture: Image.Image) -> Image.Image:
-    """Keeps the upper 8 of 16 bits; Pillow's own conversion clips at 255 instead."""
-    values = np.asarray(picture)
-    if picture.mode == "I" and values.max() < 256:  # 32 bits wide, but with 8 used
-        return picture
-    exif = picture.getexif()
-    clear = picture.info.get("transparency")
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Keep the upper 8 of 16 bits; Pillow's own conversion clips at 255 instead."""
+    values = np.asarray(image)
+    if image.mode == "I" and values.max() < 256:  # 32 bits wide, but with 8 used
+        return image
+    exif = image.getexif()
+    transparent = image.info.get("transparency")
     grey = Image.fromarray(np.clip(values >> 8, 0, 255).astype(np.uint8))
-    if isinstance(clear, int):  # the one grey value that is to be seen through
-        grey.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+    if isinstance(transparent, int):  # the grey value that is transparent
+        grey.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
     grey.getexif().update(exif)
     return grey
 
 
-def to_pixels(picture: Image.Image, spec: ImageSpec) -> npt.NDArray[np.uint8]:
-    """Resizes a picture and keeps its centre, as `spec` says.
+def to_pixels(image: Image.Image, spec: ImageSpec) -> npt.NDArray[np.uint8]:
+    """Resize an image and keep its centre, as `spec` says.
 
-    Only the part that is kept is resized: it is as fast for a panorama as for a square.
+    Only the part that is kept is resized: a panorama takes no longer than a square.
 
     Returns:
         UINT8 `[3, size, size]`, RGB, not normalised: the image tower does that.
     """
-    picture = picture.resize(
+    image = image.resize(
         (spec.size, spec.size),
         _RESAMPLING[spec.interpolation],
-        box=_kept(picture.size, spec),
+        box=_kept_box(image.size, spec),
         # Lets Pillow shrink a large photo in cheap whole steps first; other libraries do not.
         reducing_gap=3.0 if spec.fit == "window" else None,
     )
-    return np.ascontiguousarray(np.asarray(picture, dtype=np.uint8).transpose(2, 0, 1))
+    return np.ascontiguousarray(np.asarray(image, dtype=np.uint8).transpose(2, 0, 1))
 
 
-def _kept(shape: tuple[int, int], spec: ImageSpec) -> tuple[float, float, float, float]:
-    """The part of a picture of `shape` (width, height) that becomes the pixels: its box."""
+def _kept_box(shape: tuple[int, int], spec: ImageSpec) -> tuple[float, float, float, float]:
+    """Return the box of an image of `shape` (width, height) that becomes the pixels."""
     width, height = shape
     if spec.fit == "window":
         side = min(width, height) * spec.size / spec.resize
@@ -137,7 +175,7 @@ def _kept(shape: tuple[int, int], spec: ImageSpec) -> tuple[float, float, float,
     else:
         short = min(width, height)
         resized = (spec.resize * width // short, spec.resize * height // short)
-    # Resizing the whole picture and cutting it then gives the same pixels.
+    # Resizing the whole image and cutting it then gives the same pixels.
     edges = []
     for full, side in zip(shape, resized, strict=True):
         cut = side - spec.size
@@ -150,7 +188,7 @@ def _kept(shape: tuple[int, int], spec: ImageSpec) -> tuple[float, float, float,
 def load_pixels(
     source: ImageSource, spec: ImageSpec, *, name: str | None = None
 ) -> npt.NDArray[np.uint8]:
-    """Decodes and preprocesses one picture to UINT8 `[3, size, size]`.
+    """Decode and preprocess one image to UINT8 `[3, size, size]`.
 
     Raises:
         ImageError: as `open_image`.
@@ -159,12 +197,12 @@ def load_pixels(
 
 
 def find_images(folder: Path) -> list[Path]:
-    """Lists the picture files below `folder`, sorted; hidden files and folders are passed over."""
-    found = (
+    """List the image files below `folder`, sorted, without hidden files and folders."""
+    images = (
         path
         for path in folder.rglob("*")
         if path.suffix.lower() in SUFFIXES
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
         and path.is_file()
     )
-    return sorted(found)
+    return sorted(images)

@@ -1,4 +1,4 @@
-"""Progress bars on standard error, so that standard output stays for answers."""
+"""Progress bars on standard error: standard output is for answers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ console = Console(stderr=True)
 
 
 def progress_bar() -> Progress:
-    """A bar that shows count, elapsed and remaining time; it draws only on a terminal."""
+    """Make a bar that shows count, elapsed and remaining time; it draws only on a terminal."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -34,6 +34,6 @@ def progress_bar() -> Progress:
 
 
 def track(items: Sequence[T], label: str) -> Iterator[T]:
-    """Yields `items` behind a progress bar."""
+    """Yield `items` behind a progress bar."""
     with progress_bar() as progress:
         yield from progress.track(items, description=label)

@@ -1,16 +1,17 @@
-"""What lies where in a model repository, shared by those who write it and those who read it.
+"""The layout of a model repository, shared by the packages that write it and that read it.
 
     repository/
         versions.json                 which versions are kept and which one is in use
-        bundle.json, tokenizer.json   the version in use, for clients; parity.json: its proof
+        bundle.json, tokenizer.json   the version in use, for clients
+        parity.json                   the parity of its engines, as measured
         text_encoder/
             config.pbtxt              pins the version in use
             3/                        a version: the engine, and its own config.pbtxt
-            warmup/3/                 what Triton runs before it says that the version is ready
+            warmup/3/                 requests that Triton runs before the version is ready
         embed_text/3/release/         the version's own bundle.json and the like
 
-Every model has the same version numbers. A version is self-contained, so that going back to it is a
-matter of copying its small files to where Triton and the clients look (`rollback.py`).
+Every model has the same version numbers. A version is self-contained: a rollback copies its small
+files to the places where Triton and the clients look.
 """
 
 from __future__ import annotations
@@ -24,27 +25,27 @@ from .errors import BundleError
 TEXT_MODEL = "text_encoder"
 IMAGE_MODEL = "image_encoder"
 MODELS = (TEXT_MODEL, IMAGE_MODEL)
-"""The towers: ids or pixels to vectors."""
+"""The models of the two towers, which turn ids or pixels into embeddings."""
 PREPROCESS_TEXT = "preprocess_text"
 PREPROCESS_IMAGE = "preprocess_image"
 MASK_ROWS = "mask_rows"
 EMBED_TEXT = "embed_text"
 EMBED_IMAGE = "embed_image"
 ALL_MODELS = (*MODELS, PREPROCESS_TEXT, PREPROCESS_IMAGE, MASK_ROWS, EMBED_TEXT, EMBED_IMAGE)
-"""All that Triton serves; target `cpu` has no `MASK_ROWS`."""
+"""All models that Triton serves; target `cpu` has no `MASK_ROWS`."""
 
 ENGINE_FILE = "model.onnx"
 CONFIG_FILE = "config.pbtxt"
 VERSIONS_FILE = "versions.json"
 PARITY_FILE = "parity.json"
-"""Only what passed the gate has it: the mark of a model repository."""
+"""The report of parity. Only a repository that passed the gate has it: it marks the folder."""
 BUNDLE_PARAMETER = "bundle_id"
-"""Key under `parameters` in a model's configuration: which bundle the engine was made from."""
+"""The key under `parameters` in a model's configuration that names the bundle of its engine."""
 
 QUERY_PRIORITY = 1
-"""Of requests that name none. Triton serves lower numbers first."""
+"""The priority of requests that name none. Triton serves lower numbers first."""
 BULK_PRIORITY = 2
-"""Of indexing, which any query overtakes."""
+"""The priority of indexing: any query overtakes it."""
 
 
 class Versions(NamedTuple):
@@ -53,14 +54,13 @@ class Versions(NamedTuple):
     current: int
     """The version in use."""
     kept: tuple[int, ...]
-    """All that can be used, ascending."""
+    """The versions that are kept, ascending: those to which a rollback can go."""
 
 
 def read_versions(repository: Path) -> Versions:
-    """Tells the versions of a repository.
+    """Read the versions of a repository.
 
-    One without `versions.json` was written before there were any: its newest model counts, and
-    nothing is kept.
+    An old repository has no `versions.json`: its newest model is in use, and no version is kept.
 
     Raises:
         BundleError: `versions.json` is damaged.
@@ -78,13 +78,13 @@ def read_versions(repository: Path) -> Versions:
 
 
 def write_versions(repository: Path, versions: Versions) -> None:
-    """Writes `versions.json`."""
+    """Write `versions.json`."""
     text = json.dumps({"current": versions.current, "kept": list(versions.kept)})
     (repository / VERSIONS_FILE).write_text(text + "\n", encoding="utf-8")
 
 
 def current_version(repository: Path) -> int:
-    """The version of every model that is in use.
+    """Return the version in use, which all models share.
 
     Raises:
         BundleError: `versions.json` is damaged.
@@ -93,18 +93,18 @@ def current_version(repository: Path) -> int:
 
 
 def highest_version(repository: Path) -> int:
-    """The highest version that any tower has on disk, 0 without any."""
+    """Return the highest version that a tower has on disk; 0 if there is none."""
     folders = (folder for model in MODELS for folder in (repository / model).glob("*"))
     return max((int(f.name) for f in folders if f.name.isdecimal() and f.is_dir()), default=0)
 
 
 def release_folder(repository: Path, version: int) -> Path:
-    """Where a version keeps the files that lie at the repository's root while it is in use."""
+    """Return a version's own copy of the files that lie at the root while it is in use."""
     return repository / EMBED_TEXT / str(version) / "release"
 
 
 def model_file(repository: Path, model: str) -> Path:
-    """Finds the ONNX file of `model`, in the version in use.
+    """Find the ONNX file of `model`, in the version in use.
 
     Raises:
         BundleError: the folder is no model repository, or the version holds no ONNX file.

@@ -1,4 +1,4 @@
-"""Text to pictures, picture to pictures, picture to sentences."""
+"""Search: a query to images, an image to images, an image to captions."""
 
 from __future__ import annotations
 
@@ -7,24 +7,28 @@ from pathlib import Path
 from .bundle import Bundle
 from .embedder import Embedder
 from .images import ImageSource
-from .index.reader import Index, Match, recorded_model
+from .index.bundle_files import open_bundle
+from .index.matches import Match
+from .index.reader import Index
 from .towers.onnx import OnnxTowers
 from .towers.tls import ClientTls
 
 
 class SearchClient:
-    """Searches one index.
+    """Search one index.
 
     Args:
         index: the index's folder.
-        model: the model repository that made it; by default the one the index was written with.
-        triton: `host:port` of a Triton server that runs the towers, `grpcs://host:port` where it
-            speaks TLS; None runs them in this process.
+        model: the model repository that made the index. By default it is found where it was, or
+            beside the index; through Triton none is needed.
+        triton: `host:port` of a Triton server that runs the towers, `grpcs://host:port` for one
+            with TLS; None runs them in this process.
         tls: certificates for such a server.
 
     Raises:
-        SearchIndexError: no index there, or one of another bundle.
-        BundleError: `model` is no model repository.
+        SearchIndexError: there is no index, another bundle made it, or its model repository is
+            not found.
+        BundleError: `model` is not a model repository.
         MissingExtraError: onnxruntime is not installed and `triton` is not given.
         ServerError: Triton does not answer, or serves another bundle.
 
@@ -42,7 +46,7 @@ class SearchClient:
         triton: str | None = None,
         tls: ClientTls | None = None,
     ) -> None:
-        bundle = Bundle(model if model is not None else recorded_model(index))
+        bundle = Bundle(model) if model is not None else open_bundle(index, engines=triton is None)
         self._index = Index(index, bundle)
         try:
             self._embedder = open_embedder(bundle, triton, tls=tls)
@@ -51,11 +55,11 @@ class SearchClient:
             raise
 
     def search(self, text: str, k: int = 10) -> list[Match]:
-        """Finds the `k` pictures that a sentence describes best."""
+        """Find the `k` images that a query describes best."""
         return self._index.search_images(self._embedder.embed_texts([text]), k)[0]
 
     def search_by_image(self, image: ImageSource, k: int = 10) -> list[Match]:
-        """Finds the `k` pictures most like `image`.
+        """Find the `k` images most like `image`.
 
         Raises:
             ImageError: `image` cannot be read.
@@ -63,15 +67,26 @@ class SearchClient:
         return self._index.search_images(self._embedder.embed_images([image]), k)[0]
 
     def describe(self, image: ImageSource, k: int = 10) -> list[Match]:
-        """Finds the `k` indexed sentences that describe `image` best.
+        """Find the `k` indexed captions that describe `image` best.
 
         Raises:
             ImageError: `image` cannot be read.
         """
         return self._index.search_captions(self._embedder.embed_images([image]), k)[0]
 
+    def refresh(self) -> bool:
+        """Move to the newest state that was saved to the index; other threads search on meanwhile.
+
+        Returns:
+            Whether anything was saved since the index was opened or refreshed last.
+
+        Raises:
+            SearchIndexError: the new state is damaged, or the folder was deleted or replaced.
+        """
+        return self._index.refresh()
+
     def close(self) -> None:
-        """Closes the index and the towers."""
+        """Close the index and the towers."""
         self._index.close()
         self._embedder.close()
 
@@ -85,12 +100,16 @@ class SearchClient:
 def open_embedder(
     bundle: Bundle, triton: str | None, *, tls: ClientTls | None = None, bulk: bool = False
 ) -> Embedder:
-    """Embeds in this process, or through the Triton at `triton` (`host:port`).
+    """Open an embedder that runs the towers in this process, or in the Triton at `triton`.
 
-    There, `bulk` lets the queries of others go first.
+    Args:
+        bundle: a model repository; through Triton, any folder with the small files of the bundle.
+        triton: `[grpcs://]host:port`, or None.
+        tls: certificates for it.
+        bulk: whether Triton lets the queries of others go first.
     """
     if triton is None:
-        return Embedder(bundle, OnnxTowers(bundle))
+        return Embedder(bundle, OnnxTowers.from_repository(bundle))
     # tritonclient takes a third of a second to import; a local search does not need it.
     from .towers.triton import TritonTowers
 

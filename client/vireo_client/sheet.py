@@ -1,4 +1,4 @@
-"""Contact sheets: queries and their hits in one picture."""
+"""Contact sheets: queries and their hits in one image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .errors import ImageError, VireoError
 from .images import open_image
-from .index.reader import Match
+from .index.matches import Match
 
 CELL = 160
 _MARGIN = 12
@@ -19,9 +19,12 @@ _FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf"
 
 
 def contact_sheet(rows: Sequence[tuple[str, Sequence[Match]]]) -> Image.Image:
-    """Draws one row a query: its text above the hits, each with rank and score below.
+    """Draw one row a query: its text above the hits, each with rank and score below.
 
-    A hit whose file is gone since it was indexed is drawn as a crossed cell.
+    A hit whose file was deleted since it was indexed is drawn as a crossed cell.
+
+    Raises:
+        VireoError: there is no font with Vietnamese letters.
     """
     columns = max((len(matches) for _, matches in rows), default=1) or 1
     height = _LINE + CELL + _LINE + _MARGIN
@@ -42,7 +45,7 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[Match]]]) -> Image.Image:
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """Finds a font with Vietnamese letters; Pillow's own has none."""
+    """Find a font with Vietnamese letters; Pillow's own has none."""
     candidates = list(_FONTS)
     if spec := importlib.util.find_spec("matplotlib"):
         origin = Path(str(spec.origin)).parent
@@ -60,18 +63,18 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 def _paste(sheet: Image.Image, draw: ImageDraw.ImageDraw, path: str, left: int, top: int) -> None:
     try:
-        picture = open_image(Path(path))
+        image = open_image(Path(path))
     except ImageError:
         box = (left, top, left + CELL, top + CELL)
         draw.rectangle(box, outline="gray")
         draw.line(box, fill="gray")
         return
-    picture.thumbnail((CELL, CELL))
-    if max(picture.size) < CELL:  # small pictures are shown as large as the others
-        scale = CELL / max(picture.size)
-        picture = picture.resize((round(picture.width * scale), round(picture.height * scale)))
-    offset = (left + (CELL - picture.width) // 2, top + (CELL - picture.height) // 2)
-    sheet.paste(picture, offset)
+    image.thumbnail((CELL, CELL))
+    if max(image.size) < CELL:  # small images are shown as large as the others
+        scale = CELL / max(image.size)
+        image = image.resize((round(image.width * scale), round(image.height * scale)))
+    offset = (left + (CELL - image.width) // 2, top + (CELL - image.height) // 2)
+    sheet.paste(image, offset)
 
 
 def _fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:

@@ -1,4 +1,4 @@
-"""The whole road on generated scenes: captions to pictures through a real Triton."""
+"""The demo: every stage on generated scenes, from training to queries through a real Triton."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from vireo_client.bundle import Bundle
 from vireo_client.captions import read_captions
 from vireo_client.embedder import Embedder
 from vireo_client.files import replacing
+from vireo_client.index import Index, IndexWriter
 from vireo_client.index.catalogue import CATALOGUE_FILE
-from vireo_client.index.indexing import index_pictures
-from vireo_client.index.reader import Index
+from vireo_client.index.indexing import index_images
 from vireo_client.progress import console
 from vireo_client.sheet import contact_sheet
 from vireo_client.towers.triton import TritonTowers
@@ -33,11 +33,12 @@ from vireo_training.loop.train import train
 from vireo_training.models.torch_towers import TorchTowers
 
 from .export import export
-from .parity.gate import check, compare
+from .parity.gate import check
+from .parity.measure import measure_parity
 from .sources import open_source
 
 DESCRIBED_SCENES = 8
-"""How many test scenes are asked for by a full description."""
+"""Number of test scenes that are queried by a full description."""
 SHORT_QUERIES = ("ba con cá màu tím", "ngôi nhà màu hồng trên bãi cát", "hai ngôi sao xanh lá")
 HITS = 6
 _PACKAGES = (
@@ -55,13 +56,13 @@ _PACKAGES = (
 def run_demo(
     out: Path, *, train_pictures: int, test_pictures: int, epochs: int | None, seed: int
 ) -> dict[str, Any]:
-    """Runs every stage and writes `out/report.json` and `out/results.png`.
+    """Run every stage and write `out/report.json` and `out/results.png`.
 
     Returns:
         The report.
 
     Raises:
-        VireoError: a stage failed; its message says which and what to do.
+        VireoError: a stage failed.
     """
     seconds: dict[str, float] = {}
 
@@ -98,16 +99,16 @@ def run_demo(
             with stage("parity", "Parity of PyTorch and Triton, and the retrieval metrics"):
                 with Embedder(bundle, TorchTowers.from_bundle(bundle)) as reference:
                     expected = embed_corpus(reference, records)
-                parity = compare(expected, embedder, expected.records)
+                parity = measure_parity(expected, embedder, expected.records)
                 check(parity)
             with stage("index", "Indexing the test scenes through Triton"):
                 with replacing(out / "index", marker=CATALOGUE_FILE) as folder:
-                    with Index(folder, exported, write=True) as index:
-                        indexed = index_pictures(index, embedder, records)
+                    with IndexWriter(folder, exported) as writer:
+                        indexed = index_images(writer, embedder, records)
                     if indexed.interrupted:
                         raise KeyboardInterrupt
-            asked = generate_scenes("test", min(DESCRIBED_SCENES, test_pictures), seed)
-            queries = [query_for(scene) for scene in asked] + list(SHORT_QUERIES)
+            described = generate_scenes("test", min(DESCRIBED_SCENES, test_pictures), seed)
+            queries = [query_for(scene) for scene in described] + list(SHORT_QUERIES)
             with stage("search", f"{len(queries)} queries"):
                 with Index(out / "index", exported) as index:
                     hits = index.search_images(embedder.embed_texts(queries), HITS)
@@ -151,8 +152,8 @@ def _summarise(out: Path, report: dict[str, Any]) -> None:
         )  # fmt: skip
     console.rule()
     for way, label in (
-        ("text_to_image", "sentence to picture"),
-        ("image_to_text", "picture to sentence"),
+        ("text_to_image", "caption to image"),
+        ("image_to_text", "image to caption"),
     ):
         recall, chance = report[way]["recall_at_1"], report[f"chance_{way}"]["recall_at_1"]
         console.print(

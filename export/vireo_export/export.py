@@ -11,17 +11,17 @@ from vireo_client.captions import CaptionedImage
 from vireo_client.errors import ExportError
 from vireo_client.progress import console
 from vireo_client.text.pipeline import TextPath
-from vireo_client.towers.onnx import OnnxTowers
-from vireo_serving.configs.triton_config import ServingOptions, Target
+from vireo_serving.configs.triton_config import ServingOptions
 from vireo_serving.plans.options import BuildOptions
-from vireo_serving.repository.publish import lay_out, publishing
+from vireo_serving.repository.publish import publishing, write_repository
+from vireo_serving.targets import Cpu, Target
 
 from .onnx.export import export_towers
 from .onnx.external_data import EXTERNAL_DATA_LIMIT
 from .onnx.operators import check_operators
 from .onnx.optimise import optimise
 from .parity.gate import Parity, check
-from .parity.measure import MODEL_OF, Proof, Tower
+from .parity.measure import MODEL_OF, ParityMeasurement, Tower
 from .parity.report import write_report
 from .precision import ALL_FP32, Precisions
 from .precision.build import Engine, build_engine
@@ -30,21 +30,18 @@ from .sources import Source
 from .tensorrt import plans
 from .tensorrt.builder import require_tensorrt
 
-DEFAULT_BUILD = BuildOptions()
+_CPU = Cpu()
 
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """How engines are made."""
+    """Settings of how engines are made."""
 
     precisions: Precisions = ALL_FP32
-    target: Target = "cpu"
+    target: Target = _CPU
+    """What runs the towers, with its own options."""
     external_data_limit: int = EXTERNAL_DATA_LIMIT
     """See `save_engine`."""
-    build: BuildOptions = DEFAULT_BUILD
-    """Of target `tensorrt`."""
-    dry_run: bool = False
-    """Target `tensorrt`: lay out the graphs and what builds plans from them, and build none."""
 
 
 def export(
@@ -57,65 +54,68 @@ def export(
     *,
     keep: int = 2,
 ) -> Parity:
-    """Makes both towers' engines and publishes a model repository.
+    """Make both towers' engines and publish a model repository.
 
     The repository replaces an older one in one step, and only if the engines pass the gate.
 
     Args:
         source: the model, see `open_source`.
         repository: the folder to publish to.
-        records: captioned pictures on which engines and PyTorch are compared.
-        options: what the operator set.
+        records: captioned images on which engines are compared with PyTorch.
+        options: the options that every target has.
         engine_options: precisions and target.
-        calibration_records: captioned pictures on which FP16 and INT8 measure ranges; by default
+        calibration_records: captioned images on which FP16 and INT8 measure ranges; by default
             `records`.
-        keep: how many versions there are afterwards at most, the new one included.
+        keep: the most versions to have afterwards, the new one included.
 
     Returns:
         The figures of the gate, which also lie in `parity.json`, `parity.md` and `parity.png`.
 
     Raises:
-        ExportError: a tower cannot be expressed in ONNX, has an operator that the target lacks, or
-            cannot be calibrated; or there is no room for the repository.
+        ExportError: the target does not run engines of a precision; a tower cannot be expressed in
+            ONNX, has an operator that the target lacks, or cannot be calibrated; or there is no
+            room for the repository.
         ParityError: an engine does not answer as PyTorch does.
-        VireoError: `repository` is something else.
+        VireoError: `repository` is a file, or a folder of another kind.
     """
     options, how = options or ServingOptions(), engine_options or EngineOptions()
-    if how.target == "tensorrt" and not how.dry_run:
+    how.precisions.check(how.target)
+    build = how.target.plan_build()
+    if build and build.here:
         require_tensorrt()  # before minutes are spent
-    elif how.target != "tensorrt" and how.dry_run:
-        raise ExportError("a dry run is for target tensorrt; the others build nothing")
     try:
         with publishing(repository, keep=keep) as draft:
-            # Beside the models' folders: engines are moved, not copied.
+            # Inside the draft, on its file system: engines are then moved, not copied.
             with tempfile.TemporaryDirectory(dir=draft, prefix=".engines-") as work:
                 fp32 = _fp32_engines(source, Path(work), how)
-                proof = Proof(
-                    source, records, fp32, threads=options.threads, open_towers=OnnxTowers.of
-                )
+                measurement = ParityMeasurement(source, records, fp32, threads=options.threads)
                 calibration = _calibration(source, calibration_records or records, how)
                 engines = {
-                    tower: _engine(tower, fp32, Path(work), proof, calibration, source, how)
+                    tower: _engine(tower, fp32, Path(work), measurement, calibration, source, how)
                     for tower in MODEL_OF
                 }
                 with console.status("comparing engines with PyTorch"):
-                    parity = proof.parity(engines)
+                    parity = measurement.parity(engines)
                 settings = source.bundle.config.export
                 check(parity, settings)
                 paths = {MODEL_OF[tower]: engine.path for tower, engine in engines.items()}
-                if how.target == "tensorrt" and not how.dry_run:
-                    paths = _plans(paths, repository, source, proof, options, how)
-                lay_out(draft, source.bundle, paths, options, target=how.target, records=records)
-            if how.dry_run:
+                if build and build.here:
+                    paths = _plans(
+                        paths, repository, source, measurement, options, how, build.options
+                    )
+                write_repository(
+                    draft, source.bundle, paths, options, target=how.target, records=records
+                )
+            if build and not build.here:
                 plans.prepare_plans(
-                    draft, source.bundle, how.precisions, how.build,
+                    draft, source.bundle, how.precisions, build.options,
                     max_batch_size=options.max_batch_size,
                 )  # fmt: skip
             write_report(parity, draft, settings)
     except OSError as error:
         raise ExportError(
             f"{repository}: cannot be written ({error.strerror or error}); make room there and "
-            "in the temporary folder, and export again; what was there is as it was"
+            "in the temporary folder, and export again; an older repository is unchanged"
         ) from error
     return parity
 
@@ -124,17 +124,18 @@ def _plans(
     graphs: dict[str, Path],
     repository: Path,
     source: Source,
-    proof: Proof,
+    measurement: ParityMeasurement,
     options: ServingOptions,
     how: EngineOptions,
+    build: BuildOptions,
 ) -> dict[str, Path]:
     built = plans.build_plans(
-        graphs, source.bundle, how.precisions, how.build,
+        graphs, source.bundle, how.precisions, build,
         max_batch_size=options.max_batch_size, timing_cache=plans.timing_cache_of(repository),
     )  # fmt: skip
     with console.status("comparing plans with PyTorch"):
-        corpus = proof.corpus
-        plans.prove_plans(built, source.bundle, corpus, corpus.records, how.precisions)
+        corpus = measurement.corpus
+        plans.check_plan_parity(built, source.bundle, corpus, corpus.records, how.precisions)
     return built
 
 
@@ -173,7 +174,7 @@ def _engine(
     tower: Tower,
     fp32: dict[str, Path],
     work: Path,
-    proof: Proof,
+    measurement: ParityMeasurement,
     calibration: Calibration | None,
     source: Source,
     how: EngineOptions,
@@ -186,8 +187,7 @@ def _engine(
             fp32[model],
             work / model,
             calibration,
-            lambda path: proof.verdict(tower, path, precision),
-            target=how.target,
+            lambda path: measurement.quality(tower, path, precision),
             limit=how.external_data_limit,
         )
         check_operators(engine.path, model, how.target)

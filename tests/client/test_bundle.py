@@ -17,12 +17,14 @@ def _edit(folder, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def test_a_trained_bundle_says_what_it_expects(bundle):
+def test_a_bundle_tells_what_its_model_expects(bundle):
     config = bundle.config
-    assert config.image.size == 96
+    assert (config.embedding_dim, config.image.size) == (256, 32)
     assert config.text.buckets == (16, 32, 64)
-    assert config.provenance["pictures"]["train"] > 100
-    assert 0 <= config.metrics["text_to_image"]["recall_at_1"] <= 1
+    assert config.text.max_length == 64
+    assert bundle.text_files() == [
+        bundle.folder / name for name in ("tokenizer.json", "vi-vocab", "wordsegmenter.rdr")
+    ]
 
 
 @pytest.mark.parametrize("version", [0, 2, "1", None])

@@ -6,11 +6,11 @@ from vireo_client.captions import read_captions
 from vireo_client.errors import DataError
 
 
-def test_reads_pictures_with_their_captions_in_order(data_set):
+def test_reads_images_with_their_captions_in_order(data_set):
     path = data_set(
         {"image": "b.jpg", "captions": ["một", "hai"]},
         {"image": "a.jpg", "captions": ["ba"], "source": "ignored"},
-        pictures=("a.jpg", "b.jpg"),
+        images=("a.jpg", "b.jpg"),
     )
     records = read_captions(path.parent).records
     assert [(r.path.name, r.captions) for r in records] == [
@@ -19,11 +19,11 @@ def test_reads_pictures_with_their_captions_in_order(data_set):
     ]
 
 
-def test_lines_of_one_picture_are_joined_and_repeats_dropped(data_set):
+def test_lines_of_one_image_are_joined_and_repeats_dropped(data_set):
     path = data_set(
         {"image": "a.jpg", "captions": ["một", "hai"]},
         {"image": "./a.jpg", "captions": ["hai", "ba"]},
-        pictures=("a.jpg",),
+        images=("a.jpg",),
     )
     assert [r.captions for r in read_captions(path).records] == [("một", "hai", "ba")]
 
@@ -36,13 +36,13 @@ def test_lines_of_one_picture_are_joined_and_repeats_dropped(data_set):
         ('{"captions": ["x"]}', '"image" must be'),
         ('{"image": "a.jpg", "captions": "x"}', '"captions" must be'),
         ('{"image": "a.jpg", "captions": [1]}', '"captions" must be'),
-        ('{"image": "gone.jpg", "captions": ["x"]}', "no such picture"),
+        ('{"image": "gone.jpg", "captions": ["x"]}', "no such image"),
         ('{"image": "", "captions": ["x"]}', '"image" must be'),
         ('{"image": "a.jpg", "captions": ["  ", "\\n"]}', "2 empty caption"),
     ],
 )
 def test_a_bad_line_is_skipped_with_its_number_and_reason(data_set, line, reason):
-    path = data_set({"image": "a.jpg", "captions": ["tốt"]}, "", line, pictures=("a.jpg",))
+    path = data_set({"image": "a.jpg", "captions": ["tốt"]}, "", line, images=("a.jpg",))
     captions = read_captions(path)
     assert [r.captions for r in captions.records] == [("tốt",)]
     (skip,) = captions.skipped
@@ -51,7 +51,7 @@ def test_a_bad_line_is_skipped_with_its_number_and_reason(data_set, line, reason
 
 
 def test_bytes_that_are_not_utf8_cost_one_line(data_set):
-    path = data_set({"image": "a.jpg", "captions": ["tốt"]}, pictures=("a.jpg",))
+    path = data_set({"image": "a.jpg", "captions": ["tốt"]}, images=("a.jpg",))
     with path.open("ab") as file:
         file.write(b'{"image": "a.jpg", "captions": ["\xff\xfe"]}\n')
     captions = read_captions(path)
@@ -61,7 +61,7 @@ def test_bytes_that_are_not_utf8_cost_one_line(data_set):
 
 def test_a_set_with_nothing_usable_is_an_error_that_says_why(data_set):
     path = data_set({"image": "gone.jpg", "captions": ["x"]})
-    with pytest.raises(DataError, match=r"no usable picture.*captions\.jsonl:1: no such picture"):
+    with pytest.raises(DataError, match=r"no usable image.*captions\.jsonl:1: no such image"):
         read_captions(path)
 
 
@@ -76,7 +76,7 @@ def test_vietnamese_file_names_are_found_in_both_forms(data_set, on_disk, in_fil
     name = "thư mục/chợ nổi Cái Răng.jpg"
     path = data_set(
         {"image": unicodedata.normalize(in_file, name), "captions": ["chợ nổi"]},
-        pictures=(unicodedata.normalize(on_disk, name),),
+        images=(unicodedata.normalize(on_disk, name),),
     )
     (record,) = read_captions(path).records
     assert record.path.is_file()
@@ -86,7 +86,7 @@ def test_a_name_in_mixed_forms_is_found(data_set):
     folder, name = unicodedata.normalize("NFD", "Đà Nẵng"), unicodedata.normalize("NFC", "biển.jpg")
     path = data_set(
         {"image": str(Path(unicodedata.normalize("NFC", folder)) / name), "captions": ["biển"]},
-        pictures=(f"{folder}/{name}",),
+        images=(f"{folder}/{name}",),
     )
     assert len(read_captions(path).records) == 1
 

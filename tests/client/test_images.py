@@ -1,9 +1,11 @@
 import io
 import unicodedata
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 from PIL.PngImagePlugin import PngImageFile
 from vireo_client.bundle import ImageSpec
 from vireo_client.errors import ImageError
@@ -12,13 +14,13 @@ from vireo_client.images import find_images, load_pixels, open_image, to_pixels
 SPEC = ImageSpec(size=32, resize=40, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
-def _encoded(picture: Image.Image, kind: str, **options) -> bytes:
+def _encoded(image: Image.Image, kind: str, **options) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
-def test_path_bytes_and_picture_give_the_same_pixels(photo):
+def test_path_bytes_and_image_give_the_same_pixels(photo):
     path = photo()
     from_path = load_pixels(path, SPEC)
     assert from_path.shape == (3, 32, 32)
@@ -37,7 +39,7 @@ def test_the_short_side_is_resized_and_the_centre_kept():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 1), (33, 41)])
-def test_any_shape_of_picture_gives_the_asked_size(size):
+def test_any_shape_of_image_gives_the_size_of_the_spec(size):
     assert to_pixels(Image.new("RGB", size), SPEC).shape == (3, 32, 32)
 
 
@@ -47,64 +49,62 @@ def _noise(width, height):
     )
 
 
-def _direct(picture, size, crop):
-    """Resizes the whole picture, then cuts it: what the other libraries do."""
-    return np.asarray(picture.resize(size, Image.Resampling.BICUBIC).crop(crop)).transpose(2, 0, 1)
+def _direct(image, size, crop):
+    """Resizes the whole image, then cuts it: what the other libraries do."""
+    return np.asarray(image.resize(size, Image.Resampling.BICUBIC).crop(crop)).transpose(2, 0, 1)
 
 
 def test_the_window_is_as_it_was():
     """What existing bundles were trained on, to the byte."""
-    picture = _noise(301, 207)
+    image = _noise(301, 207)
     side = 207 * 32 / 40
     box = ((301 - side) / 2, (207 - side) / 2, (301 + side) / 2, (207 + side) / 2)
-    expected = picture.resize((32, 32), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
-    assert np.array_equal(to_pixels(picture, SPEC), np.asarray(expected).transpose(2, 0, 1))
+    expected = image.resize((32, 32), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+    assert np.array_equal(to_pixels(image, SPEC), np.asarray(expected).transpose(2, 0, 1))
 
 
 @pytest.mark.parametrize(("offset", "left"), [("floor", 3), ("round", 4)])
 def test_the_short_side_becomes_whole_pixels_first(offset, left):
     spec = SPEC.model_copy(update={"fit": "shortest", "resize": 32, "offset": offset})
-    picture = _noise(90, 73)  # 39 x 32 once resized: 7 columns too many
-    expected = _direct(picture, (39, 32), (left, 0, left + 32, 32))
-    assert np.abs(to_pixels(picture, spec).astype(int) - expected).max() <= 1
-    turned = _direct(
-        picture.transpose(Image.Transpose.TRANSPOSE), (32, 39), (0, left, 32, left + 32)
-    )
-    pixels = to_pixels(picture.transpose(Image.Transpose.TRANSPOSE), spec)
+    image = _noise(90, 73)  # 39 x 32 once resized: 7 columns too many
+    expected = _direct(image, (39, 32), (left, 0, left + 32, 32))
+    assert np.abs(to_pixels(image, spec).astype(int) - expected).max() <= 1
+    turned = _direct(image.transpose(Image.Transpose.TRANSPOSE), (32, 39), (0, left, 32, left + 32))
+    pixels = to_pixels(image.transpose(Image.Transpose.TRANSPOSE), spec)
     assert np.abs(pixels.astype(int) - turned).max() <= 1
 
 
-def test_a_picture_can_be_squashed():
-    picture = _noise(90, 73)
+def test_an_image_can_be_squashed():
+    image = _noise(90, 73)
     spec = SPEC.model_copy(update={"fit": "squash", "resize": 32})
-    assert np.array_equal(to_pixels(picture, spec), _direct(picture, (32, 32), (0, 0, 32, 32)))
+    assert np.array_equal(to_pixels(image, spec), _direct(image, (32, 32), (0, 0, 32, 32)))
     cut = SPEC.model_copy(update={"fit": "squash"})
-    expected = _direct(picture, (40, 40), (4, 4, 36, 36))
-    assert np.abs(to_pixels(picture, cut).astype(int) - expected).max() <= 1
+    expected = _direct(image, (40, 40), (4, 4, 36, 36))
+    assert np.abs(to_pixels(image, cut).astype(int) - expected).max() <= 1
 
 
 @pytest.mark.parametrize("fit", ["shortest", "squash"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 1), (32, 32)])
-def test_no_shape_of_picture_is_too_long_for_a_fit(fit, size):
-    """Only the part that is kept is ever resized: the whole would take gigabytes here."""
+def test_no_shape_of_image_is_too_long_for_a_fit(fit, size):
+    """Only the part that stays is ever resized: the whole would take gigabytes here."""
     spec = SPEC.model_copy(update={"fit": fit})
     assert to_pixels(Image.new("RGB", size, "red"), spec)[0].min() == 255
 
 
 def test_exif_orientation_is_applied():
-    picture = Image.new("RGB", (64, 64), "black")
-    picture.paste("white", (0, 0, 64, 32))  # white above
+    image = Image.new("RGB", (64, 64), "black")
+    image.paste("white", (0, 0, 64, 32))  # white above
     exif = Image.Exif()
     exif[0x0112] = 3  # turned upside down
-    upright = open_image(_encoded(picture, "JPEG", exif=exif))
+    upright = open_image(_encoded(image, "JPEG", exif=exif))
     assert upright.getpixel((32, 8)) < (50, 50, 50)
     assert upright.getpixel((32, 56)) > (200, 200, 200)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "I;16", "1"])
 def test_every_mode_becomes_rgb(mode):
-    picture = Image.new("RGB", (8, 8), "white").convert(mode if mode != "I;16" else "I")
-    assert open_image(picture.convert(mode)).mode == "RGB"
+    image = Image.new("RGB", (8, 8), "white").convert(mode if mode != "I;16" else "I")
+    assert open_image(image.convert(mode)).mode == "RGB"
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
@@ -125,7 +125,7 @@ def test_a_grey_value_of_sixteen_bits_can_be_transparent():
     assert open_image(data).getpixel((4, 4)) == (117, 117, 117)
 
 
-def test_32_bits_wide_pictures_are_taken_by_what_they_hold():
+def test_32_bits_wide_images_are_taken_by_what_they_hold():
     assert open_image(Image.new("I", (8, 8), 200)).getpixel((0, 0)) == (200, 200, 200)
     assert open_image(Image.new("I", (8, 8), 51_200)).getpixel((0, 0)) == (200, 200, 200)
 
@@ -148,14 +148,14 @@ def test_the_first_frame_of_an_animation_counts():
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\xff\xd8\xff\xe0 no more"])
-def test_what_is_no_picture_is_an_error_that_names_it(tmp_path, content):
+def test_what_is_no_image_is_an_error_that_names_it(tmp_path, content):
     path = tmp_path / "bad.jpg"
     path.write_bytes(content)
-    with pytest.raises(ImageError, match=r"bad\.jpg: not a readable picture"):
+    with pytest.raises(ImageError, match=r"bad\.jpg: not a readable image"):
         open_image(path)
 
 
-def test_a_truncated_picture_is_an_error(photo, tmp_path):
+def test_a_truncated_image_is_an_error(photo, tmp_path):
     whole = photo(size=(400, 300)).read_bytes()
     path = tmp_path / "half.jpg"
     path.write_bytes(whole[: len(whole) // 2])
@@ -163,32 +163,59 @@ def test_a_truncated_picture_is_an_error(photo, tmp_path):
         open_image(path)
 
 
-def test_a_missing_picture_is_an_error(tmp_path):
+def test_a_missing_image_is_an_error(tmp_path):
     with pytest.raises(ImageError, match=r"gone\.jpg: no such file"):
         open_image(tmp_path / "gone.jpg")
 
 
 @pytest.mark.parametrize("size", [(20_000, 20_000), (12_000, 10_001)])
-def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(size, monkeypatch):
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(size, monkeypatch):
     """The first is beyond Pillow's own limit, the second beyond ours alone."""
     data = _encoded(Image.new("1", size), "PNG")
     monkeypatch.setattr(PngImageFile, "load", lambda self: pytest.fail("decoded"))
-    with pytest.raises(ImageError, match=r"huge\.png: too large a picture.* make it smaller"):
+    with pytest.raises(ImageError, match=r"huge\.png: too large an image.* make it smaller"):
         open_image(data, name="huge.png")
 
 
-def test_a_program_that_draws_is_no_picture():
+def test_an_image_within_the_limit_gives_no_warning(tmp_path):
+    """Pillow warns from 89 million pixels on; phones make larger photos."""
+    path = tmp_path / "large.png"
+    Image.new("1", (10_000, 9_500)).save(path)
+    with warnings.catch_warnings(record=True) as caught, ThreadPoolExecutor(2) as pool:
+        warnings.simplefilter("always")
+        sizes = list(pool.map(lambda source: open_image(source).size, [path, path.read_bytes()]))
+    assert sizes == [(10_000, 9_500)] * 2
+    assert caught == []
+
+
+def test_a_plugin_that_another_library_registered_is_used(tmp_path):
+    class Flag(ImageFile.ImageFile):
+        format = "VIREO-FLAG"
+
+        def _open(self):
+            self._size, self._mode = (4, 2), "RGB"
+            self.tile = [("raw", (0, 0, 4, 2), 4, ("RGB", 0, 1))]
+
+    Image.register_open(Flag.format, Flag, lambda prefix: prefix.startswith(b"flag"))
+    try:
+        assert open_image(b"flag" + b"\xff\x00\x00" * 8).getpixel((3, 1)) == (255, 0, 0)
+    finally:
+        Image.ID.remove(Flag.format)
+        del Image.OPEN[Flag.format]
+
+
+def test_a_program_that_draws_is_no_image():
     with pytest.raises(ImageError, match="EPS is a program"):
         open_image(_encoded(Image.new("RGB", (8, 8)), "EPS"))
 
 
 @pytest.mark.parametrize(("content", "why"), [(b"", "no bytes at all"), (b"zz", "no format that")])
 def test_what_is_wrong_is_said_of_bytes_too(content, why):
-    with pytest.raises(ImageError, match=rf"image 3: not a readable picture \({why}"):
+    with pytest.raises(ImageError, match=rf"image 3: not a readable image \({why}"):
         open_image(content, name="image 3")
 
 
-def test_pictures_are_found_sorted_and_hidden_ones_left_out(tmp_path, photo):
+def test_images_are_found_sorted_and_hidden_ones_left_out(tmp_path, photo):
     name = unicodedata.normalize("NFD", "ảnh đẹp.JPG")
     for wanted in (name, "b/c.png", "a.webp"):
         photo(wanted)

@@ -1,7 +1,7 @@
 import pytest
 from PIL import Image
 from vireo_client.errors import VireoError
-from vireo_client.index.reader import Match
+from vireo_client.index import Match
 from vireo_client.sheet import CELL, _fitted, _font, contact_sheet
 
 

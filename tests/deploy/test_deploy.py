@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from support.tagged_versions import ask, publish
+from support.tagged_versions import answer_tags, publish, write_model_files
 from vireo_client.towers.triton import TritonTowers
+from vireo_serving.models import files
 from vireo_serving.server.options import ServerOptions
 from vireo_serving.server.ports import Ports
 from vireo_serving.server.server import TritonServer
@@ -228,8 +229,9 @@ def test_the_image_runs_as_nobody_special_and_is_watched(dockerfile):
                 assert (ROOT / source).exists(), source
 
 
-def test_what_the_image_runs_is_a_command_of_ours(dockerfile, bundle, tmp_path):
+def test_what_the_image_runs_is_a_command_of_ours(dockerfile, bundle, tmp_path, monkeypatch):
     """The entry point's words, on a folder that lies as the image expects it."""
+    monkeypatch.setattr(files, "FOLDER", write_model_files(tmp_path / "model_files"))
     words = json.loads(dict(dockerfile)["ENTRYPOINT"])
     assert words == ["vireo", "serve", "/models/model_repository", "--host", "0.0.0.0"]
     publish(tmp_path / "models" / "model_repository", bundle, 1)
@@ -239,4 +241,4 @@ def test_what_the_image_runs_is_a_command_of_ours(dockerfile, bundle, tmp_path):
     ) as server:  # fmt: skip
         import tritonclient.grpc as grpc
 
-        assert ask(grpc.InferenceServerClient(server.url), "embed_text") == (1, 1)
+        assert answer_tags(grpc.InferenceServerClient(server.url), "embed_text") == (1, 1)

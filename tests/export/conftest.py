@@ -1,4 +1,4 @@
-"""Small random towers of the kinds that are served, exported once."""
+"""Small random towers of each preset, exported once."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import support.torch_settings  # noqa: F401
 import torch
 from support.presets import shrink
 from torch import nn
@@ -20,7 +21,7 @@ from vireo_training.models.resolve import image_spec, resolve_image
 
 @dataclass(frozen=True)
 class Exported:
-    """One tower and its FP32 engine as PyTorch's exporter writes it."""
+    """A tower, its FP32 engine as PyTorch's exporter writes it, and inputs."""
 
     tower: nn.Module
     path: Path
@@ -33,11 +34,11 @@ class Exported:
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Exported]:
-    """Exports a preset's towers, cut down; each preset once."""
-    made: dict[str, dict[str, Exported]] = {}
+    """Export the towers of a shrunk preset, once for each preset."""
+    exports: dict[str, dict[str, Exported]] = {}
 
     def get(preset: str, tower: str) -> Exported:
-        if preset not in made:
+        if preset not in exports:
             torch.manual_seed(0)
             config = load_config(preset, shrink(preset))
             pad = 1 if config.text.kind == "huggingface" else 0
@@ -52,10 +53,10 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], E
             for row, length in enumerate((16, 12, 7, 3, 2, 1)):
                 ids[row, length:] = pad
             pixels = rng.integers(0, 256, (4, 3, size, size), dtype=np.uint8)
-            made[preset] = {
+            exports[preset] = {
                 "text": Exported(model.text_tower, paths["text_encoder"], {"input_ids": ids}),
                 "image": Exported(model.image_tower, paths["image_encoder"], {"pixels": pixels}),
             }
-        return made[preset][tower]
+        return exports[preset][tower]
 
     return get

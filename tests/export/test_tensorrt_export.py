@@ -1,4 +1,4 @@
-"""Target `tensorrt` as far as a machine without a GPU goes; what builds plans has its own tests."""
+"""Exports to target `tensorrt` without a GPU: the build of plans has its own tests."""
 
 import json
 import shutil
@@ -15,16 +15,17 @@ from vireo_export.sources import open_source
 from vireo_serving.configs.triton_config import CONFIG_FILE, ServingOptions, read_config
 from vireo_serving.server.ports import Ports
 from vireo_serving.server.server import TritonServer
+from vireo_serving.targets import TensorRT
 
 FP16 = Precisions("fp16", "fp16")
 
 
 @pytest.fixture(scope="module")
 def prepared(bundle, test_records, tmp_path_factory):
-    """What a dry run writes and prints."""
+    """The folder, the figures and the printed lines of a dry run."""
     folder = tmp_path_factory.mktemp("tensorrt") / "model_repository"
-    options = EngineOptions(FP16, target="tensorrt", dry_run=True)
-    serving = ServingOptions(max_batch_size=16, device="gpu")
+    options = EngineOptions(FP16, TensorRT(dry_run=True))
+    serving = ServingOptions(max_batch_size=16)
     with pytest.MonkeyPatch.context() as patch:
         printed = []
         from vireo_export.tensorrt import plans
@@ -34,7 +35,7 @@ def prepared(bundle, test_records, tmp_path_factory):
     return folder, parity, printed
 
 
-def test_a_dry_run_lays_out_proven_graphs_of_standard_operators(prepared):
+def test_a_dry_run_publishes_checked_graphs_of_standard_operators(prepared):
     folder, parity, _ = prepared
     assert parity.precisions == FP16
     assert min(parity.text.min_cosine, parity.image.min_cosine) >= 0.999
@@ -74,18 +75,15 @@ def test_it_says_how_to_build_elsewhere(prepared, bundle):
 def test_without_tensorrt_it_is_refused_before_any_work(bundle, test_records, tmp_path):
     if "tensorrt" in sys.modules:
         pytest.skip("TensorRT is there")
-    options = EngineOptions(FP16, target="tensorrt")
+    options = EngineOptions(FP16, TensorRT())
     with pytest.raises(MissingExtraError, match=r"tensorrt.*--dry-run"):
         export(open_source(bundle.folder), tmp_path / "r", test_records, None, options)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [(EngineOptions(Precisions("int8", "fp16"), target="tensorrt", dry_run=True), "made for CPUs"),
-     (EngineOptions(dry_run=True), "a dry run is for target tensorrt")],
-)  # fmt: skip
-def test_what_cannot_be_is_refused(bundle, test_records, tmp_path, options, message):
+def test_int8_is_refused_before_any_work(bundle, test_records, tmp_path):
+    options = EngineOptions(Precisions("int8", "fp16"), TensorRT(dry_run=True))
+    message = "int8: these engines are made for CPUs; for target tensorrt choose fp16 or fp32"
     with pytest.raises(ExportError, match=message):
         export(open_source(bundle.folder), tmp_path / "r", test_records, None, options)
     assert list(tmp_path.iterdir()) == []
@@ -97,9 +95,9 @@ def test_serving_before_the_plans_are_built_is_refused(prepared):
         TritonServer(folder, ports=Ports(0, 0, 0))
 
 
-def test_a_plan_that_nobody_vouches_for_is_not_served(prepared, tmp_path):
+def test_a_plan_without_a_manifest_is_not_served(prepared, tmp_path):
     folder = shutil.copytree(prepared[0], tmp_path / "r")
     for model in MODELS:
-        (folder / model / "1" / "model.plan").write_bytes(b"a plan of somebody's")
+        (folder / model / "1" / "model.plan").write_bytes(b"a plan from elsewhere")
     with pytest.raises(EngineError):
         TritonServer(folder, ports=Ports(0, 0, 0))

@@ -25,7 +25,7 @@ SENTENCES = [
 def embedder(request, bundle, repository, triton):
     towers = {
         "torch": lambda: Embedder(bundle, TorchTowers.from_bundle(bundle)),
-        "onnx": lambda: Embedder(repository, OnnxTowers(repository)),
+        "onnx": lambda: Embedder(repository, OnnxTowers.from_repository(repository)),
         "triton": lambda: Embedder(repository, TritonTowers(repository, triton.url)),
     }
     with towers[request.param]() as value:
@@ -88,6 +88,6 @@ def test_a_stream_goes_on_past_broken_pictures(embedder, test_records, tmp_path)
     sources = [test_records[0].path, broken, test_records[1].path, b"", test_records[2].path]
     batches = list(embedder.embed_image_stream(sources, batch_size=2))
     assert [p for b in batches for p in b.positions] == [0, 2, 4]
-    assert [s.where for b in batches for s in b.skipped] == [str(broken), "picture 3"]
+    assert [s.where for b in batches for s in b.skipped] == [str(broken), "image 3"]
     vectors = np.concatenate([b.embeddings for b in batches])
     assert np.abs(vectors - embedder.embed_images([r.path for r in test_records[:3]])).max() < 1e-5

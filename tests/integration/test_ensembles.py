@@ -40,7 +40,7 @@ MEGA = 1_000_000
 @pytest.fixture(scope="module")
 def local(repository):
     """The client's own road: what the ensembles must answer."""
-    with Embedder(repository, OnnxTowers(repository)) as embedder:
+    with Embedder(repository, OnnxTowers.from_repository(repository)) as embedder:
         yield embedder
 
 
@@ -161,15 +161,15 @@ def _bomb():
 
 
 BAD_IMAGES = {
-    "zero bytes": (lambda: b"", r"image 1: not a readable picture \(no bytes at all\)"),
-    "text": (lambda: b"hello", r"image 1: not a readable picture \(no format"),
+    "zero bytes": (lambda: b"", r"image 1: not a readable image \(no bytes at all\)"),
+    "text": (lambda: b"hello", r"image 1: not a readable image \(no format"),
     "truncated": (
         lambda: _encoded(_photo(), "JPEG")[:-200],
-        r"image 1: not a readable picture \(image file is truncated",
+        r"image 1: not a readable image \(image file is truncated",
     ),
-    "header alone": (lambda: _encoded(_photo(), "PNG")[:40], r"image 1: not a readable picture"),
-    "huge": (_bomb, r"image 1: too large a picture.*make it smaller"),
-    "EPS": (lambda: _encoded(_photo(), "EPS"), r"image 1: not a readable picture \(EPS"),
+    "header alone": (lambda: _encoded(_photo(), "PNG")[:40], r"image 1: not a readable image"),
+    "huge": (_bomb, r"image 1: too large an image.*make it smaller"),
+    "EPS": (lambda: _encoded(_photo(), "EPS"), r"image 1: not a readable image \(EPS"),
 }
 
 
@@ -196,8 +196,8 @@ def test_a_partial_answer_has_no_direction_where_the_picture_is_broken(client, l
     assert np.abs(vectors[[0, 2]] - local.embed_images(files[:2])).max() < 1e-5
     assert not vectors[[1, 3]].any()
     assert errors[0, 0] == errors[2, 0] == b""
-    assert errors[1, 0] == b"image 1: not a readable picture (no bytes at all)"
-    assert errors[3, 0].startswith(b"image 3: not a readable picture")
+    assert errors[1, 0] == b"image 1: not a readable image (no bytes at all)"
+    assert errors[3, 0].startswith(b"image 3: not a readable image")
     # Who does not ask for `error` gets no plausible vector either.
     (alone,) = _ask(client, "embed_image", [b"zzz"], parameters={"partial": True})
     assert not alone.any()
@@ -290,7 +290,7 @@ def test_preprocessing_alone_gives_the_clients_ids_and_pixels(client, local, fil
     assert not pixels[1].any()
     assert readable.tolist() == [[True], [False]]
     assert errors[0, 0] == b""
-    assert errors[1, 0].startswith(b"image 1: not a readable picture")
+    assert errors[1, 0].startswith(b"image 1: not a readable image")
     assert "image 1: not a" in _refused(client, "preprocess_image", [files[0], b"zzz"], "pixels")
 
 

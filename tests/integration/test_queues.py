@@ -9,7 +9,8 @@ import pytest
 import tritonclient.grpc as grpc
 from support.metrics import metric
 from tritonclient.utils import InferenceServerException
-from vireo_client.repository import BULK_PRIORITY, QUERY_PRIORITY, model_file
+from vireo_client.errors import ServerOverloaded, ServerTimeout
+from vireo_client.repository import BULK_PRIORITY, QUERY_PRIORITY
 from vireo_client.towers.triton import TritonTowers
 from vireo_serving.configs.parts import batch_dynamically
 from vireo_serving.configs.triton_config import (
@@ -19,33 +20,36 @@ from vireo_serving.configs.triton_config import (
     read_config,
     write_config,
 )
+from vireo_serving.models import files
 from vireo_serving.server.ports import Ports
 from vireo_serving.server.server import TritonServer
 
-# Put at the end of the tower's real `model.py`: it tells what it runs, and can be held up.
-_TOLD = """
+# Put at the end of the tower's real model file: it writes down what it runs, and can be held up.
+_OBSERVED = """
 
 import pathlib
 import time
 
-_run = TritonPythonModel._run
+_run = OnnxEngine.run
 _FOLDER = pathlib.Path({folder!r})
 
 
-def _told(self, members):
-    name = members[0][2]
-    with (_FOLDER / "told").open("a") as file:
-        row = [len(members), name.shape[1], int(name[0, 1]), str(name.dtype)]
+def _observed(self, values):
+    if values.ndim != 2:  # the image tower has the same model file
+        return _run(self, values)
+    with (_FOLDER / "runs").open("a") as file:
+        row = [len(values), values.shape[1], int(values[0, 1]), str(values.dtype)]
         file.write(json.dumps(row) + "\\n")
     while (_FOLDER / "hold").exists():
         time.sleep(0.01)
-    found = _run(self, members)
-    if any(isinstance(vectors, Exception) for vectors in found):
+    try:
+        return _run(self, values)
+    except Exception:
         (_FOLDER / "failed").touch()
-    return found
+        raise
 
 
-TritonPythonModel._run = _told
+OnnxEngine.run = _observed
 """
 
 
@@ -56,16 +60,19 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def served(repository, folder):
-    """The repository with a tower that tells, and a queue of 3."""
+    """The repository with a tower that is observed, and a queue of 3."""
     root = shutil.copytree(repository.folder, folder / "repository")
-    version = model_file(root, "text_encoder").parent
-    with (version / "model.py").open("a") as code:
-        code.write(_TOLD.format(folder=str(folder)))
+    model_files = shutil.copytree(files.FOLDER, folder / "models")
+    with (model_files / files.FILES["text_encoder"]).open("a") as code:
+        code.write(_OBSERVED.format(folder=str(folder)))
     config = read_config(root / "text_encoder" / CONFIG_FILE)
     config.ClearField("dynamic_batching")
     batch_dynamically(config, ServingOptions(queue_limits=QueueLimits(size=3)))
     write_config(config, root / "text_encoder")
-    with TritonServer(root, ports=Ports(0, 0, 0)) as server:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "FOLDER", model_files)
+        server = TritonServer(root, ports=Ports(0, 0, 0))
+    with server:
         yield server
 
 
@@ -74,13 +81,13 @@ def held(folder):
     """Holds the tower up until it is let go."""
     hold = folder / "hold"
     hold.touch()
-    (folder / "told").write_text("")
+    (folder / "runs").write_text("")
     yield hold
     hold.unlink(missing_ok=True)
 
 
-def _told(folder):
-    return [json.loads(line) for line in (folder / "told").read_text().splitlines()]
+def _runs(folder):
+    return [json.loads(line) for line in (folder / "runs").read_text().splitlines()]
 
 
 def _wait_for(condition):
@@ -128,20 +135,20 @@ def _pending(server):
 
 def test_warm_up_runs_every_bucket_at_both_batches(served, folder, repository):
     """The first test here: nobody has asked for anything yet."""
-    told = _told(folder)
+    runs = _runs(folder)
     buckets = repository.config.text.buckets
-    assert {(requests, length) for requests, length, _, _ in told} == {
+    assert {(requests, length) for requests, length, _, _ in runs} == {
         (batch, bucket) for batch in (1, 8) for bucket in buckets
     }
-    assert {dtype for *_, dtype in told} == {"int32"}
-    assert min(second for _, _, second, _ in told) > repository.config.text.pad_id
+    assert {dtype for *_, dtype in runs} == {"int32"}
+    assert min(second for _, _, second, _ in runs) > repository.config.text.pad_id
     assert not (folder / "failed").exists()
 
 
 def test_a_query_overtakes_bulk_work(served, folder, held):
     requests = _Requests(served)
     requests.send(100, priority=BULK_PRIORITY)
-    _wait_for(lambda: _told(folder))  # the tower is busy with it
+    _wait_for(lambda: _runs(folder))  # the tower is busy with it
     for name in (101, 102):
         requests.send(name, priority=BULK_PRIORITY)
     _wait_for(lambda: _pending(served) >= 2)
@@ -151,18 +158,18 @@ def test_a_query_overtakes_bulk_work(served, folder, held):
     held.unlink()
     answers = requests.wait()
     assert not [error for error in answers.values() if isinstance(error, Exception)]
-    order = [name for _, _, name, _ in _told(folder)]
+    order = [name for _, _, name, _ in _runs(folder)]
     assert [order[0], {*order[1:3]}, {*order[3:]}] == [100, {103, 104}, {101, 102}]
 
 
 def test_what_was_asked_for_before_is_not_run_again(served, folder):
-    (folder / "told").write_text("")
+    (folder / "runs").write_text("")
     answers = []
     for _ in range(3):
         requests = _Requests(served)  # the same ids each time
         requests.send(140)
         answers.append(requests.wait()[140])
-    assert len(_told(folder)) == 1
+    assert len(_runs(folder)) == 1
     assert np.array_equal(answers[0], answers[1])
     assert np.array_equal(answers[0], answers[2])
 
@@ -170,7 +177,7 @@ def test_what_was_asked_for_before_is_not_run_again(served, folder):
 def test_a_request_may_wait_less_than_others(served, folder, held):
     requests = _Requests(served)
     requests.send(110)
-    _wait_for(lambda: _told(folder))
+    _wait_for(lambda: _runs(folder))
     requests.send(111, timeout=1000)  # microseconds
     requests.send(112)
     _wait_for(lambda: _pending(served) >= 2)
@@ -181,13 +188,13 @@ def test_a_request_may_wait_less_than_others(served, folder, held):
     assert answers[111].status() == "StatusCode.UNAVAILABLE"
     assert "timeout expired" in answers[111].message()
     assert answers[110].shape == answers[112].shape
-    assert [name for _, _, name, _ in _told(folder)] == [110, 112]
+    assert [name for _, _, name, _ in _runs(folder)] == [110, 112]
 
 
 def test_a_full_queue_refuses_at_once_and_serves_on(served, folder, held, repository):
     requests = _Requests(served)
     requests.send(120)
-    _wait_for(lambda: _told(folder))
+    _wait_for(lambda: _runs(folder))
     for name in range(121, 127):
         requests.send(name)
     _wait_for(lambda: len(requests.answers) >= 3)  # refused while the tower is held up
@@ -217,7 +224,7 @@ def test_indexing_is_bulk_work(served, folder, held, repository):
         return thread
 
     threads = [ask(bulk, 200, 16)]
-    _wait_for(lambda: _told(folder))
+    _wait_for(lambda: _runs(folder))
     threads.append(ask(bulk, 201, 17))
     _wait_for(lambda: _pending(served) >= 1)
     threads.append(ask(query, 202, 18))
@@ -225,7 +232,24 @@ def test_indexing_is_bulk_work(served, folder, held, repository):
     held.unlink()
     for thread in threads:
         thread.join()
-    assert [name for _, _, name, _ in _told(folder)] == [200, 202, 201]
+    assert [name for _, _, name, _ in _runs(folder)] == [200, 202, 201]
     assert bulk.encode_text(ids).shape[0] == 1
     bulk.close()
     query.close()
+
+
+def test_the_client_names_a_full_queue_and_a_wait_too_long(served, folder, held, repository):
+    requests = _Requests(served)
+    requests.send(220)
+    _wait_for(lambda: _runs(folder))  # the tower is held up with it
+    hasty = TritonTowers(repository, served.url, request_timeout=0.2)
+    with pytest.raises(ServerTimeout, match="text_encoder"):
+        hasty.encode_text(np.full((1, 16), 221, dtype=np.int32))
+    for name in range(222, 228):
+        requests.send(name)
+    _wait_for(lambda: len(requests.answers) >= 3)  # the queue is full, and refuses
+    with pytest.raises(ServerOverloaded, match="maximum queue size"):
+        TritonTowers(repository, served.url).encode_text(np.full((1, 17), 221, dtype=np.int32))
+    held.unlink()
+    requests.wait()
+    hasty.close()

@@ -130,7 +130,7 @@ def test_an_interrupted_demo_ends_without_a_traceback(tmp_path):
         (["search", "x", "--index", "{tmp}/gone"], "no index here"),
         (["search", "x", "--index", "{demo}/index", "--triton", "127.0.0.1:9"], "Triton at"),
         (["search", "--image", "{tmp}/gone.jpg", "--index", "{demo}/index"], "no such file"),
-        (["index", "{tmp}", "--model", "{demo}/model_repository"], "no pictures in this folder"),
+        (["index", "{tmp}", "--model", "{demo}/model_repository"], "no images in this folder"),
         (["index", "{demo}", "--model", "{tmp}"], "no bundle.json here"),
         (["evaluate", "{demo}/bundle", "--data", "{tmp}"], "holds no captions.jsonl"),
         (["export", "{demo}/model_repository", "--data", "{demo}/scenes/test", "--split", "all"],
@@ -188,7 +188,7 @@ def test_a_missing_extra_is_named(demo, tmp_path):
         "search", "x", "--index", demo / "index", code=1,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )  # fmt: skip
-    assert "pip install 'vireo[onnx]'" in done.stderr
+    assert "pip install 'vireo[cpu]' (or 'vireo[gpu]'" in done.stderr
 
 
 def test_real_photos_go_the_same_road(shared_data, tmp_path):

@@ -16,8 +16,8 @@ import pytest
 import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 from vireo_client.errors import ServerError
-from vireo_client.index.indexing import index_pictures
-from vireo_client.index.reader import Index
+from vireo_client.index import IndexWriter
+from vireo_client.index.indexing import index_images
 from vireo_client.search import SearchClient, open_embedder
 from vireo_client.towers.tls import ClientTls
 from vireo_client.towers.triton import TritonTowers
@@ -59,8 +59,8 @@ def index(repository, test_records, tmp_path_factory):
     """An index made in this process."""
     folder = tmp_path_factory.mktemp("index") / "index"
     with open_embedder(repository, None) as embedder:
-        with Index(folder, repository, write=True) as target:
-            index_pictures(target, embedder, test_records[:8])
+        with IndexWriter(folder, repository) as target:
+            index_images(target, embedder, test_records[:8])
     return folder
 
 

@@ -1,6 +1,6 @@
-"""A real Triton reads the configurations for TensorRT, as far as one without a GPU can.
+"""Triton's own parser accepts the configurations for TensorRT.
 
-Its own parser and checks take the text; the backends that act on it are not in the carrier.
+The backends that act on them are not in the Triton that the tests run.
 """
 
 import shutil
@@ -12,15 +12,15 @@ from vireo_serving.plans.profiles import bundle_profiles
 from vireo_serving.server.ports import Ports
 from vireo_serving.server.server import TritonServer
 from vireo_serving.targets.onnxruntime import tensorrt_provider
-from vireo_serving.targets.tensorrt import cuda_graphs
+from vireo_serving.targets.tensorrt import cuda_graph_policy
 
 
-def test_triton_reads_both_policies_as_they_were_meant(repository, tmp_path):
+def test_triton_reads_back_both_policies(repository, tmp_path):
     folder = tmp_path / "repository"
     shutil.copytree(repository.folder, folder)
     profiles = bundle_profiles(repository.config, 64)
     policies = {
-        TEXT_MODEL: cuda_graphs(profiles[TEXT_MODEL]),
+        TEXT_MODEL: cuda_graph_policy(profiles[TEXT_MODEL]),
         IMAGE_MODEL: tensorrt_provider(profiles[IMAGE_MODEL], "0" * 64, "/cache"),
     }
     for model, policy in policies.items():

@@ -17,11 +17,14 @@ import pytest
 import tritonclient.grpc as grpc
 from support.processes import start
 from tritonclient.utils import InferenceServerException
+from vireo_client import __version__
 from vireo_client.bundle import Bundle
 from vireo_client.embedder import Embedder
-from vireo_client.errors import ServerError
+from vireo_client.errors import ServerError, ServerRejected, ServerUnavailable
 from vireo_client.repository import model_file
 from vireo_client.towers.triton import TritonTowers
+from vireo_serving.configs.triton_config import CONFIG_FILE, read_config, write_config
+from vireo_serving.models import exported_with
 from vireo_serving.server.launch import check_python
 from vireo_serving.server.ports import Ports
 from vireo_serving.server.server import TritonServer
@@ -121,7 +124,7 @@ def test_a_batch_over_the_limit_is_split_by_the_embedder_and_refused_by_the_serv
     triton, repository
 ):
     towers = TritonTowers(repository, triton.url)
-    with pytest.raises(ServerError, match="batch"):
+    with pytest.raises(ServerRejected, match="batch"):
         towers.encode_text(np.full((65, 16), 5, dtype=np.int32))
     with Embedder(repository, towers) as embedder:
         assert embedder.embed_texts(["con cá"] * 150).shape == (150, 256)
@@ -135,6 +138,28 @@ def test_a_wrong_shape_is_an_error_of_triton(triton):
         client.infer("image_encoder", [tensor])
 
 
+def test_a_repository_of_another_version_is_served_with_a_warning(repository, tmp_path, caplog):
+    """Once by `vireo serve`, and once a model in Triton's log, whatever the number of instances."""
+    folder = shutil.copytree(repository.folder, tmp_path / "r")
+    for path in folder.glob(f"*/{CONFIG_FILE}"):
+        config = read_config(path)
+        assert config.parameters[exported_with.PARAMETER].string_value == __version__
+        config.parameters[exported_with.PARAMETER].string_value = "0.1.5"
+        if path.parent.name == "text_encoder":
+            config.instance_group[0].count = 2
+        write_config(config, path.parent)
+    warning = exported_with.mismatch("0.1.5", __version__)
+    ids = np.full((1, 16), 5, dtype=np.int32)
+    with TritonServer(folder, ports=FREE, log=tmp_path / "log") as server:
+        assert TritonTowers(repository, server.url).encode_text(ids).shape[0] == 1
+    lines = [line.partition("] ")[2] for line in (tmp_path / "log").read_text().splitlines()]
+    logged = [line.strip('"') for line in lines if "0.1.5" in line]
+    assert sorted(logged) == [
+        f"{model}@1: {warning}" for model in ("image_encoder", "text_encoder")
+    ]
+    assert caplog.messages == [f"{folder}: {warning}"]
+
+
 def test_a_server_of_another_bundle_is_refused(triton, repository):
     other = Bundle(repository.folder)
     other.config = other.config.model_copy(update={"bundle_id": "0123456789abcdef"})
@@ -146,7 +171,7 @@ def test_a_server_that_is_not_there_is_an_error(repository):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         url = f"127.0.0.1:{probe.getsockname()[1]}"
-    with pytest.raises(ServerError, match="vireo serve"):
+    with pytest.raises(ServerUnavailable, match="vireo serve"):
         TritonTowers(repository, url, connect_timeout=2)
 
 

@@ -13,7 +13,7 @@ _LINE = re.compile(
 
 
 def metric(server: TritonServer, name: str, model: str) -> float:
-    """The value of `name` for `model`, under whatever name the server loaded its engine."""
+    """Return the value of `name` for `model`, whatever name the server loaded its engine under."""
     url = f"http://127.0.0.1:{server.ports.metrics}/metrics"
     with urllib.request.urlopen(url, timeout=5) as answer:
         lines = [_LINE.match(line) for line in answer.read().decode().splitlines()]

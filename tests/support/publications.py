@@ -20,20 +20,20 @@ from vireo_client.repository import (
     write_versions,
 )
 from vireo_serving.configs.triton_config import CONFIG_FILE, read_config, write_config
-from vireo_serving.repository.rollback import link
+from vireo_serving.repository.link import link
 
 
 def republish(
-    source: Path, repository: Path, version: int, bundle_id: str, *, turned: bool
+    source: Path, repository: Path, version: int, bundle_id: str, *, negated: bool
 ) -> None:
-    """Publishes the version that `source` uses as another one, alone.
+    """Publish the version that `source` uses as another one, alone.
 
     Args:
         source: an exported repository.
         repository: where to publish; may be `source`.
         version: the new number of every model.
-        bundle_id: what the new version says it is of.
-        turned: whether its towers answer the opposite of what those of `source` answer.
+        bundle_id: the new version's bundle.
+        negated: whether its towers answer the negative of what those of `source` answer.
     """
     old = str(current_version(source))
     with replacing(repository, marker=PARITY_FILE) as draft:
@@ -53,38 +53,38 @@ def republish(
             for step in config.ensemble_scheduling.step:
                 step.model_version = version
             write_config(config, folder)
-        for model in MODELS if turned else ():
-            _turn(draft / model / str(version) / "model.onnx")
+        for model in MODELS if negated else ():
+            _negate(draft / model / str(version) / "model.onnx")
 
 
-def _turn(path: Path) -> None:
+def _negate(path: Path) -> None:
     model = onnx.load(path)
     name = model.graph.output[0].name
     node = next(node for node in model.graph.node if name in node.output)
-    straight = f"straight-{len(model.graph.node)}"
-    node.output[list(node.output).index(name)] = straight
-    model.graph.node.append(onnx.helper.make_node("Neg", [straight], [name]))
+    positive = f"positive-{len(model.graph.node)}"
+    node.output[list(node.output).index(name)] = positive
+    model.graph.node.append(onnx.helper.make_node("Neg", [positive], [name]))
     path.unlink()
     onnx.save(model, path)
 
 
-class Questions:
-    """One request for every name that a service may call, and the vectors to expect."""
+class Requests:
+    """One request for every model that a service may call."""
 
-    def __init__(self, text: str, picture: bytes, ids: np.ndarray, pixels: np.ndarray) -> None:
+    def __init__(self, text: str, image: bytes, ids: np.ndarray, pixels: np.ndarray) -> None:
         def strings(value: bytes) -> np.ndarray:
             return np.array([[value]], dtype=object)
 
         self._tensors = {
             "embed_text": ("text", strings(text.encode()), "BYTES"),
-            "embed_image": ("image", strings(picture), "BYTES"),
+            "embed_image": ("image", strings(image), "BYTES"),
             "text_encoder": ("input_ids", ids, "INT32"),
             "image_encoder": ("pixels", pixels, "UINT8"),
         }
         self.names = tuple(self._tensors)
 
-    def ask(self, client: grpc.InferenceServerClient, model: str) -> np.ndarray:
-        """Sends the request of `model`; gives the vector."""
+    def send(self, client: grpc.InferenceServerClient, model: str) -> np.ndarray:
+        """Send the request of `model`; return the embedding."""
         name, values, kind = self._tensors[model]
         tensor = grpc.InferInput(name, list(values.shape), kind)
         tensor.set_data_from_numpy(values)

@@ -1,4 +1,4 @@
-"""Bindings, stand-ins, and the programs that a machine with a GPU has."""
+"""Fixtures for TensorRT: the bindings, a stand-in, and the programs of a machine with a GPU."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _loaded: dict[int, Bindings] = {}
 
 @pytest.fixture(params=MAJORS, ids=lambda major: f"tensorrt-{major}")
 def bindings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bindings:
-    """The real bindings, of each version."""
+    """The real bindings of each version."""
     major = request.param
     if major not in _loaded:
         _loaded[major] = load_bindings(major, tmp_path_factory.mktemp(f"tensorrt-{major}"))
@@ -27,24 +27,24 @@ def bindings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture
 def world(bindings: Bindings, monkeypatch: pytest.MonkeyPatch) -> World:
-    """A stand-in that is what `import tensorrt` gives."""
-    made = stand_in(bindings)
-    monkeypatch.setitem(sys.modules, "tensorrt", made.module)
-    # It holds on to the module that it was first imported with.
+    """A stand-in that `import tensorrt` returns."""
+    stand = stand_in(bindings)
+    monkeypatch.setitem(sys.modules, "tensorrt", stand.module)
+    # An imported `network` would still refer to the module of an earlier test.
     monkeypatch.delitem(sys.modules, "vireo_export.tensorrt.network", raising=False)
-    return made
+    return stand
 
 
 @pytest.fixture
 def no_tensorrt() -> None:
-    """For tests that only mean something on a machine without TensorRT."""
+    """Skip tests that are meaningful only on a machine without TensorRT."""
     if find_library("nvinfer"):
-        pytest.skip("TensorRT's library is installed here, and would answer")
+        pytest.skip("TensorRT's library is installed here")
 
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Path]:
-    """Puts a shell script on PATH, in the place of a program that is not here."""
+    """Put a shell script on PATH, in the place of a missing program."""
     folder = tmp_path / "bin"
 
     def write(name: str, script: str) -> Path:
@@ -66,7 +66,7 @@ A100 = "1, GPU-bbbb-2222, NVIDIA A100-SXM4-40GB, 8.0"
 
 @pytest.fixture
 def nvidia_smi(program: Callable[[str, str], Path]) -> Callable[..., Path]:
-    """Puts an `nvidia-smi` on PATH that lists GPUs as the driver's does, if asked as we do."""
+    """Put an `nvidia-smi` on PATH that lists GPUs as the driver's does, for our arguments only."""
 
     def write(*gpus: str) -> Path:
         lines = "\n".join(gpus)

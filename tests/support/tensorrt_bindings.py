@@ -1,12 +1,12 @@
 """NVIDIA's real Python bindings for TensorRT, imported without TensorRT.
 
 The bindings are a compiled module that links to three libraries. Here these are stubs, compiled
-from the few lines below, which export the C functions that the bindings ask for and do nothing. So
-the import succeeds and every class, method, enum and signature can be looked at; but no builder,
-parser or engine comes out of it. Nothing that rests on this says anything about what TensorRT does.
+from the few lines below, which export the C functions that the bindings import and do nothing. So
+the import succeeds, and every class, method, enum and signature can be inspected. No builder,
+parser or engine can be created, so these tests show nothing of what TensorRT does.
 
-mypy's stubgen writes the module down as a typing stub, method by method from what pybind11 says of
-each. That text is what our code is checked against, and what the stand-in is made from.
+mypy's stubgen writes a typing stub of the module from pybind11's docstrings. Our code is checked
+against that stub, and the stand-in is made from it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import pytest
 
 MAJORS = (10, 11)
 
-# Each library and the functions that `nm -D --undefined-only` shows the bindings to need of it.
+# For each library, the functions that the bindings import (`nm -D --undefined-only` lists them).
 _LIBRARIES = {
     "nvinfer": (
         "createInferBuilder_INTERNAL", "createInferRefitter_INTERNAL",
@@ -36,7 +36,7 @@ _LIBRARIES = {
     ),
 }  # fmt: skip
 
-# What typing stubs leave out: the numbers behind enums, and whether memory can be read as bytes.
+# Facts that typing stubs lack: the values of enums, and which classes can be read as bytes.
 _FACTS = """
 import ctypes, json, tensorrt_bindings as trt
 slot = ctypes.pythonapi.PyType_GetSlot
@@ -77,7 +77,7 @@ class Bindings:
         return {**os.environ, "PYTHONPATH": path, "LD_LIBRARY_PATH": str(self.libraries)}
 
     def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Runs Python with the bindings on its path."""
+        """Run Python with the bindings on its path."""
         return subprocess.run(
             [sys.executable, *arguments], env=self.environment(), capture_output=True, text=True,
             check=False,
@@ -85,10 +85,10 @@ class Bindings:
 
 
 def compile_library(folder: Path, name: str, source: str) -> Path:
-    """Compiles C into `lib<name>` with that soname; the test is skipped where there is no gcc."""
+    """Compile C into `lib<name>` with that soname; skip the test if there is no gcc."""
     gcc = shutil.which("gcc")
     if gcc is None:
-        pytest.skip("no gcc, which compiles stubs in the place of TensorRT's libraries")
+        pytest.skip("no gcc to compile stubs of TensorRT's libraries")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"lib{name}"
     command = [gcc, "-shared", "-fPIC", f"-Wl,-soname,{path.name}", "-o", path, "-x", "c", "-"]
@@ -97,7 +97,7 @@ def compile_library(folder: Path, name: str, source: str) -> Path:
 
 
 def version_functions(*numbers: int) -> str:
-    """Writes the C functions by which TensorRT's library tells its version."""
+    """Return C source of the functions that return the version of TensorRT's library."""
     return "\n".join(
         f"int getInferLib{part}Version(void) {{ return {number}; }}"
         for part, number in zip(("Major", "Minor", "Patch", "Build"), numbers, strict=True)
@@ -105,19 +105,22 @@ def version_functions(*numbers: int) -> str:
 
 
 def load_bindings(major: int, folder: Path) -> Bindings:
-    """Compiles the stub libraries, imports the bindings over them, and writes them down.
+    """Compile the stub libraries, import the bindings with them, and write their typing stub.
 
-    The test is skipped, saying why, where `make setup` could not install the bindings.
+    The test is skipped if `make setup` could not install the bindings.
     """
-    where = Path(sys.prefix) / "share" / "tensorrt-bindings"
-    found = sorted(where.glob(f"{major}.*"))
-    if not found:
-        pytest.skip(f"no tensorrt bindings of version {major} in {where}; `make setup` brings them")
+    folder_of_bindings = Path(sys.prefix) / "share" / "tensorrt-bindings"
+    packages = sorted(folder_of_bindings.glob(f"{major}.*"))
+    if not packages:
+        pytest.skip(
+            f"no tensorrt bindings of version {major} in {folder_of_bindings}; "
+            "`make setup` installs them"
+        )
     libraries = folder / "lib"
     for name, functions in _LIBRARIES.items():
         source = "\n".join(f"void *{function}(void) {{ return 0; }}" for function in functions)
         compile_library(libraries, f"{name}.so.{major}", source)
-    bindings = Bindings(major, found[-1], libraries, folder / "stubs", "", {}, [])
+    bindings = Bindings(major, packages[-1], libraries, folder / "stubs", "", {}, [])
     stubgen = "from mypy.stubgen import main; main()"
     module = "tensorrt_bindings.tensorrt"
     written = bindings.python(
@@ -131,28 +134,28 @@ def load_bindings(major: int, folder: Path) -> Bindings:
     (folder / "stubs" / "tensorrt").mkdir(parents=True)
     stub = folder / "stubs" / "tensorrt" / "__init__.pyi"
     stub.write_text(_completed(raw, facts["buffers"]), encoding="utf-8")
-    return Bindings(major, found[-1], libraries, folder / "stubs", **facts)
+    return Bindings(major, packages[-1], libraries, folder / "stubs", **facts)
 
 
 def _completed(stub: str, buffers: list[str]) -> str:
-    """Adds to stubgen's text what it does not see, so that mypy checks those places too."""
-    # The bindings give this result by its C++ name; in Python it is a ParserError.
+    """Complete stubgen's text, so that mypy checks the places that stubgen leaves open."""
+    # The bindings name this result by its C++ type; in Python it is a ParserError.
     unnamed = "def get_error(self, *args, **kwargs): ..."
     assert unnamed in stub
     stub = stub.replace(unnamed, "def get_error(self, index: int) -> ParserError: ...", 1)
-    # 11 says what its arguments are made into an int from; a method that we override gets an int.
+    # 11 annotates its int arguments as SupportsInt; a method that we override receives an int.
     stub = stub.replace("typing.SupportsInt", "int").replace("typing.SupportsFloat", "float")
-    # 10 calls readable memory "buffer", which is no type; and the data type of that name would
-    # hide Python's own from every signature.
+    # 10 annotates readable memory as "buffer", which is not a type. Its data type named `bool`
+    # would hide Python's own in every signature.
     stub = stub.replace(": buffer", ": typing_extensions.Buffer").replace("bool: DataType\n", "")
     for name in buffers:
         line = f"class {name}:\n"
         assert line in stub
         method = "    def __buffer__(self, flags: int, /) -> memoryview: ...\n"
         stub = stub.replace(line, line + method)
-    # One signature of theirs is no Python (a default before none). A call to it would be an error.
+    # One signature is not valid Python (a parameter with a default before one without).
     stub = "\n".join(line for line in stub.split("\n") if "def add_scale_nd(" not in line)
-    # NVIDIA's tensorrt/__init__.py is the compiled module and a version.
+    # NVIDIA's tensorrt/__init__.py holds the compiled module's names and a version.
     return (
         "import collections.abc\nimport typing\nimport typing_extensions\n__version__: str\n" + stub
     )

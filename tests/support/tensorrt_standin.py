@@ -1,10 +1,10 @@
 """A module that stands in for `tensorrt`, made from the typing stub of the real bindings.
 
-Its classes, methods, fields and enums are those of the stub and no others; a call is accepted only
-with arguments of the names and types in the stub, and a result only of the type in the stub. So it
-cannot take what the real bindings refuse. What TensorRT *does* is not in the stub: a test says that
-with `World.on`, and it is the test's belief. The order of our calls and our answers to failures are
-what such a test proves.
+It has the classes, methods, fields and enums of the stub and no others. It accepts a call only with
+arguments of the names and types in the stub, and a result only of the type in the stub. So it
+refuses every call that the real bindings refuse. The stub does not describe TensorRT's behaviour: a
+test scripts that with `World.on`, and its script may be wrong. Such a test shows the order of our
+calls and our handling of failures.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from typing import Any
 from support.tensorrt_bindings import Bindings
 
 _BUILT_IN = {kind.__name__: kind for kind in (int, str, bool, float, list, tuple)}
-# What a call gives that no test said anything about.
+# Results of calls that no test has scripted.
 _PLAIN: dict[str, Any] = {"bool": True, "int": 0, "str": "", "float": 0.0}
 
 
 class RefusedError(AssertionError):
-    """The real bindings would not take this."""
+    """The real bindings would refuse this."""
 
 
 @dataclass
 class Signature:
     parameters: list[tuple[str, str, bool]]
-    """Name, annotation, whether it may be left out."""
+    """Name, annotation, and whether it is optional."""
     returns: str
 
 
 @dataclass
 class Kind:
-    """What the stub says of a class."""
+    """A class as the stub describes it."""
 
     name: str
     bases: list[str]
@@ -48,7 +48,7 @@ class Kind:
 
 @dataclass
 class World:
-    """A stand-in module, what it was asked to do, and what it does."""
+    """A stand-in module, the calls that it received, and its scripted actions."""
 
     module: ModuleType
     kinds: dict[str, Kind]
@@ -56,9 +56,9 @@ class World:
     actions: dict[str, Callable[..., Any]] = field(default_factory=dict)
 
     def on(self, name: str, action: Callable[..., Any]) -> None:
-        """Says what a method or field, such as `Builder.create_network`, gives.
+        """Script the result of a method or field, such as `Builder.create_network`.
 
-        `action` gets the object and the arguments by name.
+        `action` is called with the object and the arguments by name.
         """
         kind, _, member = name.partition(".")
         known = self.kinds[kind]
@@ -66,17 +66,17 @@ class World:
         self.actions[name] = action
 
     def called(self, name: str) -> list[dict[str, Any]]:
-        """Gives the arguments of every call of a method and the value of every field set."""
+        """Return the arguments of each call of a method, or each value that a field was set to."""
         return [arguments for called, arguments in self.calls if called == name]
 
     def names(self) -> list[str]:
         return [name for name, _ in self.calls]
 
     def new(self, kind: str, *content: bytes) -> Any:
-        """Makes an object as the bindings do, which lets few classes be made by their users."""
-        made = getattr(self.module, kind).__new__(getattr(self.module, kind), *content)
-        object.__setattr__(made, "_ready", True)
-        return made
+        """Create an object of a class that need not have a public constructor."""
+        instance = getattr(self.module, kind).__new__(getattr(self.module, kind), *content)
+        object.__setattr__(instance, "_ready", True)
+        return instance
 
     def call(self, owner: Any, kind: Kind, member: str, args: Any, kwargs: Any) -> Any:
         name = f"{kind.name}.{member}"
@@ -118,16 +118,16 @@ class World:
     def _bind(self, signature: Signature, args: Any, kwargs: Any) -> dict[str, Any] | None:
         if len(args) > len(signature.parameters):
             return None
-        given = dict(zip((name for name, _, _ in signature.parameters), args, strict=False))
-        if set(given) & set(kwargs):
+        bound = dict(zip((name for name, _, _ in signature.parameters), args, strict=False))
+        if set(bound) & set(kwargs):
             return None
-        given |= kwargs
+        bound |= kwargs
         known = {name: annotation for name, annotation, _ in signature.parameters}
         needed = {name for name, _, optional in signature.parameters if not optional}
-        if not needed <= set(given) <= set(known):
+        if not needed <= set(bound) <= set(known):
             return None
-        fits = all(self._fits(value, known[name]) for name, value in given.items())
-        return given if fits else None
+        fits = all(self._fits(value, known[name]) for name, value in bound.items())
+        return bound if fits else None
 
     def _fits(self, value: Any, annotation: str) -> bool:
         if annotation == "None":
@@ -153,7 +153,7 @@ class World:
 
 
 def stand_in(bindings: Bindings) -> World:
-    """Makes the stand-in for one version of the bindings."""
+    """Create the stand-in for one version of the bindings."""
     kinds = _classes(bindings.stub)
     module = ModuleType("tensorrt")
     world = World(module, kinds)
@@ -197,13 +197,13 @@ def _read(node: ast.ClassDef) -> Kind:
                 )
                 for n, a in enumerate(arguments)
             ]
-            if part.args.vararg is None:  # else the bindings let nobody make or call it
+            if part.args.vararg is None:  # else users cannot create or call it
                 kind.methods.setdefault(part.name, []).append(Signature(parameters, returns))
     return kind
 
 
 def _make(kind: Kind, world: World, above: list[type], is_buffer: bool) -> type:
-    """Makes a class that has what `kind` has."""
+    """Create a class with the members of `kind`."""
 
     def construct(self: Any, *args: Any, **kwargs: Any) -> None:
         if "__init__" not in kind.methods:
@@ -218,7 +218,8 @@ def _make(kind: Kind, world: World, above: list[type], is_buffer: bool) -> type:
         if name.startswith("_"):
             return object.__getattribute__(self, name)
         if name in type(self).__dict__ or name in getattr(self, "__dict__", {}):
-            return object.__getattribute__(self, name)  # of a class that inherits from this one
+            # Defined by a class that inherits from this one.
+            return object.__getattribute__(self, name)
         if name in kind.methods:
             return lambda *args, **kwargs: world.call(self, kind, name, args, kwargs)
         if name in kind.fields and f"_{name}" in self.__dict__:
@@ -228,19 +229,19 @@ def _make(kind: Kind, world: World, above: list[type], is_buffer: bool) -> type:
         raise RefusedError(f"{kind.name} has no {name}")
 
     def assign(self: Any, name: str, value: Any) -> None:
-        if type(self) is made:
+        if type(self) is created:
             world.set(self, kind, name, value)
-        else:  # classes of Python's own may have more
+        else:  # subclasses in Python may have more fields
             object.__setattr__(self, name, value)
 
     def forward(name: str) -> Callable[..., Any]:
         return lambda self, *args: world.call(self, kind, name, args, {})
 
-    # Python looks these up in the class itself.
+    # Python looks special methods up in the class itself.
     sequence = {name: forward(name) for name in ("__len__", "__getitem__") if name in kind.methods}
-    made = type(
+    created = type(
         kind.name,
         (*above, bytes) if is_buffer else tuple(above) or (object,),
         {"__init__": construct, "__getattribute__": look_up, "__setattr__": assign, **sequence},
     )
-    return made
+    return created

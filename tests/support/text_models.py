@@ -1,4 +1,4 @@
-"""A small segmenter model and tokeniser in the files' own formats, written by the tests."""
+"""A small segmenter model and tokenizer in the files' own formats, written by the tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tiny dual encoders with random weights, written by the libraries' own `save_pretrained`."""
+"""Write tiny dual encoders with random weights by the libraries' own `save_pretrained`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer, ByteLevel, Metaspace
 from tokenizers.trainers import BpeTrainer, UnigramTrainer, WordPieceTrainer
 from torch import nn
 
-SENTENCES = [
+TEXTS = [
     "hai con chó chạy trên bãi cỏ",
     "hai con cho chay tren bai co",
     "MỘT NGÔI NHÀ MÀU ĐỎ bên Hồ Gươm",
@@ -30,8 +30,8 @@ SENTENCES = [
     "Tom &amp; Jerry &lt;3",
     "khôngdấucách" * 30,
 ]
-"""What a user may type, for every tokenizer."""
-_CORPUS = [text.strip() for text in SENTENCES if text.strip()] + [
+"""Texts that a user may type, for every tokenizer."""
+_CORPUS = [text.strip() for text in TEXTS if text.strip()] + [
     "con mèo nằm ngủ trên ghế",
     "the quick brown fox jumps over the lazy dog",
     "người đàn ông đội nón lá bán hàng rong ngoài phố cổ",
@@ -43,7 +43,7 @@ def _corpus() -> Iterator[str]:
 
 
 def byte_pairs(vocab_size: int = 500) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Vocabulary and merges over bytes, as CLIP's: the last piece of a word ends in `</w>`."""
+    """Return CLIP-like vocabulary and merges over bytes: a word's last piece ends in `</w>`."""
     tokenizer = Tokenizer(BPE(end_of_word_suffix="</w>"))
     tokenizer.normalizer = Sequence([NFC(), Lowercase()])
     tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
@@ -58,7 +58,7 @@ def byte_pairs(vocab_size: int = 500) -> tuple[dict[str, int], list[tuple[str, s
         ),
     )
     merges = [tuple(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
-    # Every byte, inside a word and at its end; then what the merges make; then the special tokens.
+    # Every byte inside a word and at its end, then the merged pieces, then the special tokens.
     pieces = [*alphabet, *(f"{letter}</w>" for letter in alphabet)]
     pieces += [piece for pair in merges if (piece := "".join(pair)) not in pieces]
     pieces = [*list(dict.fromkeys(pieces)), "<|startoftext|>", "<|endoftext|>"]
@@ -85,7 +85,7 @@ def bert_tokenizer():
 
 
 def gemma_tokenizer():
-    """As SigLIP 2's: byte-pair encoding over characters, blanks kept as `▁`, `<eos>` at the end."""
+    """Return a tokenizer like SigLIP 2's: character pairs, `▁` for blanks, `<eos>` at the end."""
     from transformers import GemmaTokenizer
 
     tokenizer = Tokenizer(BPE())
@@ -107,7 +107,7 @@ def gemma_tokenizer():
 
 
 def unigram_pieces(specials: list[str], size: int = 400) -> list[tuple[str, float]]:
-    """Pieces and their scores, as SentencePiece's."""
+    """Return pieces and their scores like SentencePiece's."""
     tokenizer = Tokenizer(Unigram())
     tokenizer.pre_tokenizer = Metaspace()
     trainer = UnigramTrainer(
@@ -118,7 +118,7 @@ def unigram_pieces(specials: list[str], size: int = 400) -> list[tuple[str, floa
 
 
 def sentencepiece_tokenizer(folder: Path):
-    """As the first SigLIP's: SentencePiece itself, run in Python."""
+    """Return a tokenizer like the first SigLIP's, which runs SentencePiece in Python."""
     import sentencepiece
     from transformers import SiglipTokenizer
 
@@ -145,12 +145,12 @@ def xlm_roberta_tokenizer(longest: int = 77):
 
 
 def awaken(model: nn.Module) -> nn.Module:
-    """Makes a random model's answers depend on its input: fresh ones hardly do."""
+    """Scale random weights so that the output depends on the input, which it hardly does before."""
     torch.manual_seed(0)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim > 1:
-                # Pictures differ by more than texts do, and by rounding: they need no more.
+                # Images differ more than texts do, so they need no gain.
                 gain = 1.0 if name.startswith("vis") else 1.5
                 scale = 1.0 if "embedding" in name else gain / parameter[0].numel() ** 0.5
                 parameter.normal_(std=scale)
@@ -160,7 +160,7 @@ def awaken(model: nn.Module) -> nn.Module:
 
 
 def settle(model: nn.Module, run: Callable[[], object]) -> None:
-    """Gives batch normalisation the statistics of a real run, without which signals die away."""
+    """Give batch normalisation the statistics of a real run; without them signals vanish."""
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -204,8 +204,10 @@ def _clip(folder: Path, *, legacy: bool = False) -> Path:
         "pad_token_id": 1,
     }
     config = CLIPConfig(text_config=text, vision_config=_VIT, projection_dim=24)
-    pictures = CLIPImageProcessor(size={"shortest_edge": 36}, crop_size={"height": 32, "width": 32})
-    return _save(folder, CLIPModel(config), pictures, tokenizer, CLIPProcessor)
+    image_processor = CLIPImageProcessor(
+        size={"shortest_edge": 36}, crop_size={"height": 32, "width": 32}
+    )
+    return _save(folder, CLIPModel(config), image_processor, tokenizer, CLIPProcessor)
 
 
 def _legacy_clip(folder: Path) -> Path:
@@ -226,8 +228,8 @@ def _siglip2(folder: Path, tokenizer=None) -> Path:
         "projection_size": 32,
     }
     config = SiglipConfig(text_config=text, vision_config=_VIT)
-    pictures = SiglipImageProcessor(size={"height": 32, "width": 32}, resample=2)
-    return _save(folder, SiglipModel(config), pictures, tokenizer, SiglipProcessor)
+    image_processor = SiglipImageProcessor(size={"height": 32, "width": 32}, resample=2)
+    return _save(folder, SiglipModel(config), image_processor, tokenizer, SiglipProcessor)
 
 
 def _align(folder: Path) -> Path:
@@ -250,7 +252,7 @@ def _align(folder: Path) -> Path:
         },
         projection_dim=80,
     )
-    pictures = EfficientNetImageProcessor(
+    image_processor = EfficientNetImageProcessor(
         size={"height": 40, "width": 40},
         crop_size={"height": 32, "width": 32},
         do_center_crop=True,
@@ -263,7 +265,7 @@ def _align(folder: Path) -> Path:
     )
     model = awaken(AlignModel(config))
     settle(model, lambda: model.get_image_features(torch.randn(64, 3, 32, 32)))
-    return _save(folder, model, pictures, tokenizer, AlignProcessor)
+    return _save(folder, model, image_processor, tokenizer, AlignProcessor)
 
 
 def _chinese_clip(folder: Path) -> Path:
@@ -277,10 +279,10 @@ def _chinese_clip(folder: Path) -> Path:
     tokenizer = bert_tokenizer()
     text = _TEXT | {"vocab_size": len(tokenizer), "max_position_embeddings": 128}
     config = ChineseCLIPConfig(text_config=text, vision_config=_VIT, projection_dim=24)
-    pictures = ChineseCLIPImageProcessor(
+    image_processor = ChineseCLIPImageProcessor(
         size={"height": 32, "width": 32}, do_center_crop=False, resample=3
     )
-    return _save(folder, ChineseCLIPModel(config), pictures, tokenizer, ChineseCLIPProcessor)
+    return _save(folder, ChineseCLIPModel(config), image_processor, tokenizer, ChineseCLIPProcessor)
 
 
 def _altclip(folder: Path) -> Path:
@@ -294,8 +296,10 @@ def _altclip(folder: Path) -> Path:
         "project_dim": 24,
     }
     config = AltCLIPConfig(text_config=text, vision_config=_VIT, projection_dim=24)
-    pictures = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
-    return _save(folder, AltCLIPModel(config), pictures, tokenizer, AltCLIPProcessor)
+    image_processor = CLIPImageProcessor(
+        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
+    )
+    return _save(folder, AltCLIPModel(config), image_processor, tokenizer, AltCLIPProcessor)
 
 
 def _metaclip_2(folder: Path) -> Path:
@@ -308,8 +312,10 @@ def _metaclip_2(folder: Path) -> Path:
         "eos_token_id": tokenizer.eos_token_id,
     }
     config = MetaClip2Config(text_config=text, vision_config=_VIT, projection_dim=24)
-    pictures = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
-    return _save(folder, MetaClip2Model(config), pictures, tokenizer, CLIPProcessor)
+    image_processor = CLIPImageProcessor(
+        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
+    )
+    return _save(folder, MetaClip2Model(config), image_processor, tokenizer, CLIPProcessor)
 
 
 HUGGINGFACE: dict[str, Callable[[Path], Path]] = {
@@ -322,7 +328,7 @@ HUGGINGFACE: dict[str, Callable[[Path], Path]] = {
     "altclip": _altclip,
     "metaclip_2": _metaclip_2,
 }
-"""Writes a tiny model of a family into a folder that is not there yet."""
+"""Functions by family; each writes a tiny model into a folder that does not exist yet."""
 
 
 def nllb_tokenizer():
@@ -344,7 +350,7 @@ def nllb_tokenizer():
 def _open_clip(
     folder: Path, text: dict[str, Any], preprocess: dict[str, Any], **model: Any
 ) -> Path:
-    """Writes a folder as open_clip's `push_to_hf_hub` does."""
+    """Write a folder as open_clip's `push_to_hf_hub` does."""
     import open_clip
 
     vision = {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8}
@@ -353,8 +359,8 @@ def _open_clip(
     (folder / "open_clip_config.json").write_text(
         json.dumps({"model_cfg": settings, "preprocess_cfg": preprocess})
     )
-    made = open_clip.create_model(f"local-dir:{folder}", pretrained_text=False)
-    save_file(awaken(made).state_dict(), folder / "open_clip_model.safetensors")
+    model_with_weights = open_clip.create_model(f"local-dir:{folder}", pretrained_text=False)
+    save_file(awaken(model_with_weights).state_dict(), folder / "open_clip_model.safetensors")
     return folder
 
 
@@ -422,4 +428,4 @@ OPEN_CLIP: dict[str, Callable[[Path], Path]] = {
     "xlm-roberta": _open_clip_xlm_roberta,
     "nllb": _open_clip_nllb,
 }
-"""The same for open_clip."""
+"""The same functions for open_clip."""

@@ -7,7 +7,7 @@ from vireo_training.config import load_config, preset_names
 
 def test_every_preset_loads_and_describes_something_trainable():
     assert {"photos", "scenes", "vireo-small", "vireo-base"} < set(preset_names())
-    assert load_config("scenes").image.size == 96
+    assert load_config("scenes").image.pool == "grid"
     assert load_config("photos", ["image.weights=x.safetensors"]).image.freeze
 
 

@@ -8,35 +8,46 @@ from typing import Annotated
 
 import typer
 
+from .options import (
+    DEFAULT_INDEX,
+    IndexedModelOption,
+    IndexOption,
+    JsonOption,
+    TlsCaOption,
+    TlsCertOption,
+    TlsKeyOption,
+    TritonOption,
+)
+
 
 def search(
-    text: Annotated[str | None, typer.Argument(help="A Vietnamese sentence.")] = None,
-    image: Annotated[Path | None, typer.Option(help="Search by this picture instead.")] = None,
-    sentences: Annotated[bool, typer.Option("--sentences", help="With --image: find sentences, not pictures.")] = False,
-    index: Annotated[Path, typer.Option(envvar="VIREO_INDEX", help="The index to search.")] = Path("vireo-index"),
-    k: Annotated[int, typer.Option("-k", min=1, help="How many hits.")] = 10,
-    model: Annotated[Path | None, typer.Option(envvar="VIREO_MODEL", help="The model repository; by default the one the index was made with.")] = None,
-    triton: Annotated[str | None, typer.Option(envvar="VIREO_TRITON", metavar="[grpcs://]HOST:PORT", help="Embed through this Triton; by default in this process.")] = None,
-    tls_ca: Annotated[Path | None, typer.Option(envvar="VIREO_TLS_CA", help="PEM file of the authority of --triton's certificate; asks for TLS.")] = None,
-    tls_cert: Annotated[Path | None, typer.Option(envvar="VIREO_TLS_CERT", help="This client's own certificate, where --triton wants one.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(envvar="VIREO_TLS_KEY", help="Its private key.")] = None,
-    sheet: Annotated[Path | None, typer.Option(help="Also draw the hits into this picture.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the hits as JSON.")] = False,
+    text: Annotated[str | None, typer.Argument(help="A Vietnamese query.")] = None,
+    image: Annotated[Path | None, typer.Option(help="Search by this image instead.")] = None,
+    sentences: Annotated[bool, typer.Option("--captions", "--sentences", help="With --image: find captions, not images.")] = False,
+    index: IndexOption = DEFAULT_INDEX,
+    k: Annotated[int, typer.Option("-k", min=1, help="The number of hits.")] = 10,
+    model: IndexedModelOption = None,
+    triton: TritonOption = None,
+    tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
+    sheet: Annotated[Path | None, typer.Option(help="Also draw the hits into this image file.")] = None,
+    as_json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Finds the pictures that a Vietnamese sentence describes; prints rank, score and path.
+    """Find the images that a Vietnamese query describes; print rank, score and path.
 
     Example: `vireo search "hai con chó trên bãi cỏ" --index my-photos --sheet hits.png`
 
-    By picture: `vireo search --image photo.jpg --index my-photos`, and the indexed sentences that
-    describe it with `--sentences`.
+    By image: `vireo search --image photo.jpg --index my-photos`; with `--captions` it finds the
+    indexed captions that describe the image.
     """
     from ..search import SearchClient
     from ..towers.tls import tls_from
 
     if (text is None) == (image is None):
-        raise typer.BadParameter("give a sentence, or --image FILE, and not both")
+        raise typer.BadParameter("give a query, or --image FILE, and not both")
     if sentences and image is None:
-        raise typer.BadParameter("--sentences needs --image FILE")
+        raise typer.BadParameter("--captions needs --image FILE")
     if sheet is not None:
         from PIL import Image
 
@@ -56,8 +67,8 @@ def search(
         typer.echo(json.dumps({"query": query, "matches": hits}, ensure_ascii=False))
     else:
         for match in matches:
-            what = f"{match.caption}  ({match.path})" if match.caption else match.path
-            typer.echo(f"{match.rank:>3}  {match.score:6.3f}  {what}")
+            hit = f"{match.caption}  ({match.path})" if match.caption else match.path
+            typer.echo(f"{match.rank:>3}  {match.score:6.3f}  {hit}")
     if sheet is not None:
         from ..sheet import contact_sheet
 

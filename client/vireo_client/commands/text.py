@@ -12,33 +12,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .options import JsonOption
+
 if TYPE_CHECKING:
     from vireo_client.text.pipeline import TextPath, WordPath
 
 
 def text(
     query: Annotated[str | None, typer.Argument(metavar="TEXT", help="A Vietnamese text.")] = None,
-    file: Annotated[
-        Path | None,
-        typer.Option(help="Read texts from this file, one a line; - is standard input."),
-    ] = None,
-    segmenter: Annotated[
-        str, typer.Option(help="auto, vncorenlp, py_vncorenlp, pyvi or none.")
-    ] = "auto",
-    model: Annotated[
-        Path | None, typer.Option(help="The folder with the segmenter's files.")
-    ] = None,
-    tokenizer: Annotated[
-        Path | None,
-        typer.Option(help="A folder with tokenizer.json, or PhoBERT's vocab.txt and bpe.codes."),
-    ] = None,
-    bundle: Annotated[
-        Path | None,
-        typer.Option(help="Take segmenter and tokenizer from this bundle or model repository."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
-) -> None:
-    """Shows what becomes of a text: normalised, segmented, tokens, ids, bucket.
+    file: Annotated[Path | None, typer.Option(help="Read texts from this file, one a line; - is standard input.")] = None,
+    segmenter: Annotated[str, typer.Option(help="auto, vncorenlp, py_vncorenlp, pyvi or none.")] = "auto",
+    model: Annotated[Path | None, typer.Option(help="The folder with the segmenter's files.")] = None,
+    tokenizer: Annotated[Path | None, typer.Option(help="A folder with tokenizer.json, or PhoBERT's vocab.txt and bpe.codes.")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Take segmenter and tokenizer from this bundle or model repository.")] = None,
+    as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Show what becomes of a text: normalised, segmented, tokens, ids, bucket.
 
     Example: `vireo text "hai con chó trên bãi cỏ" --bundle runs/demo/bundle`
 
@@ -58,8 +47,8 @@ def text(
                 _show(stages, path.segmenter.name)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader has had enough ("| head"). What is still buffered goes nowhere, without the
-        # complaint that Python would print at its end.
+        # The reader ended ("| head"). The rest of the buffer is dropped, and so is the message that
+        # Python would print at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -86,17 +75,16 @@ def _text_path(
 
 
 def _lines(file: Path) -> Iterator[str]:
-    """The lines of a file, or of standard input for `-`, with a count on standard error.
+    """Yield the lines of a file, or of standard input for `-`, and count them on standard error.
 
     Raises:
         VireoError: If the file cannot be read.
     """
-    from rich.console import Console
     from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
     from vireo_client.errors import VireoError
+    from vireo_client.progress import console
 
-    console = Console(stderr=True)
     columns = (TextColumn("{task.completed:,.0f} texts"), TimeElapsedColumn())
     try:
         # Only a line feed ends a line: other separators may stand inside a text.

@@ -1,7 +1,9 @@
-"""An index: vectors and what stands behind them, in one folder."""
+"""An index: embeddings, and the images and captions behind them, in one folder."""
 
 from __future__ import annotations
 
-from .reader import Index, Match, NewImage, recorded_model
+from .matches import Match
+from .reader import Index
+from .writer import IndexWriter, NewImage
 
-__all__ = ["Index", "Match", "NewImage", "recorded_model"]
+__all__ = ["Index", "IndexWriter", "Match", "NewImage"]

@@ -1,13 +1,21 @@
-"""The index's catalogue: which picture and which sentence stands behind a vector's id (SQLite)."""
+"""The index's catalogue: the image or caption behind each embedding's id, in one SQLite file.
+
+An id names the same image, or the same caption, for ever: rows are added and removed, never
+changed, and the number of a removed row is not given out again. An embedding that is older or newer
+than the catalogue's rows can therefore lose its row, but it can never meet another one's.
+"""
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from threading import Lock
+from typing import Any, NamedTuple
 
+from ..bundle import Bundle
 from ..errors import SearchIndexError
 
 CATALOGUE_FILE = "catalogue.sqlite"
@@ -31,19 +39,21 @@ _SCHEMA = (
     )""",
     "CREATE INDEX captions_by_image ON captions (image_id)",
 )
+# SQLite limits how many values a statement may take (32,766 by default).
+_IDS_PER_QUERY = 10_000
 
 
 class FileStamp(NamedTuple):
-    """What tells whether a picture or its sentences changed since it was indexed."""
+    """Size, time and captions of an image when it was indexed: another stamp means a change."""
 
     bytes: int
     mtime_ns: int
     captions: str = ""
-    """Digest of its sentences; empty for none."""
+    """Digest of the image's captions; empty without any."""
 
 
 class ImageRow(NamedTuple):
-    """A picture to be catalogued."""
+    """An image's row."""
 
     id: int
     path: str
@@ -54,80 +64,201 @@ class ImageRow(NamedTuple):
 
 
 class CaptionRow(NamedTuple):
-    """A sentence to be catalogued."""
+    """A caption's row."""
 
     id: int
     image_id: int
     text: str
 
 
+class State(NamedTuple):
+    """One committed state of an index."""
+
+    generation: int
+    """The number of saves so far."""
+    writer_id: str
+    """Eight hexadecimal digits that name the writer of this generation's vector files; empty for an
+    index whose files carry none."""
+    images: int
+    captions: int
+
+
 class Catalogue:
-    """One SQLite file; every write happens inside `transaction`.
+    """The rows of one index, for reading; threads may share it.
 
     Args:
-        path: the file.
-        create: make a new file with these meta values.
+        path: the SQLite file.
 
     Raises:
         SearchIndexError: the file is missing, damaged, or of another schema version.
     """
 
-    def __init__(self, path: Path, *, create: dict[str, str] | None = None) -> None:
-        self.path = path
-        if create is None and not path.is_file():
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
             raise SearchIndexError(f"{path.parent}: no index here; `vireo index` makes one")
+        self._connect(path)
+        self._check_schema()
+        # The file itself is opened for writing: only then can SQLite roll back the unfinished
+        # transaction of a writer that was killed. Statements that write are refused.
+        self._db.execute("PRAGMA query_only = ON")
+
+    def _connect(self, path: Path) -> None:
+        self.path = path
+        self._lock = Lock()
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._file = _identity(path)
+
+    def _check_schema(self) -> None:
         try:
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA foreign_keys = ON")
-            self._db.execute("PRAGMA synchronous = FULL")
-            if create is not None:
-                with self.transaction():
-                    for statement in _SCHEMA:
-                        self._db.execute(statement)
-                    self.set_meta(schema_version=str(SCHEMA_VERSION), **create)
             version = self.meta("schema_version")
+            if version != str(SCHEMA_VERSION):
+                raise SearchIndexError(
+                    f"{self.path}: schema version {version}, but this vireo reads "
+                    f"{SCHEMA_VERSION}; index the images again"
+                )
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _rows(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        try:
+            with self._lock:
+                return self._db.execute(query, values).fetchall()
+        except sqlite3.ProgrammingError as error:
+            raise SearchIndexError(f"{self.path.parent}: the index is closed") from error
         except sqlite3.DatabaseError as error:
-            raise SearchIndexError(f"{path}: not a usable catalogue ({error})") from error
-        if version != str(SCHEMA_VERSION):
+            if "locked" in str(error):
+                raise SearchIndexError(
+                    f"{self.path}: another process holds it for too long ({error}); try again"
+                ) from error
+            raise SearchIndexError(f"{self.path}: not a usable catalogue ({error})") from error
+
+    def meta(self, key: str) -> str | None:
+        """Return the value of a key, None without one."""
+        rows = self._rows("SELECT value FROM meta WHERE key = ?", (key,))
+        return str(rows[0][0]) if rows else None
+
+    def state(self) -> State:
+        """Return the committed state, all of it of one moment."""
+        ((generation, writer_id, images, captions),) = self._rows(
+            "SELECT (SELECT value FROM meta WHERE key = 'generation'), "
+            "(SELECT value FROM meta WHERE key = 'writer_id'), "
+            "(SELECT COUNT(*) FROM images), (SELECT COUNT(*) FROM captions)"
+        )
+        return State(int(generation or 0), writer_id or "", int(images), int(captions))
+
+    def check_bundle(self, bundle: Bundle) -> None:
+        """Check that `bundle` made this index.
+
+        Raises:
+            SearchIndexError: another bundle did.
+        """
+        made_by = self.meta("bundle_id")
+        if made_by != bundle.bundle_id:
             raise SearchIndexError(
-                f"{path}: schema version {version}, but this vireo reads {SCHEMA_VERSION}; "
-                "index the pictures again"
+                f"{self.path.parent}: made by bundle {made_by}, but {bundle.folder} is bundle "
+                f"{bundle.bundle_id}; use that bundle, or index the images again elsewhere"
             )
+
+    def check_in_place(self) -> None:
+        """Check that the path still names the file that was opened.
+
+        Raises:
+            SearchIndexError: the index was deleted, or another one put in its place.
+        """
+        try:
+            present = _identity(self.path)
+        except FileNotFoundError:
+            raise SearchIndexError(f"{self.path.parent}: the index was deleted") from None
+        if present != self._file:
+            raise SearchIndexError(
+                f"{self.path.parent}: another index was put in its place; open it anew"
+            )
+
+    def images(self, ids: Iterable[int]) -> dict[int, str]:
+        """Return paths by image id; an id without a row is left out."""
+        query = "SELECT id, path FROM images WHERE id IN"
+        return dict(self._by_id(query, ids))
+
+    def captions(self, ids: Iterable[int]) -> dict[int, tuple[str, str]]:
+        """Return (text, path of its image) by caption id; an id without a row is left out."""
+        query = (
+            "SELECT captions.id, text, path FROM captions "
+            "JOIN images ON images.id = image_id WHERE captions.id IN"
+        )
+        return {id_: (text, path) for id_, text, path in self._by_id(query, ids)}
+
+    def _by_id(self, query: str, ids: Iterable[int]) -> Iterator[Any]:
+        distinct = sorted(set(ids))
+        for start in range(0, len(distinct), _IDS_PER_QUERY):
+            part = distinct[start : start + _IDS_PER_QUERY]
+            yield from self._rows(f"{query} ({','.join('?' * len(part))})", part)
+
+    def close(self) -> None:
+        """Close the file; calling it twice does no harm."""
+        self._db.close()
+
+
+class WritableCatalogue(Catalogue):
+    """The rows of one index, for its one writer; every write happens inside `transaction`.
+
+    Args:
+        path: the SQLite file.
+        create: make a new file with these meta values.
+
+    Raises:
+        SearchIndexError: the file is damaged, or of another schema version.
+    """
+
+    def __init__(self, path: Path, *, create: dict[str, str] | None = None) -> None:
+        self._connect(path)
+        if create is not None:
+            self._create(create)
+        self._check_schema()
+        self._db.execute("PRAGMA foreign_keys = ON")
+        self._db.execute("PRAGMA synchronous = FULL")
+
+    def _create(self, meta: dict[str, str]) -> None:
+        with self.transaction():
+            for statement in _SCHEMA:
+                self._db.execute(statement)
+            self.set_meta(schema_version=str(SCHEMA_VERSION), **meta)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Commits what the block wrote, or nothing of it."""
+        """Commit everything that the block writes, or nothing of it."""
         self._db.execute("BEGIN IMMEDIATE")
         with self._db:
             yield
 
-    def meta(self, key: str) -> str | None:
-        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return None if row is None else str(row[0])
-
     def set_meta(self, **values: str) -> None:
+        """Set meta values by key."""
         self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
 
+    def remove_meta(self, key: str) -> None:
+        """Remove a meta value, where there is one."""
+        self._db.execute("DELETE FROM meta WHERE key = ?", (key,))
+
     def stamps(self) -> dict[str, tuple[int, FileStamp]]:
-        """Id and stamp of every picture, by path."""
-        rows = self._db.execute("SELECT path, id, bytes, mtime_ns, captions_digest FROM images")
+        """Return id and stamp of every image, by path."""
+        rows = self._rows("SELECT path, id, bytes, mtime_ns, captions_digest FROM images")
         return {path: (id_, FileStamp(*stamp)) for path, id_, *stamp in rows}
 
     def next_ids(self) -> tuple[int, int]:
-        """The first ids never given to a picture and to a sentence."""
+        """Return the first ids never given to an image and to a caption."""
         return int(self.meta("next_image_id") or 1), int(self.meta("next_caption_id") or 1)
 
     def caption_ids(self, image_ids: Iterable[int]) -> list[int]:
-        """Ids of all sentences of the given pictures."""
+        """Return the ids of all captions of the given images."""
         query = "SELECT id FROM captions WHERE image_id = ?"
-        return [row[0] for i in image_ids for row in self._db.execute(query, (i,))]
+        return [row[0] for i in image_ids for row in self._rows(query, (i,))]
 
     def remove_images(self, image_ids: Iterable[int]) -> None:
-        """Removes pictures and their sentences."""
+        """Remove images and their captions."""
         self._db.executemany("DELETE FROM images WHERE id = ?", [(i,) for i in image_ids])
 
     def add(self, images: Iterable[ImageRow], captions: Iterable[CaptionRow]) -> None:
-        """Adds pictures and sentences."""
+        """Add images and captions."""
         self._db.executemany(
             "INSERT INTO images (id, path, sha256, bytes, mtime_ns, captions_digest, metadata) "
             "VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -135,31 +266,7 @@ class Catalogue:
         )
         self._db.executemany("INSERT INTO captions (id, image_id, text) VALUES (?, ?, ?)", captions)
 
-    def images(self, ids: Sequence[int]) -> dict[int, str]:
-        """Paths by picture id."""
-        return self._by_id("SELECT id, path FROM images WHERE id IN", ids)
 
-    def captions(self, ids: Sequence[int]) -> dict[int, tuple[str, str]]:
-        """(text, path of its picture) by sentence id."""
-        query = (
-            "SELECT captions.id, text, path FROM captions "
-            "JOIN images ON images.id = image_id WHERE captions.id IN"
-        )
-        return {id_: (text, path) for id_, (text, path) in self._by_id(query, ids).items()}
-
-    def _by_id(self, query: str, ids: Sequence[int]) -> dict:  # type: ignore[type-arg]
-        marks = ",".join("?" * len(ids))
-        rows = self._db.execute(f"{query} ({marks})", [int(i) for i in ids])
-        return {row[0]: row[1] if len(row) == 2 else row[1:] for row in rows}
-
-    def state(self) -> tuple[int, int, int]:
-        """Generation, number of pictures and number of sentences, all of one moment."""
-        query = (
-            "SELECT (SELECT value FROM meta WHERE key = 'generation'), "
-            "(SELECT COUNT(*) FROM images), (SELECT COUNT(*) FROM captions)"
-        )
-        generation, images, captions = self._db.execute(query).fetchone()
-        return int(generation or 0), int(images), int(captions)
-
-    def close(self) -> None:
-        self._db.close()
+def _identity(path: Path) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino

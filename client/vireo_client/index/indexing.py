@@ -1,4 +1,4 @@
-"""Puts a folder of pictures, or a captioned data set, into an index."""
+"""Indexing of a folder of images, or of a captioned data set."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ..errors import DataError
 from ..images import find_images
 from ..progress import progress_bar
 from .catalogue import FileStamp
-from .reader import Index, NewImage
+from .writer import IndexWriter, NewImage
 
 SAVE_EVERY_SECONDS = 60.0
 
 
 @dataclass
 class IndexReport:
-    """What a run of indexing did."""
+    """The outcome of a run of indexing."""
 
     added: int = 0
     unchanged: int = 0
@@ -34,45 +34,49 @@ class IndexReport:
     interrupted: bool = False
 
 
-def list_pictures(source: Path) -> tuple[list[CaptionedImage], list[Skip]]:
-    """Lists what is to be indexed: the records of a captions file, or every picture in a folder.
+def list_images(source: Path) -> tuple[list[CaptionedImage], list[Skip]]:
+    """List the images to index: the records of a captions file, or all images in a folder.
+
+    Returns:
+        The images with their captions, and the records that cannot be used.
 
     Raises:
-        DataError: no such folder, or no picture in it.
+        DataError: there is no such folder, or it holds no images.
     """
     if (source / CAPTIONS_FILE).is_file() or source.is_file():
         captions = read_captions(source)
         return captions.records, captions.skipped
     if not source.is_dir():
         raise DataError(f"{source}: no such folder")
-    found = [CaptionedImage(path, ()) for path in find_images(source)]
-    if not found:
-        raise DataError(f"{source}: no pictures in this folder; nothing was changed")
-    return found, []
+    images = [CaptionedImage(path, ()) for path in find_images(source)]
+    if not images:
+        raise DataError(f"{source}: no images in this folder; nothing was changed")
+    return images, []
 
 
-def index_pictures(
-    index: Index, embedder: Embedder, records: Sequence[CaptionedImage]
+def index_images(
+    index: IndexWriter, embedder: Embedder, records: Sequence[CaptionedImage]
 ) -> IndexReport:
-    """Embeds pictures and their captions and saves them, leaving out what is already there.
+    """Embed images and their captions and save them, leaving out those that are already there.
 
-    Saves every minute and at the end, also when it is interrupted or the towers fail: what was
-    embedded is not lost.
+    It saves every minute and at the end, also after Ctrl-C or when the towers fail, so that the
+    images embedded until then are not lost.
 
     Raises:
         SearchIndexError: the index cannot be saved.
-        ServerError: Triton failed; what was embedded before is saved.
+        ServerError: Triton failed; the images embedded until then are saved.
     """
     report = IndexReport()
     started = time.monotonic()
-    fresh = _changed(index, records, report)
+    changed = _list_changed(index, records, report)
     try:
         with progress_bar() as progress:
-            task = progress.add_task("index pictures", total=len(fresh))
+            task = progress.add_task("index images", total=len(changed))
             saved = started
-            for batch in embedder.embed_image_stream(picture.path for picture in fresh):
+            for batch in embedder.embed_image_stream(image.path for image in changed):
                 report.skipped += batch.skipped
-                _add(index, embedder, [fresh[p] for p in batch.positions], batch.embeddings, report)
+                images = [changed[p] for p in batch.positions]
+                _add(index, embedder, images, batch.embeddings, report)
                 progress.advance(task, len(batch.positions) + len(batch.skipped))
                 if time.monotonic() - saved > SAVE_EVERY_SECONDS:
                     index.save()
@@ -86,8 +90,8 @@ def index_pictures(
     return report
 
 
-class _Fresh(NamedTuple):
-    """A picture that has to be embedded."""
+class _Changed(NamedTuple):
+    """An image that is new or changed, and has to be embedded."""
 
     path: Path
     key: str
@@ -95,14 +99,16 @@ class _Fresh(NamedTuple):
     stamp: FileStamp
 
 
-def _changed(index: Index, records: Sequence[CaptionedImage], report: IndexReport) -> list[_Fresh]:
-    """Lists what is new or changed, each file once under whatever names it came."""
+def _list_changed(
+    index: IndexWriter, records: Sequence[CaptionedImage], report: IndexReport
+) -> list[_Changed]:
+    """List the images that are new or changed; a file with several names is listed once."""
     captions: dict[str, list[str]] = {}
     for record in records:
         captions.setdefault(str(record.path.resolve()), []).extend(record.captions)
-    fresh = []
+    changed = []
     for key, texts in captions.items():
-        sentences = tuple(dict.fromkeys(texts))
+        distinct = tuple(dict.fromkeys(texts))
         try:
             key.encode()
             status = os.stat(key)
@@ -113,43 +119,36 @@ def _changed(index: Index, records: Sequence[CaptionedImage], report: IndexRepor
         except OSError as error:
             report.skipped.append(Skip(key, str(error.strerror)))
             continue
-        digest = hashlib.sha256("\0".join(sentences).encode()).hexdigest() if sentences else ""
+        digest = hashlib.sha256("\0".join(distinct).encode()).hexdigest() if distinct else ""
         stamp = FileStamp(status.st_size, status.st_mtime_ns, digest)
         if index.is_current(key, stamp):
             report.unchanged += 1
         else:
-            fresh.append(_Fresh(Path(key), key, sentences, stamp))
-    return fresh
+            changed.append(_Changed(Path(key), key, distinct, stamp))
+    return changed
 
 
 def _add(
-    index: Index,
+    index: IndexWriter,
     embedder: Embedder,
-    pictures: Sequence[_Fresh],
+    images: Sequence[_Changed],
     embeddings: Embeddings,
     report: IndexReport,
 ) -> None:
-    """Embeds the sentences of one batch and adds all of it to the index."""
-    texts = [caption for picture in pictures for caption in picture.captions]
-    vectors = embedder.embed_texts(texts)
+    """Embed the captions of one batch, and add its images and captions to the index."""
+    captions = embedder.embed_texts([caption for image in images for caption in image.captions])
     rows, start = [], 0
-    for picture, embedding in zip(pictures, embeddings, strict=True):
-        end = start + len(picture.captions)
+    for image, embedding in zip(images, embeddings, strict=True):
+        end = start + len(image.captions)
         try:
-            digest = file_sha256(picture.path)
+            digest = file_sha256(image.path)
         except OSError as error:  # it went away since it was decoded
-            report.skipped.append(Skip(picture.key, str(error.strerror)))
+            report.skipped.append(Skip(image.key, str(error.strerror)))
         else:
-            rows.append(
-                NewImage(
-                    picture.key,
-                    digest,
-                    picture.stamp,
-                    embedding,
-                    picture.captions,
-                    vectors[start:end],
-                )
+            row = NewImage(
+                image.key, digest, image.stamp, embedding, image.captions, captions[start:end]
             )
+            rows.append(row)
         start = end
     index.add(rows)
     report.added += len(rows)

@@ -1,1 +1,1 @@
-"""The one text path of training, client and server: normalise, segment, tokenise."""
+"""The one text path of training, client and server: normalise, segment, tokenize."""

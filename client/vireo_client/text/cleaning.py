@@ -1,7 +1,7 @@
 """Rules by which a text is cleaned before it is segmented: ours, and those of other libraries.
 
-A bundle names its rule. A model that somebody else trained must see its texts as they were cleaned
-in its training, so that such a bundle names the rule of its own library.
+A bundle names its rule. A model that somebody else trained must see texts that are cleaned as in
+its training, so its bundle names the rule of the library that trained it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vireo_client.text.normalize import NORMALIZATION, STEPS, normalize
 
 
 class Cleaning(NamedTuple):
-    """A rule: what it does, in short, and the function that does it."""
+    """A rule: its steps in short, and the function that applies them."""
 
     steps: tuple[str, ...]
     clean: Callable[[str], str]
@@ -27,7 +27,7 @@ NONE = "none"
 SIGLIP = "siglip"
 OPEN_CLIP = {"whitespace": "open-clip-whitespace", "lower": "open-clip-lower",
              "canonicalize": "open-clip-canonicalize"}  # fmt: skip
-"""open_clip's own names of its rules, and ours."""
+"""Our names of open_clip's rules, by open_clip's own names."""
 
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -37,7 +37,7 @@ def _nothing(text: str) -> str:
 
 
 def _siglip(text: str) -> str:
-    """As `transformers.SiglipTokenizer.canonicalize_text`.
+    """Clean a text as `transformers.SiglipTokenizer.canonicalize_text` does.
 
     NFC comes first. SentencePiece composes letters itself, but the Rust tokenizers lose the second
     mark of a decomposed "ộ" while they do.
@@ -48,8 +48,8 @@ def _siglip(text: str) -> str:
 
 
 def _repair(text: str) -> str:
-    """As open_clip's `basic_clean`: broken encodings and HTML entities."""
-    import ftfy  # here: most bundles need none of it
+    """Repair broken encodings and HTML entities, as open_clip's `basic_clean` does."""
+    import ftfy  # here, because few bundles need it
 
     return html.unescape(html.unescape(ftfy.fix_text(text))).strip()
 
@@ -78,4 +78,4 @@ RULES = {
         (*_REPAIR, "no ASCII punctuation", "lower case", "single blanks"), _canonicalize
     ),
 }
-"""Every rule that this vireo knows, by the name that a bundle has for it."""
+"""All rules, by the names that bundles record."""

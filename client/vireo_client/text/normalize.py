@@ -1,4 +1,4 @@
-"""What happens to a text before it is segmented: one spelling for what looks the same.
+"""Normalises a text before it is segmented: texts that look the same get one spelling.
 
 The steps, in order:
 
@@ -12,8 +12,8 @@ The steps, in order:
 4. Tone placement: "hòa" becomes "hoà", as VnCoreNLP writes it (`vncorenlp/toned.py`).
 
 The curly quotes, the two usual dashes and the ellipsis stay: they are ordinary in Vietnamese text,
-and both VnCoreNLP and PhoBERT's vocabulary tell them from their ASCII look-alikes. So do case,
-emoji and missing diacritics. Normalising twice changes nothing.
+and both VnCoreNLP and PhoBERT's vocabulary distinguish them from their ASCII look-alikes. Case,
+emoji and missing diacritics stay too. Normalising twice changes nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import unicodedata
 from vireo_client.text.vncorenlp.toned import place_tones
 
 NORMALIZATION = "vi-nfc-tones-2"
-"""Name of the steps above, recorded in a bundle; another name is another text path."""
+"""The name of the steps above, which a bundle records. Other steps need another name."""
 
 STEPS = (
     "surrogates to U+FFFD; controls and zero-width characters removed; odd dashes, quotes folded",
@@ -32,7 +32,7 @@ STEPS = (
     "NFC",
     "tone placement oà, oè, uỳ",
 )
-"""The same in short, for people who read a bundle."""
+"""The steps in short, for people who read a bundle."""
 
 _FOLD: dict[int, str | None] = {
     **dict.fromkeys(range(0xD800, 0xE000), "\ufffd"),
@@ -51,13 +51,13 @@ _SPACES = (
 )  # fmt: skip
 _FOLD.update(dict.fromkeys(_SPACES, " "))
 
-# Whether anything is to fold: one look at most texts, which are clean.
+# Matches a text that has anything to fold. Most texts have not, and pass with this one search.
 _CLASS = "".join(re.escape(chr(code)) for code in _FOLD if chr(code) != " ")
 _ODD = re.compile(f"[{_CLASS}]|  |^ | $")
 
 
 def normalize(text: str) -> str:
-    """Gives a text the one spelling that the segmenters and tokenisers are used with.
+    """Return a text in the one spelling that the segmenters and tokenizers are used with.
 
     Args:
         text: Any string, of any length, lone surrogates included.

@@ -1,4 +1,4 @@
-"""PhoBERT's `vocab.txt` and `bpe.codes` as a Hugging Face `tokenizers` tokeniser (Rust).
+"""Loads PhoBERT's `vocab.txt` and `bpe.codes` as a tokenizer of Hugging Face's `tokenizers` (Rust).
 
 PhoBERT (Nguyen and Nguyen, 2020) comes with fastBPE files, which `transformers.PhobertTokenizer`
 reads in Python. The same ids come out of the Rust BPE, once the two conventions are mapped:
@@ -47,13 +47,13 @@ _SPACE = (
 
 
 def load_phobert(folder: Path) -> Tokenizer:
-    """Builds PhoBERT's tokeniser from its own files.
+    """Build PhoBERT's tokenizer from its own files.
 
     Args:
         folder: Holds `vocab.txt` and `bpe.codes`.
 
     Returns:
-        A tokeniser that puts `<s>` and `</s>` around a text, or two texts. Its ids are those of
+        A tokenizer that puts `<s>` and `</s>` around a text, or two texts. Its ids are those of
         `transformers.PhobertTokenizer`, up to the hidden pieces that the module text explains.
 
     Raises:
@@ -86,13 +86,13 @@ def load_phobert(folder: Path) -> Tokenizer:
 
 
 def first_hidden_id(tokenizer: Tokenizer) -> int | None:
-    """The id from which on all ids stand for the unknown one; None in any other tokeniser."""
+    """Return the id from which on all ids mean the unknown one; None in another tokenizer."""
     number: int | None = tokenizer.token_to_id(_HIDDEN_MARK)
     return number
 
 
 def _pieces(encoder: dict[str, int], merges: list[tuple[str, str]]) -> dict[str, int]:
-    """Every piece in the codes' form with its id; those without a line in the vocabulary last."""
+    """Return the id of every piece in the codes' form; pieces outside the vocabulary come last."""
     pieces = {
         word[: -len(_INSIDE)] if word.endswith(_INSIDE) else word + _END_OF_WORD: number
         for word, number in encoder.items()
@@ -112,7 +112,7 @@ def _pieces(encoder: dict[str, int], merges: list[tuple[str, str]]) -> dict[str,
 
 
 def _read_vocabulary(path: Path) -> dict[str, int]:
-    """Words to ids, the special ones first; a word on two lines has the later one's id."""
+    """Read the ids of words, special tokens first; a word on two lines has the later id."""
     encoder = {token: number for number, token in enumerate(SPECIAL_TOKENS)}
     for number, line in enumerate(_read_lines(path), 1):
         word, space, _ = line.strip().rpartition(" ")
@@ -123,7 +123,7 @@ def _read_vocabulary(path: Path) -> dict[str, int]:
 
 
 def _read_codes(path: Path) -> list[tuple[str, str]]:
-    """The pairs to merge, first ones first.
+    """Read the pairs to merge, the first to merge first.
 
     A code whose piece holds white space falls apart into other than two pieces and is never used;
     of two equal codes the later one counts, as in PhoBERT's reading.

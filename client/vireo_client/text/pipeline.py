@@ -1,4 +1,4 @@
-"""The one text path of training, client and server: caption -> words -> ids."""
+"""The one text path of training, client and server: text -> words -> ids."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class TextPath:
         Raises:
             BundleError: The bundle was made with another normalisation than this vireo has.
             TokenizerError: `tokenizer.json` is damaged.
-            SegmenterError: The bundle's segmenter cannot be had.
+            SegmenterError: The bundle's segmenter is not available.
         """
         spec = bundle.config.text
         if spec.normalization not in RULES:

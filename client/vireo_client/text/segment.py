@@ -1,4 +1,4 @@
-"""Word segmenters behind one interface: Vietnamese writes syllables apart, models want words."""
+"""Word segmenters behind one interface: Vietnamese is written in syllables, models need words."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Segmenter(Protocol):
     """Joins the syllables of each word. Implementations may be shared by threads."""
 
     name: str
-    """What a bundle calls it."""
+    """The name that a bundle records."""
 
     def segment(self, text: str) -> list[str]:
-        """Segments one normalised text.
+        """Segment one normalised text.
 
         Returns:
             Its sentences: the syllables of a word joined by `_`, words parted by one blank; `[]`
@@ -29,36 +29,36 @@ class Segmenter(Protocol):
         ...
 
     def files(self) -> dict[str, Path]:
-        """The model files that a bundle must carry so that it needs nothing else, by name."""
+        """Return the model files that a bundle must carry, by file name."""
         ...
 
 
 class NoSegmenter:
-    """Leaves a text as it is, one sentence."""
+    """Leaves the words of a text as they are, as one sentence."""
 
     name = "none"
 
     def segment(self, text: str) -> list[str]:
-        """Gives the text back, single blanks between its syllables."""
+        """Return the text with single blanks between its syllables."""
         joined = " ".join(text.split())
         return [joined] if joined else []
 
     def files(self) -> dict[str, Path]:
-        """None."""
+        """Return no file."""
         return {}
 
 
 class RawText:
-    """Leaves a text as it is, to the last blank: for models that others trained on whole texts."""
+    """Leaves a text exactly as it is: for models that others trained on unsegmented texts."""
 
     name = "raw"
 
     def segment(self, text: str) -> list[str]:
-        """Gives the text back."""
+        """Return the text itself."""
         return [text]
 
     def files(self) -> dict[str, Path]:
-        """None."""
+        """Return no file."""
         return {}
 
 
@@ -81,26 +81,27 @@ class PyViSegmenter:
         self._tokenize: Callable[[str], str] = module.tokenize
 
     def segment(self, text: str) -> list[str]:
-        """Segments a text; see `Segmenter.segment`."""
+        """Segment a text; see `Segmenter.segment`."""
         joined = " ".join(self._tokenize(text).split()) if text.strip() else ""
         return [joined] if joined else []
 
     def files(self) -> dict[str, Path]:
-        """None: the model is part of the package."""
+        """Return no file: the model is part of the package."""
         return {}
 
 
 def load_segmenter(name: str, folder: Path | None = None) -> Segmenter:
-    """Loads a segmenter by its name.
+    """Load a segmenter by its name.
 
     Args:
         name: `vncorenlp`, `py_vncorenlp`, `pyvi`, `none`, `raw`; or `auto`, the first of
-            `vncorenlp`, `pyvi` and `none` that can be had, with a warning if that is not the first.
-        folder: Where its files are, for those that have any; a bundle's folder is one. Without it
-            they are looked for, see `model_files.py`.
+            `vncorenlp`, `pyvi` and `none` that is available, with a warning if that is not the
+            first.
+        folder: The folder of its files, for a segmenter that has any, such as a bundle's folder.
+            Without it they are looked for, see `model_files.py`.
 
     Raises:
-        SegmenterError: If the name is unknown, or the segmenter or its files cannot be had.
+        SegmenterError: If the name is unknown, or the segmenter or its files are not available.
     """
     if name == "auto":
         return _first_available(folder)
@@ -120,7 +121,7 @@ def _first_available(folder: Path | None) -> Segmenter:
 
 
 def _vncorenlp(folder: Path | None) -> Segmenter:
-    # Imported here, as the others: one process uses one segmenter, and starts as fast as that one.
+    # Imported here, as the others: a process uses one segmenter and should not load the rest.
     from vireo_client.text.vncorenlp.model_files import find_model
     from vireo_client.text.vncorenlp.segmenter import VnCoreNLPSegmenter
 
@@ -141,4 +142,4 @@ _LOADERS: dict[str, Callable[[Path | None], Segmenter]] = {
     "raw": lambda folder: RawText(),
 }
 NAMES = ("auto", *_LOADERS)
-"""What `load_segmenter` takes."""
+"""The names that `load_segmenter` takes."""

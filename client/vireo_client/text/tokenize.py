@@ -1,7 +1,7 @@
-"""Segmented text to padded ids, by a Hugging Face `tokenizers` tokeniser (Rust).
+"""Turns segmented text into padded ids, by a tokenizer of Hugging Face's `tokenizers` (Rust).
 
-`load_tokenizer` finds one in a folder; `TextTokenizer` is how the text path uses it: the ids of
-many texts at once, cut where a text is too long, padded to a few lengths.
+`load_tokenizer` loads one from a folder. `TextTokenizer` is its use by the text path: many texts at
+once, cut where they are too long, padded to a few lengths.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ from tokenizers import Encoding, Tokenizer
 
 from vireo_client.errors import TokenizerError
 from vireo_client.text import phobert
+from vireo_client.text.buckets import BUCKETS, check_buckets
 
 TOKENIZER_FILE = "tokenizer.json"
-BUCKETS = (16, 32, 64, 256)
-"""The lengths to which ids are padded, unless a bundle says otherwise; PhoBERT takes 256."""
 
 _PAD_TOKENS = ("<pad>", "[PAD]", "<|pad|>")
 _UNKNOWN_TOKENS = ("<unk>", "[UNK]")
@@ -31,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 class TextBatch(NamedTuple):
-    """Texts of one bucket: where they stood in the call, and their ids."""
+    """The texts of one bucket: their positions in the call, and their ids."""
 
     positions: npt.NDArray[np.intp]
     """[n]: the index of each row's text in the call."""
@@ -40,16 +39,17 @@ class TextBatch(NamedTuple):
 
 
 class TextTokenizer:
-    """Texts to ids. Immutable: threads may share it.
+    """Turns texts into ids. Immutable: threads may share it.
 
     Args:
-        tokenizer: What turns words into ids, special tokens included. It is taken over: its own
-            padding and truncation are switched off here.
+        tokenizer: The tokenizer, which adds special tokens. Its own padding and truncation are
+            switched off.
         buckets: Lengths to pad to, ascending; the last is the longest text the model takes.
         pad_id: The id that pads; by default that of a token named as padding.
-        vocab_size: The ids the model has, where the tokeniser may give more: those are replaced
+        vocab_size: The number of ids that the model has. Higher ids of the tokenizer are replaced
             by the unknown one.
-        cut: Where too long a text ends: before a "word" that does not fit, or at the "token".
+        cut: Where a text that is too long is cut: before the "word" that does not fit, or at any
+            "token".
         pad_side: Where the padding stands, "right" or "left" of the text.
 
     Raises:
@@ -79,20 +79,19 @@ class TextTokenizer:
             raise TokenizerError(
                 f"the tokenizer has no padding token; name one of its tokens {_PAD_TOKENS[0]}"
             )
-        specials = tokenizer.num_special_tokens_to_add(False)
-        if list(buckets) != sorted(set(buckets)) or not buckets or buckets[0] <= specials:
-            raise TokenizerError(
-                f"buckets are {tuple(buckets)}; they must ascend and start above {specials}"
-            )
+        try:
+            check_buckets(buckets, least=tokenizer.num_special_tokens_to_add(False) + 1)
+        except ValueError as error:
+            raise TokenizerError(str(error)) from None
         self.pad_id: int = pad
         self.buckets = tuple(buckets)
         self.vocab_size: int = self._hidden or tokenizer.get_vocab_size()
-        """Every id is below it."""
+        """The number of ids; every id is below it."""
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text, special tokens included, cut at the longest bucket, not padded.
+        """Return the ids of each text, with special tokens, cut at the longest bucket, not padded.
 
-        The first time that a text is cut, a warning says so. All texts are encoded in parallel.
+        A warning is logged the first time that a text is cut. All texts are encoded in parallel.
         """
         return [
             self._finish(text, encoding)
@@ -100,16 +99,16 @@ class TextTokenizer:
         ]
 
     def tokens_and_ids(self, text: str) -> tuple[list[str], list[int]]:
-        """The pieces of one text as the tokeniser writes them, not cut, and its ids as `ids`."""
+        """Return the pieces of one text, not cut, and its ids as `ids` does."""
         (encoding,) = self._encode([text], fast=False)
         return encoding.tokens, self._finish(text, encoding)
 
     def bucket(self, length: int) -> int:
-        """The smallest bucket that holds `length` ids."""
+        """Return the smallest bucket that holds `length` ids."""
         return self.buckets[bisect.bisect_left(self.buckets, length)]
 
     def pad(self, rows: Sequence[Sequence[int]]) -> list[TextBatch]:
-        """Sorts rows of ids into the smallest buckets that hold them and pads them.
+        """Sort rows of ids into the smallest buckets that hold them, and pad them.
 
         Args:
             rows: Ids of each text, none longer than the last bucket.
@@ -117,42 +116,40 @@ class TextTokenizer:
         Returns:
             One batch for each bucket in use, shortest first; together they cover every row once.
         """
-        # Lists, not arrays: one text at a time, NumPy's functions would take as long as the rest.
-        members: dict[int, tuple[list[int], list[list[int]]]] = {}
+        members: dict[int, tuple[list[int], list[Sequence[int]]]] = {}
         for position, row in enumerate(rows):
-            bucket = self.bucket(len(row))
-            padding = [self.pad_id] * (bucket - len(row))
-            if bucket not in members:
-                members[bucket] = [], []
-            positions, batch = members[bucket]
+            positions, batch = members.setdefault(self.bucket(len(row)), ([], []))
             positions.append(position)
-            batch.append([*padding, *row] if self.pad_side == "left" else [*row, *padding])
+            batch.append(row)
         return [
-            TextBatch(np.array(positions, dtype=np.intp), np.array(batch, dtype=np.int32))
-            for _, (positions, batch) in sorted(members.items())
+            TextBatch(
+                np.array(positions, dtype=np.intp),
+                pad_ids(batch, bucket, self.pad_id, self.pad_side),
+            )
+            for bucket, (positions, batch) in sorted(members.items())
         ]
 
     def save(self, folder: Path) -> None:
-        """Writes `tokenizer.json` into a folder."""
+        """Write `tokenizer.json` into a folder."""
         self._tokenizer.save(str(folder / TOKENIZER_FILE))
 
     def as_json(self) -> str:
-        """What `save` writes."""
+        """Return the contents of the file that `save` writes."""
         text: str = self._tokenizer.to_str()
         return text
 
     def _encode(self, texts: Sequence[str], *, fast: bool = True) -> list[Encoding]:
-        """Encodes texts in parallel; the fast way tells ids alone, not pieces nor words."""
+        """Encode texts in parallel; the fast way returns ids, without pieces and words."""
         tokenizer = self._tokenizer
         encode = tokenizer.encode_batch_fast if fast else tokenizer.encode_batch
         try:
             return encode(list(texts))
         except (TypeError, UnicodeError):
-            # Rust has no lone surrogates. A noncharacter is unknown to every vocabulary, as they.
+            # Rust has no lone surrogates. The noncharacter in their place is as unknown.
             return encode([text.translate(_SURROGATES) for text in texts])
 
     def _finish(self, text: str, encoding: Encoding) -> list[int]:
-        """An encoding's ids, hidden pieces made unknown and cut at the last bucket."""
+        """Return the ids of an encoding, cut at the last bucket, hidden pieces as unknown."""
         ids = encoding.ids
         if len(ids) > self.buckets[-1]:
             (encoding,) = self._encode([text], fast=False)
@@ -163,11 +160,36 @@ class TextTokenizer:
         return ids
 
 
-def load_tokenizer(folder: Path) -> Tokenizer:
-    """Loads the tokeniser that a folder holds.
+def pad_ids(
+    rows: Sequence[Sequence[int]] | Sequence[npt.NDArray[np.int32]],
+    length: int,
+    pad_id: int,
+    pad_side: Literal["right", "left"] = "right",
+) -> npt.NDArray[np.int32]:
+    """Pad rows of ids to one length.
 
     Args:
-        folder: Holds `tokenizer.json`, of any Hugging Face tokeniser, or PhoBERT's `vocab.txt` and
+        rows: Ids of each text, none longer than `length`.
+        length: The length of the result, in tokens.
+        pad_id: The id that pads.
+        pad_side: Where the padding stands, "right" or "left" of the text.
+
+    Returns:
+        INT32 [N, length].
+    """
+    # Lists, not arrays: one text at a time, NumPy's functions would take as long as the rest.
+    padded = []
+    for row in rows:
+        padding = [pad_id] * (length - len(row))
+        padded.append([*padding, *row] if pad_side == "left" else [*row, *padding])
+    return np.array(padded, dtype=np.int32).reshape(len(padded), length)
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """Load the tokenizer that a folder holds.
+
+    Args:
+        folder: Holds `tokenizer.json`, of any Hugging Face tokenizer, or PhoBERT's `vocab.txt` and
             `bpe.codes`; or it is the `tokenizer.json` itself.
 
     Raises:
@@ -193,18 +215,18 @@ _warned = False
 
 
 def _cut(ids: list[int], words: list[int | None], limit: int, *, whole_words: bool) -> list[int]:
-    """Cuts ids to `limit`, before a word or anywhere; special tokens at the end are kept."""
+    """Cut ids to `limit`, before a word or anywhere; special tokens at the end stay."""
     _warn_once(len(ids), limit)
     end = len(ids)
     while end and words[end - 1] is None:
         end -= 1
     closing = ids[end:]
-    cut = keep = limit - len(closing)
+    cut = longest = limit - len(closing)
     while whole_words and cut and words[cut - 1] is not None and words[cut - 1] == words[cut]:
         cut -= 1
     # A single word longer than the limit is cut where it must be.
     if not cut or words[cut - 1] is None:
-        cut = keep
+        cut = longest
     return ids[:cut] + closing
 
 
@@ -222,7 +244,7 @@ def _warn_once(length: int, limit: int) -> None:
 
 
 def _first_known(tokenizer: Tokenizer, names: Sequence[str]) -> int | None:
-    """The id of the first of these tokens that the tokeniser has."""
+    """Return the id of the first of these tokens that the tokenizer has."""
     for name in names:
         number: int | None = tokenizer.token_to_id(name)
         if number is not None:

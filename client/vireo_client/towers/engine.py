@@ -1,8 +1,8 @@
-"""One ONNX tower on CPU cores, for this process and for Triton's Python backend alike.
+"""Runs one ONNX tower on CPU cores, in this process and in Triton's Python backend.
 
-A run on several threads stops at each of its hundreds of operators until the last thread is done;
-when other work holds a core, every thread waits for that one. Only a small batch must be run so: a
-larger one is cut into parts that one thread each runs through alone (`benchmarks/serving.py`).
+A run on several threads waits at each of its hundreds of operators until the last thread is done;
+when other work holds a core, all threads wait for that one. Only a small batch is run in this way.
+A larger one is cut into parts, and each part is run by one thread alone (`benchmarks/serving.py`).
 """
 
 from __future__ import annotations
@@ -16,34 +16,39 @@ import numpy as np
 import numpy.typing as npt
 
 from ..cores import usable_cores
-from ..errors import BundleError, MissingExtraError
+from ..errors import EngineError
+from ..extras import import_onnxruntime
 
 if TYPE_CHECKING:
     import onnxruntime
 
 LEAST_TOKENS = 32
-"""A part of fewer is slower than all threads on all of them: it waits for the weights."""
+"""The smallest part, in tokens, that one thread runs alone. A smaller part mostly reads weights,
+and all threads together are faster."""
 MOST_TOKENS = 256
-"""A part of more is slower again: what its layers hand on no longer fits the core's own cache."""
+"""The largest part, in tokens. The activations of a larger one no longer fit the core's own
+cache."""
 
 LEAST_BUSY = 0.8
-"""Share of the threads' time that parts must fill: some threads get a part, or a row, fewer."""
+"""The smallest share of the threads' time that the parts must fill. They cannot always fill all of
+it: some threads get one part, or one row, less than others."""
 
 LEAST_SECONDS = 0.002
-"""A row that one thread runs in less is run by one thread. Others would spare it little, and when
-something else holds a core for some milliseconds, a run on all of them waits as long
-(`benchmarks/threads.py`)."""
+"""The shortest run of one row, in seconds, for which several threads are used. For a shorter one
+they would save little, and whenever other work holds a core for some milliseconds, a run on all
+threads waits as long (`benchmarks/threads.py`)."""
 
 SLOWER_FUSIONS = ("SkipLayerNormFusion", "BiasGeluFusion")
-"""What ONNX Runtime would make one operator of, "add, then layer norm" and "add a bias, then GELU",
-though its CPU kernels of them are slower than those of the parts (`benchmarks/serving.py`)."""
+"""Fusions of ONNX Runtime that are switched off: "add, then layer norm" and "add a bias, then
+GELU". On a CPU, the fused operators are slower than their parts (`benchmarks/serving.py`)."""
 
 
 class OnnxEngine:
     """Runs one tower. Threads may share it.
 
-    Where several threads may run one row, and the tower is large enough for them, it holds the
-    weights twice: ONNX Runtime packs them for a session. How large it is, is found out by running.
+    A tower that is large enough for several threads a row is loaded twice, as one session on one
+    thread and one on all threads, and ONNX Runtime packs the weights for each. The constructor runs
+    a row to measure whether it is.
 
     Args:
         path: the ONNX file; one input, an output `embedding`.
@@ -51,13 +56,13 @@ class OnnxEngine:
 
     Raises:
         MissingExtraError: onnxruntime is not installed.
-        BundleError: the file does not load, or does not run.
+        EngineError: the file does not load, or does not run.
     """
 
     def __init__(self, path: Path, threads: int = 0) -> None:
         self.threads = threads or usable_cores()
         self.enough = self.threads * MOST_TOKENS
-        """Tokens of a batch that no larger one outruns."""
+        """The number of tokens in a batch from which on larger batches are no faster per token."""
         self._alone = self._together = open_session(path, 1)
         self._input = self._alone.get_inputs()[0].name
         self._pool = None
@@ -67,7 +72,7 @@ class OnnxEngine:
             self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix=path.parent.name)
 
     def run(self, values: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-        """Embeds a batch.
+        """Embed a batch.
 
         Args:
             values: INT32 ids `[N, L]`, or UINT8 pixels `[N, 3, H, W]`.
@@ -81,11 +86,11 @@ class OnnxEngine:
         pieces = np.array_split(values, parts)
         if self._pool is None:
             return np.concatenate([self._run(self._alone, piece) for piece in pieces])
-        found = self._pool.map(lambda piece: self._run(self._alone, piece), pieces)
-        return np.concatenate(list(found))
+        results = self._pool.map(lambda piece: self._run(self._alone, piece), pieces)
+        return np.concatenate(list(results))
 
     def close(self) -> None:
-        """Ends the threads; sessions go with the object."""
+        """End the threads; the sessions are freed with the object."""
         if self._pool is not None:
             self._pool.shutdown()
 
@@ -96,16 +101,17 @@ class OnnxEngine:
 
 
 def tokens_of_row(values: npt.NDArray[np.generic]) -> int:
-    """How much work a row of a batch is: ids in a text; a picture is as much as a part may be."""
+    """Return the work of one row in tokens: a text's ids; an image counts as a whole part."""
     return values.shape[1] if values.ndim == 2 else MOST_TOKENS
 
 
 def _seconds_of_row(session: onnxruntime.InferenceSession, path: Path) -> float:
-    """The shortest time in which a session of `path` runs one row: a short text, or a picture."""
+    """Measure the shortest time in which a session runs one row: a short text, or an image."""
     tower_input = session.get_inputs()[0]
     _, *dims = tower_input.shape
     dtype = np.uint8 if "uint8" in tower_input.type else np.int32
-    # A length is dynamic. Tokenizers pad with 0 or 1, and a tower may run a row of padding faster.
+    # Dynamic lengths are strings. 2 is a real id: tokenizers pad with 0 or 1, and a tower may run a
+    # row of padding faster.
     row = np.full([1, *(LEAST_TOKENS if isinstance(d, str) else d for d in dims)], 2, dtype)
     best = float("inf")
     for number in range(5):
@@ -113,7 +119,7 @@ def _seconds_of_row(session: onnxruntime.InferenceSession, path: Path) -> float:
         try:
             session.run(["embedding"], {tower_input.name: row})
         except Exception as error:  # as in `open_session`
-            raise BundleError(f"{path}: does not run in ONNX Runtime ({error})") from error
+            raise EngineError(f"{path}: does not run in ONNX Runtime ({error})") from error
         best = min(best, time.perf_counter() - started)
         # The first run is slower than others, and does not show that a tower is large.
         if best < LEAST_SECONDS or (number and best > 5 * LEAST_SECONDS):
@@ -122,12 +128,12 @@ def _seconds_of_row(session: onnxruntime.InferenceSession, path: Path) -> float:
 
 
 def _parts(rows: int, tokens: int, threads: int) -> int:
-    """Says into how many parts a batch is cut; 0 if all threads are to run it together.
+    """Return the number of parts of a batch; 0 if all threads are to run it together.
 
     Args:
-        rows: of the batch.
-        tokens: of each row.
-        threads: that there are.
+        rows: the number of rows in the batch.
+        tokens: the number of tokens in each row.
+        threads: the number of threads.
     """
     if rows * tokens < threads * LEAST_TOKENS:
         return 0
@@ -140,25 +146,24 @@ def _parts(rows: int, tokens: int, threads: int) -> int:
 
 
 def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    """Opens an ONNX file as the engine does.
+    """Open an ONNX file with the settings of the engine.
 
     Raises:
         MissingExtraError: onnxruntime is not installed.
-        BundleError: the file does not load.
+        EngineError: the file does not load.
     """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise MissingExtraError("onnxruntime", "onnx") from None
-    options = onnxruntime.SessionOptions()
+    runtime = import_onnxruntime()
+    options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    # Within a run threads wait for each other by spinning, which is a third faster than waking
-    # them. After it they stop: what spins on takes a core from preprocessing and other towers.
+    # Within a run, threads wait for each other by spinning, which is a third faster than waking
+    # them. After the run they stop: otherwise they would take cores from preprocessing and from
+    # other towers.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
-        return onnxruntime.InferenceSession(
+        session: onnxruntime.InferenceSession = runtime.InferenceSession(
             path, options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOWER_FUSIONS
         )
     except Exception as error:  # ONNX Runtime's own exceptions share no public base
-        raise BundleError(f"{path}: does not load in ONNX Runtime ({error})") from error
+        raise EngineError(f"{path}: does not load in ONNX Runtime ({error})") from error
+    return session

@@ -1,4 +1,4 @@
-"""The towers in this process, by ONNX Runtime: no server needed."""
+"""The towers in this process, by ONNX Runtime, without a server."""
 
 from __future__ import annotations
 
@@ -13,46 +13,55 @@ from .engine import OnnxEngine
 
 
 class OnnxTowers:
-    """Runs the ONNX towers of a model repository on the CPU.
+    """Runs two ONNX towers on the CPU.
 
     Args:
-        bundle: a model repository that `vireo export` wrote.
-        threads: threads a batch may use; 0 for as many as this process has cores.
+        text: the ONNX file of the text tower.
+        image: the ONNX file of the image tower.
+        threads: threads that a batch may use; 0 for as many as this process has cores.
         max_batch_size: the largest batch that is run at once.
 
     Raises:
         MissingExtraError: onnxruntime is not installed.
-        BundleError: the folder has no exported towers, or they do not load.
+        EngineError: a file does not load or does not run.
     """
 
     name = "onnx"
 
-    def __init__(self, bundle: Bundle, *, threads: int = 0, max_batch_size: int = 64) -> None:
-        text, image = (model_file(bundle.folder, model) for model in (TEXT_MODEL, IMAGE_MODEL))
-        self._load(text, image, threads, max_batch_size)
-
-    @classmethod
-    def of(
-        cls, text: Path, image: Path, *, threads: int = 0, max_batch_size: int = 64
-    ) -> OnnxTowers:
-        """Runs two ONNX files that need not lie in a model repository."""
-        towers = cls.__new__(cls)
-        towers._load(text, image, threads, max_batch_size)
-        return towers
-
-    def _load(self, text: Path, image: Path, threads: int, max_batch_size: int) -> None:
+    def __init__(
+        self, text: Path, image: Path, *, threads: int = 0, max_batch_size: int = 64
+    ) -> None:
         self.max_batch_size = max_batch_size
         self._text, self._image = OnnxEngine(text, threads), OnnxEngine(image, threads)
 
+    @classmethod
+    def from_repository(
+        cls, bundle: Bundle, *, threads: int = 0, max_batch_size: int = 64
+    ) -> OnnxTowers:
+        """Open the towers of a model repository, in the version in use.
+
+        Args:
+            bundle: a model repository that `vireo export` wrote.
+            threads: as for the class.
+            max_batch_size: as for the class.
+
+        Raises:
+            MissingExtraError: onnxruntime is not installed.
+            BundleError: the folder has no ONNX towers.
+            EngineError: a file does not load or does not run.
+        """
+        text, image = (model_file(bundle.folder, model) for model in (TEXT_MODEL, IMAGE_MODEL))
+        return cls(text, image, threads=threads, max_batch_size=max_batch_size)
+
     def encode_text(self, input_ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-        """INT32 `[N, L]` to unit vectors FP32 `[N, D]`."""
+        """Embed ids INT32 `[N, L]` to unit vectors FP32 `[N, D]`."""
         return self._text.run(input_ids)
 
     def encode_image(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """UINT8 `[N, 3, H, W]` to unit vectors FP32 `[N, D]`."""
+        """Embed pixels UINT8 `[N, 3, H, W]` to unit vectors FP32 `[N, D]`."""
         return self._image.run(pixels)
 
     def close(self) -> None:
-        """Ends the engines' threads."""
+        """End the engines' threads."""
         self._text.close()
         self._image.close()

@@ -10,7 +10,13 @@ import tritonclient.grpc as grpc
 from tritonclient.utils import InferenceServerException
 
 from ..bundle import Bundle
-from ..errors import ServerError
+from ..errors import (
+    ServerError,
+    ServerOverloaded,
+    ServerRejected,
+    ServerTimeout,
+    ServerUnavailable,
+)
 from ..repository import (
     BULK_PRIORITY,
     BUNDLE_PARAMETER,
@@ -24,23 +30,25 @@ from .tls import ClientTls, split_url
 class TritonTowers:
     """Runs the towers on a Triton server.
 
-    On connecting it checks that the server is ready and serves the engines of this very bundle:
-    vectors of two models in one index would be wrong without an error. Each request then asks for
-    the version that was checked. When the server has dropped it for a newer one, that is checked in
-    turn: the same bundle goes on, another one is an error.
+    The constructor checks that the server is ready and serves the engines of this very bundle:
+    embeddings of two models in one index would be wrong without an error. Each request then asks
+    for the version that was checked. When the server has replaced it by a newer one, that one is
+    checked: the same bundle goes on, another one is an error.
 
     Args:
-        bundle: what the client preprocesses for.
+        bundle: the bundle that the client preprocesses for.
         url: `host:port` of Triton's gRPC endpoint; `grpcs://host:port` where it speaks TLS.
-        tls: certificates; given, it asks for TLS as well.
+        tls: certificates; where they are given, TLS is used.
         connect_timeout: seconds to wait for the first answer.
         request_timeout: seconds to wait for one inference; a server with queue limits drops a
             request that has queued for so long.
-        bulk: whether any query overtakes these requests, as when pictures are indexed, on a server
+        bulk: whether any query overtakes these requests, as when images are indexed, on a server
             with queue limits.
 
     Raises:
-        ServerError: no answer, a model that is not ready, or engines of another bundle.
+        ServerUnavailable: no server answers, or a model is not ready.
+        ServerTimeout: the server does not answer within `connect_timeout`.
+        ServerError: the server serves engines of another bundle.
     """
 
     name = "triton"
@@ -74,24 +82,26 @@ class TritonTowers:
             raise
         except InferenceServerException as error:
             self._client.close()
-            raise ServerError(f"Triton at {self.url}: {self._connection_trouble(error)}") from error
+            raise _server_error(
+                error, f"Triton at {self.url}: {self._connection_advice(error)}"
+            ) from error
 
     def _check(self) -> None:
-        """Finds the versions that serve this bundle."""
+        """Find the served versions of this bundle, and remember them."""
         timeout = self._connect_timeout
         limits = []
         versions = {}
         for model in (TEXT_MODEL, IMAGE_MODEL):
             if not self._client.is_model_ready(model, client_timeout=timeout):
-                raise ServerError(f"Triton at {self.url}: model {model} is not ready")
+                raise ServerUnavailable(f"Triton at {self.url}: model {model} is not ready")
             newest, config = self._newest(model)
             served = config.parameters[BUNDLE_PARAMETER].string_value
             if served != self._bundle.bundle_id:
-                what = "is now of" if self._versions else "is of"
-                todo = "open the new one, and its index" if self._versions else "serve the same"
+                state = "is now of" if self._versions else "is of"
+                advice = "open the new one, and its index" if self._versions else "serve the same"
                 raise ServerError(
-                    f"Triton at {self.url}: {model} {what} bundle {served or 'unknown'}, but "
-                    f"{self._bundle.folder} is bundle {self._bundle.bundle_id}; {todo} repository"
+                    f"Triton at {self.url}: {model} {state} bundle {served or 'unknown'}, but "
+                    f"{self._bundle.folder} is bundle {self._bundle.bundle_id}; {advice} repository"
                 )
             limits.append(config.max_batch_size)
             versions[model] = newest
@@ -99,7 +109,7 @@ class TritonTowers:
         self._versions = versions
 
     def _newest(self, model: str) -> tuple[str, Any]:
-        """The newest version that is served, and its configuration."""
+        """Return the newest version that is served, and its configuration."""
         timeout = self._connect_timeout
         for last in (False, False, True):
             present = self._client.get_model_metadata(model, client_timeout=timeout).versions
@@ -107,12 +117,12 @@ class TritonTowers:
             try:
                 answer = self._client.get_model_config(model, newest, client_timeout=timeout)
                 return newest, answer.config
-            except InferenceServerException:  # a still newer one took its place in between
+            except InferenceServerException:  # a newer version replaced it meanwhile
                 if last:
                     raise
         raise AssertionError("unreachable")
 
-    def _connection_trouble(self, error: InferenceServerException) -> str:
+    def _connection_advice(self, error: InferenceServerException) -> str:
         message = str(error.message())
         if "CERTIFICATE_VERIFY_FAILED" in message or "certificate verify failed" in message:
             return (
@@ -128,11 +138,21 @@ class TritonTowers:
         return f"{message}; start one with `vireo serve REPOSITORY`{hint}"
 
     def encode_text(self, input_ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-        """INT32 `[N, L]` to unit vectors FP32 `[N, D]`."""
+        """Embed ids INT32 `[N, L]` to unit vectors FP32 `[N, D]`.
+
+        Raises:
+            ServerError: the server fails, or serves another bundle by now. The subclass says
+                whether it is away, too slow, overloaded, or refuses the request.
+        """
         return self._infer(TEXT_MODEL, "input_ids", "INT32", input_ids)
 
     def encode_image(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """UINT8 `[N, 3, H, W]` to unit vectors FP32 `[N, D]`."""
+        """Embed pixels UINT8 `[N, 3, H, W]` to unit vectors FP32 `[N, D]`.
+
+        Raises:
+            ServerError: the server fails, or serves another bundle by now. The subclass says
+                whether it is away, too slow, overloaded, or refuses the request.
+        """
         return self._infer(IMAGE_MODEL, "pixels", "UINT8", pixels)
 
     def _infer(
@@ -156,8 +176,8 @@ class TritonTowers:
                 )
             except InferenceServerException as error:
                 if not self._moved_on(model, version):
-                    raise ServerError(
-                        f"Triton at {self.url}: {model}: {error.message()}"
+                    raise _server_error(
+                        error, f"Triton at {self.url}: {model}: {error.message()}"
                     ) from error
         vectors = answer.as_numpy("embedding")
         if vectors is None or len(vectors) != len(values):
@@ -169,15 +189,39 @@ class TritonTowers:
         return np.asarray(vectors, dtype=np.float32)
 
     def _moved_on(self, model: str, version: str) -> bool:
-        """Whether `version` is no longer served and another one of the same bundle is."""
+        """Return whether another version of the same bundle is served in place of `version`."""
         try:
             if self._client.is_model_ready(model, version, client_timeout=self._connect_timeout):
                 return False
             self._check()
         except InferenceServerException:
-            return False  # the server is gone: the first error says it best
+            return False  # the server is gone; the first error is the one to show
         return self._versions[model] != version
 
     def close(self) -> None:
-        """Closes the connection."""
+        """Close the connection."""
         self._client.close()
+
+
+_REJECTED = ("INVALID_ARGUMENT", "UNIMPLEMENTED", "UNAUTHENTICATED", "PERMISSION_DENIED")
+
+
+def _server_error(error: InferenceServerException, message: str) -> ServerError:
+    """Choose the class of an error by its gRPC status.
+
+    Triton's queues have one status, UNAVAILABLE, for a full queue and for a request that waited too
+    long, and it is also gRPC's own for a server that cannot be reached: the text tells them apart.
+    """
+    status = str(error.status()).removeprefix("StatusCode.")
+    text = str(error.message())
+    if status == "DEADLINE_EXCEEDED":
+        return ServerTimeout(message)
+    if status == "UNAVAILABLE":
+        if "maximum queue size" in text:
+            return ServerOverloaded(message)
+        if "timeout expired" in text:
+            return ServerTimeout(message)
+        return ServerUnavailable(message)
+    if status == "RESOURCE_EXHAUSTED":  # gRPC's limit of a message's size has this status too
+        return (ServerRejected if "larger than max" in text else ServerOverloaded)(message)
+    return (ServerRejected if status in _REJECTED else ServerError)(message)

@@ -1,1 +1,1 @@
-"""PyTorch towers to ONNX graphs: export, optimisation, operators, large files."""
+"""ONNX graphs of PyTorch towers: export, optimisation, operators, large files."""

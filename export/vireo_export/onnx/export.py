@@ -1,4 +1,4 @@
-"""Towers to ONNX: dynamic batch, bucketed lengths, normalisation inside the graph."""
+"""Export towers to ONNX with a dynamic batch size, and a dynamic length for texts."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vireo_client.errors import ExportError
 from vireo_client.repository import ENGINE_FILE, IMAGE_MODEL, TEXT_MODEL
 
+from ..reasons import first_line
 from .external_data import EXTERNAL_DATA_LIMIT, save_engine
 
 OPSET = 18
@@ -29,19 +30,19 @@ def export_towers(
     pad_id: int,
     limit: int = EXTERNAL_DATA_LIMIT,
 ) -> dict[str, Path]:
-    """Writes two towers in evaluation mode as ONNX files, each into its folder of `folder`.
+    """Write two towers in evaluation mode as ONNX files, each into a folder of its own.
 
-    `text_encoder`: `input_ids` INT32 `[batch, length]` to `embedding` FP32 `[batch, D]`; every
-    length between 2 and the last bucket can be run.
+    `text_encoder`: `input_ids` INT32 `[batch, length]` to `embedding` FP32 `[batch, D]`; lengths
+    from 2 to the last bucket run.
     `image_encoder`: `pixels` UINT8 `[batch, 3, size, size]` to `embedding` FP32 `[batch, D]`.
 
     Args:
-        text_tower: ids to unit vectors.
-        image_tower: pixels to unit vectors.
-        folder: where the files go.
-        size: edge of the pictures.
-        buckets: the lengths of texts.
-        pad_id: the id that pads texts.
+        text_tower: maps ids to unit vectors.
+        image_tower: maps pixels to unit vectors.
+        folder: the folder to write to; each tower gets a subfolder with its model name.
+        size: edge of the images in pixels.
+        buckets: lengths of the rows of ids, ascending.
+        pad_id: the id that pads rows of ids.
         limit: see `save_engine`.
 
     Returns:
@@ -72,21 +73,21 @@ def export_tower(
     path: Path,
     limit: int = EXTERNAL_DATA_LIMIT,
 ) -> Path:
-    """Writes one tower as an ONNX file.
+    """Write one tower as an ONNX file.
 
     Args:
-        tower: in evaluation mode.
-        example: an input, two rows at least.
-        name: the input's name in the graph; the output's is `embedding`.
-        dynamic: its axes that may vary.
-        path: the file to write; errors call the tower by its folder.
+        tower: the module, in evaluation mode.
+        example: an input of at least two rows.
+        name: the name of the graph's input; its output is named `embedding`.
+        dynamic: the input's axes that may vary.
+        path: the file to write; error messages name the tower by the file's folder.
         limit: see `save_engine`.
 
     Returns:
         `path`.
 
     Raises:
-        ExportError: it cannot be expressed in ONNX.
+        ExportError: the tower cannot be expressed in ONNX.
     """
     logging.getLogger("onnxscript").setLevel(logging.ERROR)
     try:
@@ -107,22 +108,23 @@ def export_tower(
         save_engine(program.model, path, limit=limit)
         onnx.checker.check_model(str(path), full_check=True)
     except OSError:
-        raise  # no fault of the tower
+        raise  # the tower is not at fault
     except Exception as error:  # the exporter raises many kinds, some of them private
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ExportError(f"{path.parent.name}: cannot be expressed in ONNX ({reason})") from error
+        raise ExportError(
+            f"{path.parent.name}: cannot be expressed in ONNX ({first_line(error)})"
+        ) from error
     return path
 
 
 def _name_output(model: ir.Model) -> None:
-    """Calls the graph's output `embedding`.
+    """Name the graph's output `embedding`.
 
-    The exporter's own `output_names` would clash: it calls every look-up's result so as well, and
-    those of fixed positions become constants.
+    The exporter's own `output_names` would clash: the exporter also names the results of embedding
+    look-ups `embedding`, and look-ups of fixed positions become constants of that name.
     """
     (output,) = model.graph.outputs
-    made = [value for node in model.graph for value in node.outputs]
-    for value in (*made, *model.graph.initializers.values()):
+    values = [value for node in model.graph for value in node.outputs]
+    for value in (*values, *model.graph.initializers.values()):
         if value.name == "embedding":
             value.name = "looked_up_embedding"
     output.name = "embedding"

@@ -1,4 +1,4 @@
-"""ONNX files past 2 GB: what protobuf cannot hold lies in a second file beside the graph."""
+"""ONNX files larger than 2 GB: the tensors lie in a second file beside the graph."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ import onnx
 import onnx_ir as ir
 
 EXTERNAL_DATA_LIMIT = 1_900_000_000
-"""Tensors of more bytes than this go into a file of their own; a protobuf message holds 2 GiB."""
+"""Size in bytes from which tensors go into a file of their own; protobuf holds 2 GiB at most."""
 
 
 def data_file(engine: Path) -> Path:
-    """Where the tensors of `engine` lie if they are not in it."""
+    """Return the path of the file that holds the tensors of `engine`, if they are not in it."""
     return engine.with_name(f"{engine.name}.data")
 
 
 def save_engine(
     model: ir.Model | onnx.ModelProto, path: Path, *, limit: int = EXTERNAL_DATA_LIMIT
 ) -> Path:
-    """Writes a model, with its tensors in `model.onnx.data` where they are more than `limit` bytes.
+    """Write a model; tensors of more than `limit` bytes in total go into `model.onnx.data`.
 
-    Nodes get names. Types are written of activations alone: ONNX Runtime's converters keep what is
-    said of an initialiser after they changed it.
+    Nodes without a name get one. Types and shapes of initialisers are left out of the file, because
+    ONNX Runtime's converters change an initialiser and keep its old type. Activations keep theirs.
 
     Args:
-        model: what to write; its own tensors may lie in files.
-        path: the ONNX file; its folder is made. The graph names its data file, so that an engine
-            keeps its file name for life.
-        limit: in bytes.
+        model: the model; its tensors may lie in files.
+        path: the ONNX file to write; missing folders are created. The graph refers to its data file
+            by name, so an engine with a data file must never be renamed.
+        limit: bytes of tensors that the ONNX file itself may hold.
 
     Returns:
         `path`.
@@ -47,10 +47,10 @@ def save_engine(
 
 
 def uses_external_data(engine: Path) -> bool:
-    """Whether `engine` has a data file."""
+    """Return whether `engine` has a data file."""
     return data_file(engine).is_file()
 
 
 def engine_bytes(engine: Path) -> int:
-    """The size of an engine on disk, its data file included."""
+    """Return the size of an engine on disk in bytes, its data file included."""
     return sum(f.stat().st_size for f in (engine, data_file(engine)) if f.is_file())

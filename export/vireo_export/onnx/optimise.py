@@ -1,4 +1,4 @@
-"""Graph optimisation: one operator for what PyTorch's exporter writes as many.
+"""Graph optimisation: one operator in place of the many that PyTorch's exporter writes.
 
 The fusions are those of `onnxscript.rewriter.ort_fusions`, written for graphs of this exporter.
 ONNX Runtime's own `onnxruntime.transformers.optimizer` looks for the patterns of the older one: in
@@ -23,16 +23,16 @@ from onnxscript.rewriter.ort_fusions.mha_scale import fuse_mha_scale
 from onnxscript.rewriter.ort_fusions.sdpa import fuse_sdpa
 from onnxscript.rewriter.ort_fusions.sdpa_via_mha import replace_sdpa_by_mha
 from onnxscript.rewriter.ort_fusions.skip_normalization import fuse_skip_layer_normalization
-from vireo_serving.configs.triton_config import Target
+from vireo_serving.targets import Cpu, Target
 
 from .external_data import EXTERNAL_DATA_LIMIT, save_engine
 
 FUSED_DOMAIN = "com.microsoft"
-"""Of the operators that ONNX Runtime has beyond the standard."""
+"""Domain of the operators that ONNX Runtime has beyond the standard."""
 
-# In this order: a later one takes up what an earlier one left. Queries, keys and values stay three
-# products before the attention: as one packed operator ("Attention") INT8 would lose the mask,
-# which its quantised form cannot take, and FP32 ran no faster.
+# In this order: a later fusion builds on an earlier one's result. Queries, keys and values stay
+# three products before the attention: as one packed operator ("Attention") INT8 would lose the
+# mask, which its quantised form cannot take, and FP32 ran no faster.
 _FUSIONS: dict[str, Callable[[ir.Model], int]] = {
     "gelu": fuse_erfgelu,
     "skip_layer_normalization": fuse_skip_layer_normalization,
@@ -44,27 +44,24 @@ _FUSIONS: dict[str, Callable[[ir.Model], int]] = {
     "attention_over_heads": replace_sdpa_by_mha,
 }
 
-# The client's engine keeps ONNX Runtime from making them by itself, and says why.
-_SLOWER_ON_CPU = ("skip_layer_normalization", "bias_gelu")
-
 
 def optimise(
-    engine: Path, path: Path, target: Target = "cpu", *, limit: int = EXTERNAL_DATA_LIMIT
+    engine: Path, path: Path, target: Target = Cpu(), *, limit: int = EXTERNAL_DATA_LIMIT
 ) -> dict[str, int]:
-    """Writes an FP32 engine with constants folded, dead nodes and initialisers gone, types known.
+    """Write an FP32 engine with constants folded, dead nodes and initialisers gone, types known.
 
-    For ONNX Runtime's targets, attention and GELU become one operator each, and for its GPU kernels
-    a bias before the GELU and an addition before a layer norm become part of theirs. TensorRT gets
-    standard operators only: it fuses by itself.
+    For targets that run ONNX Runtime, attention and GELU become one operator each. Where its GPU
+    kernels may run them, a bias before the GELU and an addition before a layer norm become part of
+    that operator. TensorRT gets standard operators only: it fuses by itself.
 
     Args:
         engine: an ONNX file.
         path: the file to write.
-        target: what will run it.
+        target: the target that will run the engine.
         limit: see `save_engine`.
 
     Returns:
-        How often each fusion was made; empty for TensorRT.
+        How often each fusion was applied; empty where the target takes standard operators only.
     """
     logging.getLogger("onnxscript").setLevel(logging.ERROR)
     logging.getLogger("onnx_ir").setLevel(logging.ERROR)
@@ -72,12 +69,12 @@ def optimise(
     passes.ShapeInferencePass()(model)
     optimize(model)
     fused = {}
-    if target != "tensorrt":
+    if target.custom_operators:
         shape_optimization.rules.apply_to_model(model)
         optimize(model)
-        unwanted = _SLOWER_ON_CPU if target == "cpu" else ()
-        fused = {name: int(fuse(model)) for name, fuse in _FUSIONS.items() if name not in unwanted}
-        optimize(model)  # puts operators back in place of fusions that were only half made
+        wanted = [name for name in _FUSIONS if name not in target.unwanted_fusions]
+        fused = {name: int(_FUSIONS[name](model)) for name in wanted}
+        optimize(model)  # puts operators back in place of fusions that were half applied
         _type_fused(model)
     passes.DeduplicateInitializersPass()(model)
     passes.RemoveUnusedNodesPass()(model)
@@ -88,12 +85,12 @@ def optimise(
 
 
 def _type_fused(model: ir.Model) -> None:
-    """Gives fused operators' outputs the type and shape of their first input, as they all have."""
+    """Set the type and shape of fused operators' outputs: for all, those of their first input."""
     for node in model.graph:
         if node.domain == FUSED_DOMAIN and node.inputs[0] is not None:
             for output in node.outputs:
                 if not output.uses() and not output.is_graph_output():
-                    output.name = ""  # an optional output that nobody asked for
+                    output.name = ""  # an optional output that no node uses
                     continue
                 output.type = output.type or node.inputs[0].type
                 output.shape = output.shape or node.inputs[0].shape

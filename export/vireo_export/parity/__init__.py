@@ -1,1 +1,1 @@
-"""Engines held to PyTorch: measured, judged, reported."""
+"""Parity: engines measured against PyTorch, gated, and reported."""

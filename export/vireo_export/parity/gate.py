@@ -1,19 +1,14 @@
-"""The gate: nothing is exported that does not answer as the PyTorch module does."""
+"""The parity gate: only engines whose vectors match the PyTorch module's are published."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from vireo_client.bundle import ExportSettings, PrecisionGate
-from vireo_client.captions import CaptionedImage
-from vireo_client.embedder import Embedder
 from vireo_client.errors import ParityError
-from vireo_training.evaluation.evaluate import CorpusEmbeddings, embed_corpus
-from vireo_training.evaluation.metrics import CUTOFFS, WAYS, retrieval_metrics
+from vireo_training.evaluation.metrics import CUTOFFS, WAYS
 
 from ..precision import ALL_FP32, Precision, Precisions
 
@@ -23,9 +18,10 @@ RECALLS = tuple(f"recall_at_{k}" for k in CUTOFFS)
 
 @dataclass(frozen=True, slots=True)
 class TowerParity:
-    """How far one tower's vectors are from PyTorch's, over all compared inputs."""
+    """Difference between one tower's vectors and PyTorch's, over all inputs."""
 
     compared: int
+    """Number of inputs."""
     min_cosine: float
     mean_cosine: float
     max_abs_difference: float
@@ -33,37 +29,39 @@ class TowerParity:
 
 @dataclass(frozen=True, slots=True)
 class ShapeParity:
-    """One engine at one shape of input."""
+    """Figures of one engine at one input shape."""
 
     bucket: int | None
-    """Length of the ids; None for pictures."""
+    """Length of the rows of ids; None for images."""
     batch: int
+    """Number of rows that run at once."""
     vectors: TowerParity
     latency_ms: float
-    """Median, on the machine that exported."""
+    """Median milliseconds of one batch on the machine that exported."""
     latency_ratio: float
-    """To the FP32 engine's at the same shape, run in turns: 0.5 is twice as fast."""
+    """Latency divided by the FP32 engine's at the same shape: 0.5 is twice as fast."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineParity:
-    """One tower's engine of one precision beside PyTorch, the other tower being PyTorch's."""
+    """Figures of one tower's engine in one precision; the other tower runs in PyTorch."""
 
     tower: str
     precision: Precision
     how: str
-    """How an INT8 engine was quantised."""
+    """Quantisation method of an INT8 engine, empty for others."""
     bytes: int
+    """Size on disk, its data file included."""
     size_ratio: float
-    """To the FP32 engine's."""
+    """Size divided by the FP32 engine's."""
     vectors: TowerParity
     recall: dict[str, dict[str, float]]
-    """Recall@1, @5 and @10 by way."""
+    """Recall@1, @5 and @10 of each direction."""
     shapes: tuple[ShapeParity, ...]
 
     @property
     def min_cosine(self) -> float:
-        """The worst of all inputs and shapes; NaN if any is."""
+        """Return the smallest cosine over all inputs and shapes; NaN if any is NaN."""
         return float(
             np.min([self.vectors.min_cosine, *(s.vectors.min_cosine for s in self.shapes)])
         )
@@ -71,21 +69,24 @@ class EngineParity:
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """Both towers, and the retrieval metrics before and after."""
+    """Figures of both towers, and the retrieval metrics of PyTorch and of the engines."""
 
     engine: str
+    """Name of the towers that were measured, such as "onnx" or "triton"."""
     text: TowerParity
     image: TowerParity
     metrics_reference: dict[str, Any]
+    """Retrieval metrics of PyTorch's vectors."""
     metrics_engine: dict[str, Any]
+    """Retrieval metrics of the engines' vectors."""
     precisions: Precisions = ALL_FP32
-    """Of the towers that were compared."""
+    """Precision of each tower."""
     engines: tuple[EngineParity, ...] = ()
-    """Each engine that was made, the FP32 ones among them; empty where a server was compared."""
+    """Figures of each engine, the FP32 ones included; empty where a server was measured."""
 
     @property
     def metric_change(self) -> float:
-        """Largest change of any recall or mean reciprocal rank, in either direction."""
+        """Return the largest change, up or down, of any recall or mean reciprocal rank."""
         changes = (
             abs(self.metrics_engine[way][key] - value)
             for way in WAYS
@@ -96,53 +97,31 @@ class Parity:
 
     @property
     def recall_loss(self) -> float:
-        """Largest loss of recall@1, @5 or @10 either way; negative where all rose."""
+        """Return the largest loss of recall, see `recall_loss`; negative if all recalls rose."""
         return recall_loss(self.metrics_reference, self.metrics_engine)
 
     def as_dict(self) -> dict[str, Any]:
-        """What `parity.json` holds."""
+        """Return the content of `parity.json`."""
         derived = {"metric_change": self.metric_change, "recall_loss": self.recall_loss}
         return asdict(self) | derived
 
 
 def recall_loss(before: dict[str, Any], after: dict[str, Any]) -> float:
-    """The largest loss of recall@1, @5 or @10, either way."""
+    """Return the largest loss among recall@1, recall@5 and recall@10 of both directions.
+
+    The directions are text to image and image to text.
+    """
     return float(
         max(before[w][key] - after[w][key] for w in WAYS for key in RECALLS if key in before[w])
     )
 
 
-def compare(
-    reference: CorpusEmbeddings,
-    engine: Embedder,
-    records: Sequence[CaptionedImage],
-    precisions: Precisions | None = None,
-) -> Parity:
-    """Embeds `records` with `engine` and compares with the reference's vectors of the same."""
-    answered = embed_corpus(engine, records)
-    return Parity(
-        engine.towers.name,
-        compare_vectors(reference.texts, answered.texts),
-        compare_vectors(reference.images, answered.images),
-        retrieval_metrics(reference.images, reference.texts, reference.owner),
-        retrieval_metrics(answered.images, answered.texts, answered.owner),
-        precisions or ALL_FP32,
-    )
-
-
-def compare_vectors(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> TowerParity:
-    """Compares vectors FP32 `[N, D]` row by row."""
-    x, y = a.astype(np.float64), b.astype(np.float64)
-    cosine = (x * y).sum(1) / (np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1))
-    return TowerParity(len(a), float(cosine.min()), float(cosine.mean()), float(abs(x - y).max()))
-
-
 def check(parity: Parity, settings: ExportSettings | None = None) -> None:
-    """Passes the gate or raises.
+    """Check the figures against the thresholds of each precision.
 
     Args:
         parity: the figures.
-        settings: what each precision is held to; the bundle's.
+        settings: the bundle's thresholds.
 
     Raises:
         ParityError: a vector is too far from PyTorch's, or the retrieval metrics changed.
@@ -155,7 +134,7 @@ def check(parity: Parity, settings: ExportSettings | None = None) -> None:
     for engine in parity.engines:
         for shape in engine.shapes:
             where = f"{engine.tower} tower at " + (
-                "pictures" if shape.bucket is None else f"bucket {shape.bucket}"
+                "images" if shape.bucket is None else f"bucket {shape.bucket}"
             )
             _check_cosine(
                 f"{where}, batch {shape.batch}", engine.precision, shape.vectors, settings
@@ -164,14 +143,14 @@ def check(parity: Parity, settings: ExportSettings | None = None) -> None:
 
 
 def _check_cosine(
-    what: str, precision: Precision, figures: TowerParity, settings: ExportSettings
+    engine: str, precision: Precision, figures: TowerParity, settings: ExportSettings
 ) -> None:
     gate: PrecisionGate = getattr(settings, precision)
     # Written so that NaN fails.
     if not figures.min_cosine >= gate.min_cosine:
         raise ParityError(
-            f"{what}: cosine to PyTorch is {figures.min_cosine:.6f} at worst over "
-            f"{figures.compared} inputs; at least {gate.min_cosine} is asked of {precision}"
+            f"{engine}: cosine to PyTorch is {figures.min_cosine:.6f} at worst over "
+            f"{figures.compared} inputs; {precision} requires at least {gate.min_cosine}"
         )
 
 
@@ -193,9 +172,9 @@ def _check_recall(parity: Parity, settings: ExportSettings) -> None:
 def allowed_loss(
     precisions: Precisions, metrics: dict[str, Any], settings: ExportSettings
 ) -> float:
-    """The loss of recall that a pair of precisions may have: that of the looser one.
+    """Return the loss of recall that the looser of two precisions allows.
 
-    One query less is always allowed: fewer cannot be measured.
+    A loss of one query is always allowed, because no smaller loss can be measured.
     """
     gates: list[PrecisionGate] = [getattr(settings, getattr(precisions, t)) for t in TOWERS]
     one_query = 1 / min(metrics[way]["queries"] for way in WAYS)
@@ -204,7 +183,7 @@ def allowed_loss(
 
 
 def recall_words(parity: Parity) -> str:
-    """Both directions' recalls before and after, in one line."""
+    """Format the recalls of both directions, PyTorch's and the engines', in one line."""
     parts = []
     for way in WAYS:
         before, after = (

@@ -1,26 +1,32 @@
-"""Runs engines beside PyTorch and beside each other: the figures that the gate judges."""
+"""Measure engines against PyTorch: the figures that the gate checks."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from vireo_client.bundle import Bundle
 from vireo_client.captions import CaptionedImage
 from vireo_client.embedder import Embedder, Embeddings
 from vireo_client.images import load_pixels
 from vireo_client.repository import IMAGE_MODEL, TEXT_MODEL
-from vireo_client.towers.onnx import OnnxTowers
-from vireo_training.evaluation.evaluate import captions_of, embed_corpus, embed_images
+from vireo_client.towers.engine import OnnxEngine
+from vireo_training.evaluation.evaluate import (
+    CorpusEmbeddings,
+    captions_of,
+    embed_corpus,
+    embed_images,
+)
 from vireo_training.evaluation.metrics import WAYS, retrieval_metrics
 from vireo_training.models.torch_towers import TorchTowers
 
-from ..precision import Precision, Precisions, engine_bytes
-from ..precision.build import Engine, Verdict
+from ..precision import ALL_FP32, Precision, Precisions, engine_bytes
+from ..precision.build import Engine, EngineQuality
 from ..sources import Source
 from .gate import (
     RECALLS,
@@ -29,32 +35,112 @@ from .gate import (
     ShapeParity,
     TowerParity,
     allowed_loss,
-    compare_vectors,
     recall_loss,
 )
+from .latency import median_seconds
 from .probes import ROWS, batch_shapes, text_probes
 
 Tower = Literal["text", "image"]
 MODEL_OF: dict[Tower, str] = {"text": TEXT_MODEL, "image": IMAGE_MODEL}
-_ROUNDS = 7
-_SECONDS = 2.0
-"""Of one shape's timing, after the three rounds that it gets in any case."""
-
-Encode = Callable[[npt.NDArray[Any]], Embeddings]
 
 
-class Proof:
-    """PyTorch's answers to captioned pictures, and what engines make of the same.
+def measure_parity(
+    reference: CorpusEmbeddings,
+    embedder: Embedder,
+    records: Sequence[CaptionedImage],
+    precisions: Precisions = ALL_FP32,
+) -> Parity:
+    """Embed captioned images with `embedder` and compare the vectors with PyTorch's.
+
+    Args:
+        reference: PyTorch's vectors of the same images and captions.
+        embedder: runs both towers, for example on a server.
+        records: captioned images.
+        precisions: the precision of each tower.
+
+    Raises:
+        DataError: no image can be read.
+    """
+    corpus = embed_corpus(embedder, records)
+    return Parity(
+        embedder.towers.name,
+        vector_parity(reference.texts, corpus.texts),
+        vector_parity(reference.images, corpus.images),
+        retrieval_metrics(reference.images, reference.texts, reference.owner),
+        retrieval_metrics(corpus.images, corpus.texts, corpus.owner),
+        precisions,
+    )
+
+
+def vector_parity(
+    expected: npt.NDArray[np.float32], vectors: npt.NDArray[np.float32]
+) -> TowerParity:
+    """Compare vectors FP32 `[N, D]` row by row."""
+    x, y = expected.astype(np.float64), vectors.astype(np.float64)
+    cosine = (x * y).sum(1) / (np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1))
+    return TowerParity(len(x), float(cosine.min()), float(cosine.mean()), float(abs(x - y).max()))
+
+
+class SingleTower:
+    """One engine in the form that an `Embedder` takes: it embeds captions alone, or images alone.
+
+    So captions and images pass through the same preprocessing as in a search.
+
+    Args:
+        engine: either tower's engine; the caller closes it.
+    """
+
+    name = "onnx"
+    max_batch_size = 64
+
+    def __init__(self, engine: OnnxEngine) -> None:
+        self._engine = engine
+
+    def encode_text(self, input_ids: npt.NDArray[np.int32]) -> Embeddings:
+        """Run a text tower: INT32 `[N, L]` to unit vectors FP32 `[N, D]`."""
+        return self._engine.run(input_ids)
+
+    def encode_image(self, pixels: npt.NDArray[np.uint8]) -> Embeddings:
+        """Run an image tower: UINT8 `[N, 3, H, W]` to unit vectors FP32 `[N, D]`."""
+        return self._engine.run(pixels)
+
+    def close(self) -> None:
+        """Do nothing: the caller closes the engine."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Probe:
+    """Inputs of one shape, and PyTorch's vectors of them."""
+
+    bucket: int | None
+    rows: npt.NDArray[Any]
+    expected: Embeddings
+
+
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """An engine's vectors of the corpus and of the probes."""
+
+    corpus: Embeddings
+    """FP32 `[N, D]`, vectors of all captions or of all images."""
+    shapes: tuple[Embeddings, ...]
+    """FP32 `[N, D]`, vectors of each probe at each of its batch sizes."""
+
+
+class ParityMeasurement:
+    """Embeds captioned images with PyTorch once, and with one engine after another.
+
+    Each engine file is opened, run on the corpus and on every input shape, and closed. While
+    latencies are measured, the tower's FP32 engine is open as well; no third engine is.
 
     Args:
         source: the model.
-        records: captioned pictures.
-        fp32: the FP32 engines by model name; a tower's engine runs beside the other's.
-        threads: of one inference; 0 takes all cores.
-        open_towers: loads a pair of engines, text first.
+        records: captioned images.
+        fp32: the FP32 engines by model name; latencies are relative to theirs.
+        threads: threads of one inference; 0 for all cores.
 
     Raises:
-        DataError: not one picture can be read.
+        DataError: no image can be read.
     """
 
     def __init__(
@@ -64,73 +150,145 @@ class Proof:
         fp32: dict[str, Path],
         *,
         threads: int = 0,
-        open_towers: Callable[..., OnnxTowers] = OnnxTowers.of,
     ) -> None:
-        self._bundle = source.bundle
-        self._torch = TorchTowers(source.text_tower, source.image_tower)
-        self._fp32, self._threads, self._open = fp32, threads, open_towers
-        with Embedder(self._bundle, self._torch) as reference:
+        self._bundle: Bundle = source.bundle
+        self._fp32, self._threads = fp32, threads
+        config = self._bundle.config
+        torch_towers = TorchTowers(source.text_tower, source.image_tower)
+        with Embedder(self._bundle, torch_towers) as reference:
             self.corpus = embed_corpus(reference, records)
             self.captions, _ = captions_of(self.corpus.records)
-            config = self._bundle.config
-            pictures = [load_pixels(r.path, config.image) for r in self.corpus.records[:ROWS]]
             texts = text_probes(reference.text_path, self.captions, config.text)
-        self._probes: dict[Tower, dict[int | None, npt.NDArray[Any]]] = {
-            "text": texts,
-            "image": {None: np.stack(pictures)},
-        }
+            images = np.stack(
+                [load_pixels(r.path, config.image) for r in self.corpus.records[:ROWS]]
+            )
+            self._probes: dict[Tower, list[_Probe]] = {
+                "text": [
+                    _Probe(bucket, ids, torch_towers.encode_text(ids))
+                    for bucket, ids in texts.items()
+                ],
+                "image": [_Probe(None, images, torch_towers.encode_image(images))],
+            }
         self.metrics = self._metrics("text", self.corpus.texts)
-        self._vectors: dict[Path, Embeddings] = {}
+        self._answers: dict[Path, _Answers] = {}
 
-    def verdict(self, tower: Tower, path: Path, precision: Precision) -> Verdict:
-        """Judges one engine, the other tower being PyTorch's."""
+    def quality(self, tower: Tower, path: Path, precision: Precision) -> EngineQuality:
+        """Measure one engine on the corpus; the other tower's vectors are PyTorch's."""
         settings = self._bundle.config.export
-        vectors = self.vectors(tower, path)
+        vectors = self._answers_of(tower, path).corpus
         metrics = self._metrics(tower, vectors)
         recalls = [metrics[way][key] for way in WAYS for key in RECALLS]
-        worst = compare_vectors(self._expected(tower), vectors).min_cosine
+        worst = vector_parity(self._expected(tower), vectors).min_cosine
         allowed = allowed_loss(Precisions(**{tower: precision}), self.metrics, settings)
         passes = (
             worst >= getattr(settings, precision).min_cosine
             and recall_loss(self.metrics, metrics) <= allowed
         )
-        return Verdict(passes, float(np.mean(recalls)), worst)
+        return EngineQuality(passes, float(np.mean(recalls)), worst)
 
     def parity(self, engines: dict[Tower, Engine]) -> Parity:
-        """Compares the engines that are to be published, and the FP32 ones beside them."""
-        texts, images = (self.vectors(t, engines[t].compared) for t in ("text", "image"))
-        every = [
-            self._engine(tower, engine)
-            for tower, chosen in engines.items()
-            for engine in self._with_fp32(tower, chosen)
+        """Measure the engines to publish, one for each tower, and the FP32 ones beside them."""
+        measured = [
+            figures
+            for tower, engine in engines.items()
+            for figures in self._measure_tower(tower, engine)
         ]
+        texts, images = (self._answers[engines[t].compared].corpus for t in ("text", "image"))
         return Parity(
-            OnnxTowers.name,
-            compare_vectors(self.corpus.texts, texts),
-            compare_vectors(self.corpus.images, images),
+            SingleTower.name,
+            vector_parity(self.corpus.texts, texts),
+            vector_parity(self.corpus.images, images),
             self.metrics,
             retrieval_metrics(images, texts, self.corpus.owner),
             Precisions(engines["text"].precision, engines["image"].precision),
-            tuple(every),
+            tuple(measured),
         )
 
-    def vectors(self, tower: Tower, path: Path) -> Embeddings:
-        """One engine's vectors of all captions, or of all pictures."""
-        if path not in self._vectors:
-            with Embedder(self._bundle, self._towers(tower, path)) as embedder:
-                if tower == "text":
-                    self._vectors[path] = embedder.embed_texts(self.captions)
-                else:
-                    _, self._vectors[path], _ = embed_images(embedder, self.corpus.records)
-        return self._vectors[path]
-
-    def _towers(self, tower: Tower, path: Path) -> OnnxTowers:
-        paths = self._fp32 | {MODEL_OF[tower]: path}
-        return self._open(paths[TEXT_MODEL], paths[IMAGE_MODEL], threads=self._threads)
-
-    def _with_fp32(self, tower: Tower, engine: Engine) -> list[Engine]:
+    def _measure_tower(self, tower: Tower, engine: Engine) -> list[EngineParity]:
         fp32 = Engine("fp32", self._fp32[MODEL_OF[tower]])
-        return [fp32] if engine.precision == "fp32" else [fp32, engine]
+        with closing(self._open(fp32.path)) as baseline:
+            self._answers[fp32.path] = self._run(tower, baseline)
+            measured = [self._figures(tower, fp32, self._latencies(tower, [baseline]))]
+            if engine.precision != "fp32":
+                # Before the engine itself is opened: an FP16 engine is compared by another file
+                # (see `with_rounding`), which is open meanwhile. An INT8 engine was already run
+                # when it was chosen.
+                self._answers_of(tower, engine.compared)
+                with closing(self._open(engine.path)) as opened:
+                    latencies = self._latencies(tower, [opened, baseline])
+                measured.append(self._figures(tower, engine, latencies))
+        return measured
+
+    def _open(self, path: Path) -> OnnxEngine:
+        return OnnxEngine(path, self._threads)
+
+    def _answers_of(self, tower: Tower, path: Path) -> _Answers:
+        if path not in self._answers:
+            with closing(self._open(path)) as engine:
+                self._answers[path] = self._run(tower, engine)
+        return self._answers[path]
+
+    def _run(self, tower: Tower, engine: OnnxEngine) -> _Answers:
+        with Embedder(self._bundle, SingleTower(engine)) as embedder:
+            if tower == "text":
+                corpus = embedder.embed_texts(self.captions)
+            else:
+                _, corpus, _ = embed_images(embedder, self.corpus.records)
+        shapes = [
+            np.concatenate(
+                [
+                    engine.run(probe.rows[start : start + batch])
+                    for start in range(0, len(probe.rows), batch)
+                ]
+            )
+            for probe, batch in self._shapes(tower)
+        ]
+        return _Answers(corpus, tuple(shapes))
+
+    def _shapes(self, tower: Tower) -> list[tuple[_Probe, int]]:
+        """Return each probe with each batch size that it is run in."""
+        return [
+            (probe, batch) for probe in self._probes[tower] for batch in batch_shapes(probe.rows)
+        ]
+
+    def _latencies(self, tower: Tower, engines: Sequence[OnnxEngine]) -> list[list[float]]:
+        """Return, for each shape, the median seconds of each engine."""
+        encoders = [engine.run for engine in engines]
+        return [
+            median_seconds(encoders, probe.rows[:batch]) for probe, batch in self._shapes(tower)
+        ]
+
+    def _figures(self, tower: Tower, engine: Engine, latencies: list[list[float]]) -> EngineParity:
+        """Compare an engine's answers with PyTorch's.
+
+        Args:
+            tower: which tower it is.
+            engine: the engine, already run.
+            latencies: for each shape, seconds of this engine first and of the FP32 one last.
+        """
+        answers = self._answers[engine.compared]
+        metrics = self._metrics(tower, answers.corpus)
+        return EngineParity(
+            tower=tower,
+            precision=engine.precision,
+            how=engine.how,
+            bytes=engine_bytes(engine.path),
+            size_ratio=engine_bytes(engine.path) / engine_bytes(self._fp32[MODEL_OF[tower]]),
+            vectors=vector_parity(self._expected(tower), answers.corpus),
+            recall={way: {key: metrics[way][key] for key in RECALLS} for way in WAYS},
+            shapes=tuple(
+                ShapeParity(
+                    bucket=probe.bucket,
+                    batch=batch,
+                    vectors=vector_parity(probe.expected, vectors),
+                    latency_ms=1e3 * seconds[0],
+                    latency_ratio=seconds[0] / seconds[-1],
+                )
+                for (probe, batch), vectors, seconds in zip(
+                    self._shapes(tower), answers.shapes, latencies, strict=True
+                )
+            ),
+        )
 
     def _expected(self, tower: Tower) -> Embeddings:
         return self.corpus.texts if tower == "text" else self.corpus.images
@@ -139,63 +297,3 @@ class Proof:
         texts = vectors if tower == "text" else self.corpus.texts
         images = vectors if tower == "image" else self.corpus.images
         return retrieval_metrics(images, texts, self.corpus.owner)
-
-    def _engine(self, tower: Tower, engine: Engine) -> EngineParity:
-        fp32 = self._fp32[MODEL_OF[tower]]
-        vectors = self.vectors(tower, engine.compared)
-        metrics = self._metrics(tower, vectors)
-        compared, encode, baseline = (
-            _encoder(self._towers(tower, path), tower)
-            for path in (engine.compared, engine.path, fp32)
-        )
-        return EngineParity(
-            tower=tower,
-            precision=engine.precision,
-            how=engine.how,
-            bytes=engine_bytes(engine.path),
-            size_ratio=engine_bytes(engine.path) / engine_bytes(fp32),
-            vectors=compare_vectors(self._expected(tower), vectors),
-            recall={way: {key: metrics[way][key] for key in RECALLS} for way in WAYS},
-            shapes=tuple(
-                self._shape(tower, bucket, rows, batch, compared, (encode, baseline))
-                for bucket, rows in self._probes[tower].items()
-                for batch in batch_shapes(rows)
-            ),
-        )
-
-    def _shape(
-        self,
-        tower: Tower,
-        bucket: int | None,
-        rows: npt.NDArray[Any],
-        batch: int,
-        compared: Encode,
-        timed: tuple[Encode, Encode],
-    ) -> ShapeParity:
-        answered = np.concatenate(
-            [compared(rows[start : start + batch]) for start in range(0, len(rows), batch)]
-        )
-        expected = _encoder(self._torch, tower)(rows)
-        figures: TowerParity = compare_vectors(expected, answered)
-        taken, base = interleaved(timed, rows[:batch])
-        return ShapeParity(bucket, batch, figures, 1e3 * taken, taken / base)
-
-
-def _encoder(towers: OnnxTowers | TorchTowers, tower: Tower) -> Encode:
-    return towers.encode_text if tower == "text" else towers.encode_image
-
-
-def interleaved(encoders: Sequence[Encode], inputs: npt.NDArray[Any]) -> list[float]:
-    """Median seconds of each, run in turns, so that what else the machine does meets all alike."""
-    taken: list[list[float]] = [[] for _ in encoders]
-    for encode in encoders:
-        encode(inputs)
-    began = time.perf_counter()
-    for number in range(_ROUNDS):
-        if number >= 3 and time.perf_counter() - began > _SECONDS:
-            break
-        for encode, seconds in zip(encoders, taken, strict=True):
-            start = time.perf_counter()
-            encode(inputs)
-            seconds.append(time.perf_counter() - start)
-    return [median(seconds) for seconds in taken]

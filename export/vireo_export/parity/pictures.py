@@ -1,4 +1,4 @@
-"""The captioned pictures on which engines are measured and held to PyTorch."""
+"""The captioned images on which engines are calibrated and compared with PyTorch."""
 
 from __future__ import annotations
 
@@ -21,44 +21,46 @@ _SCENES = 48
 
 
 @dataclass(frozen=True)
-class ComparisonSet:
-    """What an export looks at."""
+class ParityImages:
+    """The captioned images of one export."""
 
-    compared: list[CaptionedImage]
-    """Engines and PyTorch embed these."""
+    records: list[CaptionedImage]
+    """Images that engines and PyTorch embed."""
     calibration: list[CaptionedImage] | None
-    """FP16 and INT8 measure ranges on these; None for those that are compared."""
+    """Images on which FP16 and INT8 measure ranges; None to use `records`."""
 
 
 @contextmanager
-def comparison_set(
+def parity_images(
     bundle: Bundle, data: str | None, split: str | None, precisions: Precisions
-) -> Iterator[ComparisonSet]:
-    """Reads a data set, or draws scenes where there is none.
+) -> Iterator[ParityImages]:
+    """Read a data set, or draw scenes if there is none.
 
-    Drawn scenes tell whether an engine gives PyTorch's vectors, which needs no knowledge of what is
-    in a picture. They do not tell what recall is lost on photos. Ranges are measured on the
-    training split where there is one, so that the gate sees others.
+    Drawn scenes show whether an engine gives PyTorch's vectors, because that does not depend on the
+    content of an image. They do not show how much recall is lost on photos. Ranges are measured on
+    the training split where there is one, so that the gate uses other images.
 
     Args:
-        bundle: whose recorded division into splits counts.
+        bundle: the bundle, which records how images were divided into splits.
         data: as `vireo export --data` takes it.
-        split: pictures to compare on; by default validation, or all where no split is recorded.
-        precisions: what is to be exported.
+        split: images to compare on; by default validation, or all where no split is recorded.
+        precisions: the precision of each tower.
 
     Raises:
-        DataError: there is no such data, or nothing in that split.
-        ExportError: INT8 without data, or a split of nothing.
+        DataError: the data cannot be read, or the split is empty.
+        ExportError: INT8 or a split was requested without data.
     """
     if data is None:
         if "int8" in (precisions.text, precisions.image):
             raise ExportError("int8 engines are chosen by their recall on real photos; give --data")
         if split is not None:
-            raise ExportError(f"split {split!r} of what? give --data as well")
-        console.print("no --data: engines are held to PyTorch on drawn scenes; recall is not told")
+            raise ExportError(f"--split {split} selects images of a data set; give --data as well")
+        console.print(
+            "no --data: engines are compared with PyTorch on drawn scenes; recall is not measured"
+        )
         with tempfile.TemporaryDirectory(prefix="vireo-scenes-") as folder:
             write_scenes(Path(folder), "train", _SCENES, seed=0)
-            yield ComparisonSet(read_captions(Path(folder)).records, None)
+            yield ParityImages(read_captions(Path(folder)).records, None)
         return
     split = split or default_split(bundle, "validation")
     records = select_records(bundle, data, split)
@@ -66,4 +68,4 @@ def comparison_set(
     calibration = None
     if precisions != ALL_FP32 and divided and split != "all":
         calibration = select_records(bundle, data, "train")
-    yield ComparisonSet(records, calibration)
+    yield ParityImages(records, calibration)

@@ -1,4 +1,4 @@
-"""Inputs of every shape that a tower is served with, whether captions reach it or not."""
+"""Inputs of every shape that a tower is served with, even where no caption has that length."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from vireo_client.text.pipeline import TextPath
 
 ROWS = 16
 _JOINED = 12
-"""The most captions that are joined to reach a long bucket."""
+"""The largest number of captions that are joined to reach a long bucket."""
 
 
 def text_probes(
     text_path: TextPath, captions: Sequence[str], spec: TextSpec
 ) -> dict[int | None, npt.NDArray[Any]]:
-    """Gives up to `ROWS` rows of real ids for every bucket.
+    """Return up to `ROWS` rows of real ids for every bucket.
 
-    A bucket that captions do not fill gets captions joined or cut until they reach it, and where
-    that leaps over it, shorter ones padded to its length.
+    A bucket without enough captions is filled with captions that are joined or cut to its length.
+    If no such caption fits, rows of the shorter bucket are padded to its length.
 
     Args:
-        text_path: makes ids of captions.
-        captions: at least one.
+        text_path: turns captions into ids.
+        captions: at least one caption.
         spec: the bundle's buckets and padding.
 
     Returns:
@@ -34,9 +34,9 @@ def text_probes(
     rows: dict[int, list[npt.NDArray[np.int32]]] = {bucket: [] for bucket in spec.buckets}
     for texts in _texts(captions):
         for _, ids in text_path.encode(texts):
-            wanted = rows[ids.shape[1]]
-            wanted += list(ids[: ROWS - len(wanted)])
-        if all(len(found) == ROWS for found in rows.values()):
+            bucket_rows = rows[ids.shape[1]]
+            bucket_rows += list(ids[: ROWS - len(bucket_rows)])
+        if all(len(bucket_rows) == ROWS for bucket_rows in rows.values()):
             break
     shorter: list[npt.NDArray[np.int32]] = []
     for bucket in spec.buckets:
@@ -45,22 +45,22 @@ def text_probes(
             pad = (0, bucket - len(row))
             rows[bucket].append(np.pad(row, pad, constant_values=spec.pad_id))
         shorter = rows[bucket]
-    return {bucket: np.stack(found) for bucket, found in rows.items() if found}
+    return {bucket: np.stack(filled) for bucket, filled in rows.items() if filled}
 
 
 def _texts(captions: Sequence[str]) -> Iterator[list[str]]:
-    """Captions, more and more of them joined, and at last only their beginnings."""
-    few = 8 * ROWS
-    yield list(captions[:few])
+    """Yield captions, then captions joined in growing numbers, then their first words."""
+    limit = 8 * ROWS
+    yield list(captions[:limit])
     for count in range(2, _JOINED + 1):
         yield [
             " ".join(captions[(start + i) % len(captions)] for i in range(count))
-            for start in range(0, min(few, len(captions)), count)
+            for start in range(0, min(limit, len(captions)), count)
         ]
     for words in (6, 3, 1):
-        yield [" ".join(caption.split()[:words]) for caption in captions[:few]]
+        yield [" ".join(caption.split()[:words]) for caption in captions[:limit]]
 
 
 def batch_shapes(rows: npt.NDArray[Any]) -> tuple[int, ...]:
-    """The batches to run `rows` in: one by one, and all at once."""
+    """Return the batch sizes to run `rows` in: one row, and all rows."""
     return tuple(sorted({1, len(rows)}))

@@ -1,4 +1,4 @@
-"""The gate's figures for people: a Markdown table and a plot."""
+"""Write the parity figures as JSON, as a Markdown table and as a plot."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from vireo_client.bundle import ExportSettings
 from vireo_client.repository import PARITY_FILE as PARITY_FILE
 from vireo_training.evaluation.metrics import WAYS
 from vireo_training.evaluation.plots import need_matplotlib
+from vireo_training.evaluation.report_tables import markdown_table
 
 from .gate import RECALLS, TOWERS, EngineParity, Parity
 
@@ -20,7 +21,7 @@ _COLOURS = {"fp32": "C7", "fp16": "C0", "int8": "C1"}
 
 
 def write_report(parity: Parity, folder: Path, settings: ExportSettings) -> None:
-    """Writes `parity.json`, `parity.md` and `parity.png` into `folder`."""
+    """Write `parity.json`, `parity.md` and `parity.png` into `folder`."""
     figures = {**parity.as_dict(), "settings": settings.model_dump()}
     (folder / PARITY_FILE).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     (folder / TABLE_FILE).write_text(as_markdown(parity, settings), encoding="utf-8")
@@ -28,23 +29,23 @@ def write_report(parity: Parity, folder: Path, settings: ExportSettings) -> None
 
 
 def as_markdown(parity: Parity, settings: ExportSettings) -> str:
-    """The figures as tables."""
+    """Format the figures as Markdown tables."""
     lines = [
-        "# Engines beside PyTorch",
+        "# Parity with PyTorch",
         "",
         f"Published: text tower in {parity.precisions.text}, image tower in "
-        f"{parity.precisions.image}; {parity.image.compared} pictures, {parity.text.compared} "
+        f"{parity.precisions.image}; {parity.image.compared} images, {parity.text.compared} "
         "captions. Latency ratios are to the FP32 engine on the machine that exported; below 1 is "
         "faster.",
         "",
-        *_table(("recall", "", "@1", "@5", "@10"), _recall_rows(parity)),
+        markdown_table(("recall", "", "@1", "@5", "@10"), _recall_rows(parity)),
         "",
-        *_table(
-            ("tower", "precision", "size", "of FP32", "min cosine", "asked", "how"),
+        markdown_table(
+            ("tower", "precision", "size", "of FP32", "min cosine", "required", "how"),
             (_size_row(engine, settings) for engine in parity.engines),
         ),
         "",
-        *_table(
+        markdown_table(
             ("tower", "precision", "bucket", "batch", "min cosine", "mean cosine",
              "largest difference", "latency", "of FP32"),
             (row for engine in parity.engines for row in _shape_rows(engine)),
@@ -52,11 +53,6 @@ def as_markdown(parity: Parity, settings: ExportSettings) -> str:
         "",
     ]  # fmt: skip
     return "\n".join(lines)
-
-
-def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> Iterator[str]:
-    for cells in (head, ("---",) * len(head), *rows):
-        yield f"| {' | '.join(cells)} |"
 
 
 def _recall_rows(parity: Parity) -> Iterator[tuple[str, ...]]:
@@ -89,7 +85,7 @@ def _shape_rows(engine: EngineParity) -> Iterator[tuple[str, ...]]:
         yield (
             engine.tower,
             engine.precision,
-            "picture" if shape.bucket is None else str(shape.bucket),
+            "image" if shape.bucket is None else str(shape.bucket),
             str(shape.batch),
             f"{shape.vectors.min_cosine:.6f}",
             f"{shape.vectors.mean_cosine:.6f}",
@@ -100,13 +96,13 @@ def _shape_rows(engine: EngineParity) -> Iterator[tuple[str, ...]]:
 
 
 def plot(parity: Parity, path: Path, settings: ExportSettings) -> None:
-    """Draws, for each tower, how far from PyTorch its engines are and how long they take.
+    """Draw, for each tower, its engines' distances from PyTorch and their latencies.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
     need_matplotlib()
-    # Not pyplot: it keeps state, and looks for a screen.
+    # pyplot keeps state and looks for a screen; `Figure` does neither.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 6.4), layout="constrained")
@@ -116,7 +112,7 @@ def plot(parity: Parity, path: Path, settings: ExportSettings) -> None:
             labels = [_label(shape.bucket, shape.batch) for shape in engine.shapes]
             at = [i + (number - (len(engines) - 1) / 2) * 0.35 for i in range(len(labels))]
             style = {"color": _COLOURS[engine.precision], "label": engine.precision}
-            # On a log scale an engine without any difference needs a place.
+            # A log scale has no place for an engine without any difference.
             distance = [max(1 - s.vectors.min_cosine, 1e-9) for s in engine.shapes]
             column[0].bar(at, distance, 0.33, **style)
             column[1].bar(at, [s.latency_ratio for s in engine.shapes], 0.33, **style)
@@ -132,4 +128,4 @@ def plot(parity: Parity, path: Path, settings: ExportSettings) -> None:
 
 
 def _label(bucket: int | None, batch: int) -> str:
-    return f"{'picture' if bucket is None else bucket}\nx {batch}"
+    return f"{'image' if bucket is None else bucket}\nx {batch}"

@@ -6,9 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vireo_client.errors import ExportError
-from vireo_serving.configs.triton_config import Target
-
 from ..onnx.external_data import EXTERNAL_DATA_LIMIT
 from .calibration import Calibration, largest_values
 from .choice import Precision
@@ -18,7 +15,7 @@ from .rounding import with_rounding
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class EngineQuality:
     """What the validation pictures say of an engine."""
 
     passes: bool
@@ -51,9 +48,8 @@ def build_engine(
     fp32: Path,
     folder: Path,
     calibration: Calibration | None,
-    judge: Callable[[Path], Verdict],
+    judge: Callable[[Path], EngineQuality],
     *,
-    target: Target = "cpu",
     limit: int = EXTERNAL_DATA_LIMIT,
 ) -> Engine:
     """Makes one tower's engine.
@@ -61,16 +57,12 @@ def build_engine(
     Args:
         precision: what is asked for.
         model: the tower's model name.
-        fp32: its FP32 engine, optimised for `target`.
+        fp32: its FP32 engine, optimised for the target.
         folder: where new engines go.
         calibration: real inputs; FP32 needs none.
         judge: embeds the validation pictures or captions with an INT8 engine; while none passes,
             other ways of quantising are tried.
-        target: what will run it.
         limit: see `save_engine`.
-
-    Raises:
-        ExportError: INT8 is asked for on a target that is no CPU.
     """
     if precision == "fp32":
         return Engine(precision, fp32)
@@ -80,11 +72,7 @@ def build_engine(
         engine = to_fp16(fp32, folder / "fp16" / fp32.name, largest, limit=limit)
         rounding = with_rounding(engine, folder / "rounding" / fp32.name, limit=limit)
         return Engine(precision, engine, rounding=rounding)
-    if target == "tensorrt":
-        raise ExportError(
-            "int8: these engines are made for CPUs; for target tensorrt choose fp16 or fp32"
-        )
-    judged: list[tuple[Verdict, Candidate]] = []
+    judged: list[tuple[EngineQuality, Candidate]] = []
     for made in candidates(model, fp32, folder / "int8", calibration, limit=limit):
         judged += [(judge(candidate.path), candidate) for candidate in made]
         if any(verdict.passes for verdict, _ in judged):

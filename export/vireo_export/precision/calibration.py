@@ -1,4 +1,4 @@
-"""What flows through a tower for real inputs: the calibration set and the ranges it gives."""
+"""Calibration: real inputs, and the ranges of a tower's activations for them."""
 
 from __future__ import annotations
 
@@ -28,68 +28,69 @@ _CAPTIONS = 256
 
 @dataclass(frozen=True)
 class Calibration:
-    """Real inputs of both towers, as batches by model name."""
+    """Real inputs of both towers."""
 
     batches: dict[str, list[dict[str, npt.NDArray[Any]]]]
+    """By model name: batches, each an array by input name."""
 
     @classmethod
     def read(
         cls, records: Sequence[CaptionedImage], config: BundleConfig, text_path: TextPath
     ) -> Calibration:
-        """Takes pictures and their captions until there are as many as the settings ask for.
+        """Read as many images and their captions as the bundle's settings require.
 
-        Pictures that cannot be read are passed over.
+        Images that cannot be read are left out.
 
         Raises:
-            ExportError: there are fewer than the settings allow.
+            ExportError: fewer images can be read than the settings allow.
         """
         settings = config.export
-        pictures: list[npt.NDArray[np.uint8]] = []
+        images: list[npt.NDArray[np.uint8]] = []
         captions: list[str] = []
-        # From all over the set: data sets are often sorted.
+        # Data sets are often sorted, so images are taken at even steps.
         for record in _spread(records, settings.calibration_pictures):
             try:
-                pictures.append(load_pixels(record.path, config.image))
+                images.append(load_pixels(record.path, config.image))
             except ImageError:
                 continue
             captions += record.captions
-        if len(pictures) < settings.min_calibration_pictures:
+        if len(images) < settings.min_calibration_pictures:
             raise ExportError(
-                f"calibration: {len(pictures)} picture(s) can be read, and ranges measured on "
-                f"fewer than {settings.min_calibration_pictures} would clip what others need; "
-                "give --data with more pictures, or export in fp32"
+                f"calibration: {len(images)} image(s) can be read, and ranges measured on fewer "
+                f"than {settings.min_calibration_pictures} would clip the values of other images; "
+                "give --data with more images, or export in fp32"
             )
-        texts = [
+        text_batches = [
             {"input_ids": ids[start : start + _BATCH]}
             for _, ids in text_path.encode(list(_spread(captions, _CAPTIONS)))
             for start in range(0, len(ids), _BATCH)
         ]
-        images = [
-            {"pixels": np.stack(pictures[start : start + _BATCH])}
-            for start in range(0, len(pictures), _BATCH)
+        image_batches = [
+            {"pixels": np.stack(images[start : start + _BATCH])}
+            for start in range(0, len(images), _BATCH)
         ]
-        return cls({TEXT_MODEL: texts, IMAGE_MODEL: images})
+        return cls({TEXT_MODEL: text_batches, IMAGE_MODEL: image_batches})
 
     def reader(self, model: str) -> BatchReader:
-        """Feeds one tower's batches to a calibrator."""
+        """Return a reader of one tower's batches for a calibrator."""
         return BatchReader(self.batches[model])
 
 
 class BatchReader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
-    """Batches, one by one, as ONNX Runtime's calibrators want them."""
+    """Hand batches to ONNX Runtime's calibrators one by one."""
 
     def __init__(self, batches: Sequence[dict[str, npt.NDArray[Any]]]) -> None:
         self._rest: Iterator[dict[str, npt.NDArray[Any]]] = iter(batches)
 
     def get_next(self) -> dict[str, npt.NDArray[Any]] | None:
-        """The next batch, or None at the end."""
+        """Return the next batch, or None after the last."""
         return next(self._rest, None)
 
 
 def largest_values(
     engine: Path, batches: Sequence[dict[str, npt.NDArray[Any]]]
 ) -> dict[str, float]:
-    """Runs an FP32 engine and gives each activation's largest absolute value, by tensor name."""
+    """Run an FP32 engine; return the largest absolute value of each activation by tensor name."""
     with tempfile.TemporaryDirectory(dir=engine.parent) as folder, quietly():
         calibrator = create_calibrator(
             engine,
@@ -99,15 +100,15 @@ def largest_values(
             use_external_data_format=uses_external_data(engine),
         )
         calibrator.collect_data(BatchReader(batches))
-        found = calibrator.compute_data()
+        ranges = calibrator.compute_data()
     return {
         name: float(np.max(np.abs([data.range_value[0], data.range_value[1]])))
-        for name, data in found.items()
+        for name, data in ranges.items()
     }
 
 
 def _spread(items: Sequence[Any], count: int) -> list[Any]:
-    """At most `count` items at even steps, always the same ones."""
+    """Return at most `count` items, taken at even steps."""
     if len(items) <= count:
         return list(items)
     return [items[i] for i in np.linspace(0, len(items) - 1, count).round().astype(int)]

@@ -1,4 +1,4 @@
-"""Which precision each tower is exported in."""
+"""The precision of each tower's engine."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from vireo_client.errors import ExportError
+from vireo_serving.targets import Target
 
 Precision = Literal["fp32", "fp16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 _TOWERS = ("text", "image")
+_LIMITS = {"int8": "these engines are made for CPUs"}
+"""Why a target may not run the engines of a precision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,7 @@ class Precisions:
 
     @classmethod
     def parse(cls, words: str) -> Precisions:
-        """Reads one precision for both towers ("fp16") or one for each ("text=int8,image=fp32").
+        """Parse one precision for both towers ("fp16") or one for each ("text=int8,image=fp32").
 
         A tower that is not named stays in FP32.
 
@@ -40,6 +43,20 @@ class Precisions:
                 )
             chosen[tower] = precision
         return cls(**chosen)
+
+    def check(self, target: Target) -> None:
+        """Check that a target runs engines of these precisions.
+
+        Raises:
+            ExportError: it does not.
+        """
+        for precision in (self.text, self.image):
+            if precision not in target.precisions:
+                reason = _LIMITS.get(precision, "the target does not run these engines")
+                raise ExportError(
+                    f"{precision}: {reason}; for target {target.name} choose "
+                    f"{' or '.join(target.precisions)}"
+                )
 
 
 ALL_FP32 = Precisions()

@@ -1,7 +1,7 @@
-"""FP16: a mixed-precision graph, strongly typed, that any runtime takes as it is.
+"""Convert engines to FP16: a strongly typed graph of mixed precision that any runtime accepts.
 
-The conversion is ONNX Runtime's own (`onnxruntime.transformers.float16`); which operators it leaves
-in FP32, and the masks, are decided here.
+ONNX Runtime's own converter (`onnxruntime.transformers.float16`) converts the graph. This module
+decides which operators stay in FP32 and replaces infinite masks.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from ..onnx.external_data import EXTERNAL_DATA_LIMIT, save_engine
 
 FP16_MAX = 65504.0
 HEADROOM = 2.0
-"""Activations may be this many times as large as those seen and still be held."""
+"""Factor by which activations may exceed the measured ones without overflow."""
 MASKED = -1e4
-"""What masks hold in place of an infinity: a softmax still gives exactly 0 there, and twice it, in
-a sum of two masks, is still finite."""
+"""Value that replaces an infinity in masks. A softmax still gives exactly 0 there, and the sum of
+two masks is still finite in FP16."""
 
 FP32_OPERATORS = (
     *DEFAULT_OP_BLOCK_LIST,
-    # Means and variances over hundreds of values.
+    # They compute means and variances over hundreds of values.
     *("LayerNormalization", "SkipLayerNormalization", "GroupNorm", "GroupNormalization"),
     *("InstanceNormalization", "RMSNormalization", "SimplifiedLayerNormalization"),
-    # Sums, whose partial sums may be large where the result is not.
+    # Their partial sums may be large even if the result is small.
     *("ReduceMean", "ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSumExp"),
     *("GlobalAveragePool", "AveragePool", "CumSum", "ReduceProd"),
-    # Exponentials, squares and their inverses leave the range early.
+    # Exponentials, squares and their inverses soon leave the range of FP16.
     *("Softmax", "LogSoftmax", "Exp", "Log", "Pow", "Sqrt", "Reciprocal"),
 )
-"""Operators that stay in FP32 wherever they stand."""
+"""Operators that always stay in FP32."""
 
-# Where a tower's own values begin: what comes before (pixel normalisation, mask and position
-# arithmetic) is exact in FP32 and costs nothing.
+# The first operators with weights. The nodes before them (pixel normalisation, arithmetic on masks
+# and positions) stay exact in FP32 at no cost.
 _LEARNT = frozenset(("MatMul", "Gemm", "Conv", "ConvTranspose", "Gather", "LSTM", "GRU"))
 _LENGTHS = frozenset(("ReduceL2", "ReduceL1", "ReduceSumSquare", "Sqrt"))
 _CLAMPS = frozenset(("Clip", "Max", "Min"))
@@ -53,10 +53,10 @@ def to_fp16(
     *,
     limit: int = EXTERNAL_DATA_LIMIT,
 ) -> Path:
-    """Converts an FP32 engine to FP16; its inputs and outputs keep their types.
+    """Convert an FP32 engine to FP16; its inputs and outputs keep their types.
 
     Args:
-        engine: an FP32 ONNX file with the types of all tensors in it (see `optimise`).
+        engine: an FP32 ONNX file that holds the types of all its tensors (see `optimise`).
         path: the file to write.
         largest: the largest absolute value of each activation on the calibration set.
         limit: see `save_engine`.
@@ -67,7 +67,7 @@ def to_fp16(
     model = onnx.load(engine)
     make_masks_finite(model)
     blocked = nodes_in_fp32(model, largest)
-    _part_shared_initialisers(model, blocked)
+    _split_shared_initialisers(model, blocked)
     converted = convert_float_to_float16(
         model,
         keep_io_types=True,
@@ -84,9 +84,9 @@ def to_fp16(
 
 
 def make_masks_finite(model: onnx.ModelProto) -> None:
-    """Puts `MASKED` in the place of every constant at or below FP16's range.
+    """Replace every constant at or below FP16's range by `MASKED`.
 
-    Bounds of clamps are no masks and stay.
+    Bounds of clamps are not masks and stay as they are.
     """
     bounds = {name for n in model.graph.node if n.op_type in _CLAMPS for name in n.input}
     for tensor in model.graph.initializer:
@@ -98,7 +98,7 @@ def make_masks_finite(model: onnx.ModelProto) -> None:
 
 
 def nodes_in_fp32(model: onnx.ModelProto, largest: Mapping[str, float]) -> set[str]:
-    """Names the nodes that stay in FP32 for where they stand or for what flows through them."""
+    """Return the names of the nodes that their place or their values keep in FP32."""
     weights = {
         t.name: numpy_helper.to_array(t)
         for t in model.graph.initializer
@@ -123,7 +123,7 @@ def _preparation(model: onnx.ModelProto, weights: object) -> set[str]:
 
 
 def divisions_by_length(model: onnx.ModelProto) -> set[str]:
-    """Names the nodes from a length (or a standard deviation) to the division by it."""
+    """Return the names of the nodes from a vector's length (or deviation) to the division by it."""
     names, lengths = set(), set()
     for node in model.graph.node:
         divided = any(name in lengths for name in node.input)
@@ -139,18 +139,18 @@ def _overflowing(
     largest: Mapping[str, float],
     weights: Mapping[str, npt.NDArray[np.float32]],
 ) -> set[str]:
-    """Nodes that would take, give or sum up what FP16 cannot hold."""
+    """Return the names of the nodes whose inputs, outputs or sums FP16 cannot hold."""
     widths = {
         value.name: value.type.tensor_type.shape.dim[-1].dim_value
         for value in model.graph.value_info
         if value.type.tensor_type.shape.dim
     }
-    held = {name: float(np.abs(w).max()) for name, w in weights.items() if w.size}
+    weight_max = {name: float(np.abs(w).max()) for name, w in weights.items() if w.size}
     names = set()
     for node in model.graph.node:
-        # A weight is what it is; activations may be larger than those seen.
+        # Weights are known; activations may be larger than the measured ones.
         values = [HEADROOM * largest.get(name, 0.0) for name in (*node.input, *node.output)]
-        values += [held.get(name, 0.0) for name in node.input]
+        values += [weight_max.get(name, 0.0) for name in node.input]
         if node.op_type == "MultiHeadAttention":
             values.append(HEADROOM * _largest_score(node, largest, widths))
         if not all(value <= FP16_MAX for value in values):  # NaN stays in FP32 as well
@@ -161,7 +161,7 @@ def _overflowing(
 def _largest_score(
     node: onnx.NodeProto, largest: Mapping[str, float], widths: Mapping[str, int]
 ) -> float:
-    """Bounds what a fused attention holds inside: the products of queries and keys, scaled."""
+    """Return a bound on the scaled products of queries and keys inside a fused attention."""
     settings = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
     query, key = (largest.get(name, 0.0) for name in node.input[:2])
     head = widths.get(node.input[0], 0) / settings["num_heads"]
@@ -169,10 +169,11 @@ def _largest_score(
     return float(query * key * max(head, 1.0) * scale)
 
 
-def _part_shared_initialisers(model: onnx.ModelProto, blocked: set[str]) -> None:
-    """Gives nodes in FP32 a copy of small constants that nodes in FP16 use as well.
+def _split_shared_initialisers(model: onnx.ModelProto, blocked: set[str]) -> None:
+    """Copy constants that nodes in FP32 share with nodes in FP16.
 
-    The converter would round them for both, an epsilon of 1e-12 to the smallest FP16.
+    The converter would round a shared constant for both, for example an epsilon of 1e-12 to the
+    smallest FP16 value.
     """
     tensors = {t.name: t for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT}
     in_fp32 = {n.name for n in model.graph.node if n.name in blocked or n.op_type in FP32_OPERATORS}
@@ -189,24 +190,24 @@ def _part_shared_initialisers(model: onnx.ModelProto, blocked: set[str]) -> None
 
 
 def _drop_repeated_casts(model: onnx.ModelProto) -> None:
-    """Keeps the first of casts with one output.
+    """Keep the first of several casts with the same output.
 
-    The converter writes one for each node in FP32 that takes the value, all of one name.
+    The converter writes a cast for each FP32 node that reads the value, all with the same output.
     """
     seen: set[str] = set()
-    kept = []
+    nodes = []
     for node in model.graph.node:
         if node.op_type != "Cast" or node.output[0] not in seen:
-            kept.append(node)
+            nodes.append(node)
             seen.update(node.output)
     del model.graph.node[:]
-    model.graph.node.extend(kept)
+    model.graph.node.extend(nodes)
 
 
 def _join_fp32(model: ir.Model) -> None:
-    """Takes out casts from FP32 to FP16 and back between two nodes in FP32.
+    """Remove casts from FP32 to FP16 and back between two nodes in FP32.
 
-    The converter puts them there; a value past FP16's range would not survive.
+    The converter inserts them, and a value beyond FP16's range would become infinite.
     """
     for node in list(model.graph):
         if node.op_type != "Cast" or node.attributes["to"].as_int() != ir.DataType.FLOAT:
@@ -218,9 +219,9 @@ def _join_fp32(model: ir.Model) -> None:
         if down.attributes["to"].as_int() != ir.DataType.FLOAT16 or source is None:
             continue
         if source.dtype not in (None, ir.DataType.FLOAT):
-            continue  # it began as ids or a mask
+            continue  # the value was cast from ids or a mask
         name = node.outputs[0].name
-        given = node.outputs[0].is_graph_output()
+        is_output = node.outputs[0].is_graph_output()
         ir.convenience.replace_all_uses_with(node.outputs[0], source, replace_graph_outputs=True)
-        if given:
+        if is_output:
             node.outputs[0].name, source.name = None, name

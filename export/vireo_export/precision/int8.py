@@ -1,4 +1,4 @@
-"""INT8 for CPUs, by ONNX Runtime's quantizers: the candidates among which recall decides."""
+"""Quantise towers to INT8 for CPUs: several candidates, of which recall chooses one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .quietly import quietly
 
 PRODUCTS = ("MatMul", "Gemm", "Conv", "LSTM")
 _CHAIN = ("Add", "Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat")
-"""What stands between the convolutions of a plain CNN: it stays in INT8 as well."""
+"""Operators between the convolutions of a plain CNN, which run in INT8 as well."""
 _METHODS = {
     "entropy": (CalibrationMethod.Entropy, {"num_bins": 128, "num_quantized_bins": 128}),
     "percentile": (CalibrationMethod.Percentile, {"num_bins": 2048, "percentile": 99.999}),
@@ -39,9 +39,10 @@ _METHODS = {
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An INT8 engine and how it was made."""
+    """An INT8 engine."""
 
     how: str
+    """The quantisation method."""
     path: Path
 
 
@@ -53,13 +54,13 @@ def candidates(
     *,
     limit: int = EXTERNAL_DATA_LIMIT,
 ) -> Iterator[list[Candidate]]:
-    """Makes INT8 engines of one tower in rounds; a later round is asked for if the first fails.
+    """Yield rounds of INT8 engines of one tower; a caller stops when one is good enough.
 
     Args:
         model: the tower's model name.
-        engine: its FP32 engine, optimised for ONNX Runtime.
-        folder: where engines go, each into a folder of its own.
-        calibration: real inputs.
+        engine: the FP32 engine, optimised for ONNX Runtime.
+        folder: the folder to write to; each engine gets a subfolder.
+        calibration: real inputs, on which ranges are measured.
         limit: see `save_engine`.
     """
     with tempfile.TemporaryDirectory(dir=engine.parent) as scratch:
@@ -70,23 +71,23 @@ def candidates(
             return
         batches = calibration.batches[model]
         ranges = {m: _ranges(prepared, batches, m, Path(scratch) / m) for m in _METHODS}
-        for kept, excluded in (
+        for suffix, excluded in (
             ("", []),
             (", first and last layer in FP32", _ends(prepared)),
         ):
             yield [
-                _static(prepared, folder, ranges[m], m, excluded, f"{m}{kept}") for m in _METHODS
+                _static(prepared, folder, ranges[m], m, excluded, f"{m}{suffix}") for m in _METHODS
             ]
 
 
 def _prepare(engine: Path, folder: Path, limit: int) -> Path:
-    """ONNX Runtime's own preparation: constants, and what a convolution can take up, are folded."""
+    """Run ONNX Runtime's preparation, which folds constants, and batch norms into convolutions."""
     drafted, outside = folder / f"drafted-{engine.name}", uses_external_data(engine)
     with quietly():
         quant_pre_process(
             engine,
             drafted,
-            skip_symbolic_shape=True,  # all shapes are known, and it fails on newer operators
+            skip_symbolic_shape=True,  # shapes are known, and it fails on newer operators
             save_as_external_data=outside,
             all_tensors_to_one_file=True,
             external_data_location=f"{drafted.name}.data" if outside else None,
@@ -95,9 +96,9 @@ def _prepare(engine: Path, folder: Path, limit: int) -> Path:
 
 
 def _dynamic(prepared: Path, folder: Path, *, tables: bool) -> Candidate:
-    """Quantises weights per output channel, and activations as they come, by tensor.
+    """Quantise weights per output channel; activations are quantised per tensor at run time.
 
-    With `tables`, embedding tables as well: one scale for a whole table.
+    With `tables`, embedding tables are quantised as well, with one scale for a whole table.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / prepared.name
@@ -126,7 +127,7 @@ def _static(
     path = folder / how.replace(", ", "-").replace(" ", "-") / prepared.name
     path.parent.mkdir(parents=True, exist_ok=True)
     model = onnx.load(prepared, load_external_data=False)
-    # The embedding's own length, and the clamp below it, are no activations like others.
+    # Dividing an embedding by its clamped length must stay exact.
     in_fp32 = [*excluded, *divisions_by_length(model), *_without_weights(model)]
     with quietly():
         quantize_static(
@@ -144,8 +145,8 @@ def _static(
             calibration_cache_path=ranges,
             extra_options={
                 "WeightSymmetric": True,
-                # What follows a product of a transformer runs in FP32: rounding in between would
-                # only lose precision, and take an operator more.
+                # The operators after a transformer's products run in FP32. Quantising a product's
+                # output would lose precision and add an operator.
                 "OpTypesToExcludeOutputQuantization": ["MatMul"],
             },
         )
@@ -155,7 +156,7 @@ def _static(
 def _ranges(
     prepared: Path, batches: Sequence[dict[str, npt.NDArray[Any]]], method: str, scratch: Path
 ) -> Path:
-    """Measures activations' ranges by one method, into a file that `quantize_static` reads."""
+    """Measure the ranges of activations by one method; write the file for `quantize_static`."""
     scratch.mkdir()
     kind, options = _METHODS[method]
     path = scratch / "ranges.json"
@@ -168,14 +169,14 @@ def _ranges(
             use_external_data_format=uses_external_data(prepared),
             extra_options=options,
         )
-        for batch in batches:  # one at a time: it holds every activation of what it is given
+        for batch in batches:  # one at a time: it keeps all activations of its input
             calibrator.collect_data(BatchReader([batch]))
         save_tensors_data(calibrator.compute_data(), path)
     return path
 
 
 def _operators(engine: Path) -> list[str]:
-    """What to quantise: the products alone, or in a plain CNN what stands between them too."""
+    """Return the operators to quantise: products, and for a plain CNN those between them."""
     kinds = [node.op_type for node in onnx.load(engine, load_external_data=False).graph.node]
     transformer = {"MultiHeadAttention", "Softmax"} & set(kinds)
     # ConvNeXt has a layer norm for every other convolution; a CNN may have one in its head.
@@ -184,11 +185,12 @@ def _operators(engine: Path) -> list[str]:
 
 
 def _without_weights(model: onnx.ModelProto) -> list[str]:
-    """Names the products of two activations: those of an attention that was not fused.
+    """Return the names of products of two activations, as in an attention that was not fused.
 
-    In QDQ format the quantizer takes them even with its `MatMulConstBOnly`. ONNX Runtime then runs
-    the softmax between them in INT8 too (`QLinearSoftmax`), and where a weight comes near the end
-    of its measured range, or lies above, that kernel gives 0 in place of the largest value.
+    In QDQ format the quantizer quantises them even with its `MatMulConstBOnly`. ONNX Runtime then
+    runs the softmax between them in INT8 too (`QLinearSoftmax`). Where an attention weight comes
+    near the end of its measured range, or exceeds it, that kernel gives 0 in place of the largest
+    value.
     """
     weights = {tensor.name for tensor in model.graph.initializer}
     return [n.name for n in model.graph.node if n.op_type == "MatMul" and n.input[1] not in weights]
@@ -201,9 +203,10 @@ def _ends(engine: Path) -> list[str]:
 
 
 def saturates() -> bool:
-    """Whether this processor adds INT8 products in 16 bits, so that weights may have 7 bits only.
+    """Return whether this processor adds INT8 products in 16 bits, which saturate.
 
-    x86 without VNNI does (`reduce_range` in ONNX Runtime's guide to quantization).
+    Weights may then have 7 bits only. x86 processors without VNNI do so (`reduce_range` in ONNX
+    Runtime's guide to quantization).
     """
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return False

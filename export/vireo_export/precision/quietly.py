@@ -1,4 +1,4 @@
-"""Calls into ONNX Runtime's calibrators and quantizers."""
+"""Keep ONNX Runtime's calibrators and quantizers quiet."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from google.protobuf.message import DecodeError
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Holds back what they print, and log on the root logger.
+    """Suppress their standard output and their messages on the root logger.
 
     Raises:
-        OSError: the disk is full. ONNX's shape inference, which they call, writes a file without
-            looking whether it could, and they fail to read it.
+        OSError: the disk is full. They call ONNX's shape inference, which writes a file without
+            checking for errors, and then they fail to read that file.
     """
     root = logging.getLogger()
     level = root.level

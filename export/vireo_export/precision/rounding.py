@@ -1,4 +1,4 @@
-"""FP16 on a CPU as an accelerator computes it."""
+"""Simulate on a CPU how an accelerator runs an FP16 engine."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import onnx_ir as ir
 from ..onnx.external_data import EXTERNAL_DATA_LIMIT, save_engine
 
 _MAKE_FP16 = frozenset(("Cast", "Constant", "ConstantOfShape"))
-"""Operators that give FP16 whatever they take."""
+"""Operators whose FP16 output does not depend on the type of their inputs."""
 
 
 def with_rounding(engine: Path, path: Path, *, limit: int = EXTERNAL_DATA_LIMIT) -> Path:
-    """Writes an FP16 engine as an FP32 one that rounds every value that was FP16 to it.
+    """Write an FP16 engine as an FP32 engine that rounds each FP16 value to FP16.
 
-    ONNX Runtime has few FP16 kernels for CPUs: it computes in FP32 and leaves out the casts down
-    and up again between two operators, so that neither rounding nor overflow would be seen. Casts
-    that stand in the graph stay. Sums inside one operator are FP32, as on tensor cores.
+    ONNX Runtime has few FP16 kernels for CPUs. It computes in FP32 and removes the casts to FP16
+    and back that it inserts between two operators, so that neither rounding nor overflow shows.
+    Casts that are written in the graph stay. Sums inside one operator are FP32, as on tensor cores.
 
     Args:
         engine: an FP16 engine.

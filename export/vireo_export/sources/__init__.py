@@ -1,4 +1,4 @@
-"""What can be exported: each kind of source becomes a bundle's folder and two modules."""
+"""Sources: each kind of model that can be exported becomes a bundle's folder and two towers."""
 
 from __future__ import annotations
 

@@ -7,17 +7,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Family:
-    """How the models of one `model_type` read a text."""
+    """Properties of the text towers of one `model_type`."""
 
     causal: bool = False
-    """No token sees what follows it, and the vector is taken at the end of the text: padding is
-    never seen, and needs no mask."""
+    """Whether attention is causal and the embedding is taken at the end of the text. Padding then
+    has no effect and needs no mask."""
     fixed_length: bool = False
-    """The vector is taken at the last position, padding or not: all texts have one length."""
+    """Whether the embedding is taken at the last position, so that all texts must be padded to one
+    length."""
     longest: int | None = None
-    """The longest text, in tokens, where the position table has room for more than was trained."""
+    """Longest text in tokens that was trained, where the position table is longer."""
     first_position: int = 0
-    """RoBERTa's position tables keep their first rows for themselves."""
+    """Rows at the start of RoBERTa's position tables that no token uses."""
 
 
 FAMILIES = {

@@ -1,4 +1,4 @@
-"""What a model that another library trained becomes: two towers and a bundle's folder."""
+"""Turn a model that another library trained into two towers and a bundle's folder."""
 
 from __future__ import annotations
 
@@ -28,32 +28,33 @@ from vireo_client.bundle import (
 )
 from vireo_client.errors import ExportError
 
+from ..reasons import first_line
 from .source import Source
 
 Module = TypeVar("Module", bound=nn.Module)
 SHORT_BUCKETS = (16, 32, 64)
-"""Lengths below a model's longest one, for models that give the same vector at each."""
+"""Buckets below the longest one, for models whose embedding does not depend on padding."""
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What a library's loader found."""
+class LoadedModel:
+    """A model as its library's loader returns it."""
 
     name: str
-    """What the user asked for."""
+    """Name that the user gave."""
     family: str
     image: ImageSpec
     text: TextSpec
     tokenizer: Tokenizer
     image_encoder: nn.Module
-    """Normalised pixels FP32 `[N, 3, H, W]` to features FP32 `[N, D]`."""
+    """Maps normalised pixels FP32 `[N, 3, H, W]` to features FP32 `[N, D]`."""
     text_encoder: nn.Module
-    """Ids INT64 `[N, L]` to features FP32 `[N, D]`."""
+    """Maps ids INT64 `[N, L]` to features FP32 `[N, D]`."""
     provenance: dict[str, Any]
 
 
 class ForeignImageTower(nn.Module):
-    """Pixels UINT8 `[N, 3, H, W]` to unit vectors FP32 `[N, D]`."""
+    """Map pixels UINT8 `[N, 3, H, W]` to unit vectors FP32 `[N, D]`."""
 
     mean: Tensor
     std: Tensor
@@ -65,68 +66,67 @@ class ForeignImageTower(nn.Module):
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1) * 255, False)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Normalises the pixels and runs the encoder."""
+        """Normalise the pixels and run the encoder."""
         return F.normalize(self.encoder((pixels.float() - self.mean) / self.std), dim=-1)
 
 
 class ForeignTextTower(nn.Module):
-    """Ids INT32 `[N, L]` to unit vectors FP32 `[N, D]`."""
+    """Map ids INT32 `[N, L]` to unit vectors FP32 `[N, D]`."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        """Runs the encoder on the ids alone."""
+        """Run the encoder; ids are its only input."""
         return F.normalize(self.encoder(input_ids.long()), dim=-1)
 
 
 def buckets_up_to(longest: int) -> tuple[int, ...]:
-    """The lengths for a model whose vectors do not depend on how far a text is padded."""
+    """Return the buckets of a model whose embedding does not depend on padding."""
     return (*(bucket for bucket in SHORT_BUCKETS if bucket < longest), longest)
 
 
-def without(model: Module, *beginnings: str) -> Module:
-    """The same model, sharing its weights, without the modules whose names begin so."""
+def without(model: Module, *prefixes: str) -> Module:
+    """Return a copy that shares the weights and lacks the modules with these name prefixes."""
     rest = copy.copy(model)
     rest._modules = {
-        name: module for name, module in model._modules.items() if not name.startswith(beginnings)
+        name: module for name, module in model._modules.items() if not name.startswith(prefixes)
     }
     return rest
 
 
-def assemble(parts: Parts) -> Source:
-    """Writes the bundle's folder, without weights, and gives it with the two towers.
+def assemble(model: LoadedModel) -> Source:
+    """Build the two towers and write the bundle's folder, without weights.
 
-    The folder lies among the system's temporary files and goes when nobody holds the source's
-    bundle any more.
+    The folder is temporary. It is removed when the source's bundle is garbage-collected.
 
     Raises:
-        ExportError: a tower does not run at the sizes that its own settings name, or the two do not
-            give vectors of one size.
+        ExportError: a tower does not run at the sizes in its own settings, or the towers' embedding
+            sizes differ.
     """
-    text_tower = ForeignTextTower(parts.text_encoder).eval().requires_grad_(False)
-    image_tower = ForeignImageTower(parts.image_encoder, parts.image).eval().requires_grad_(False)
-    dim = _embedding_dim(parts, text_tower, image_tower)
+    text_tower = ForeignTextTower(model.text_encoder).eval().requires_grad_(False)
+    image_tower = ForeignImageTower(model.image_encoder, model.image).eval().requires_grad_(False)
+    dim = _embedding_dim(model, text_tower, image_tower)
     folder = Path(tempfile.mkdtemp(prefix="vireo-source-"))
     try:
-        parts.tokenizer.save(str(folder / TOKENIZER_FILE))
-        settings = {"source": parts.name, "family": parts.family}
-        described = [settings, parts.image.model_dump(), parts.text.model_dump()]
+        model.tokenizer.save(str(folder / TOKENIZER_FILE))
+        settings = {"source": model.name, "family": model.family}
+        specs = [model.image.model_dump(), model.text.model_dump()]
         bundle_id = make_bundle_id(
             folder / TOKENIZER_FILE,
             _weights_digest([text_tower, image_tower]),
-            json.dumps(described[1:]).encode(),
+            json.dumps(specs).encode(),
         )
         write_config(
             folder,
             BundleConfig(
                 bundle_id=bundle_id,
                 embedding_dim=dim,
-                image=parts.image,
-                text=parts.text,
+                image=model.image,
+                text=model.text,
                 model=settings,
-                provenance=parts.provenance,
+                provenance=model.provenance,
             ),
         )
         bundle = Bundle(folder)
@@ -137,29 +137,29 @@ def assemble(parts: Parts) -> Source:
     return Source(bundle, text_tower, image_tower)
 
 
-def _embedding_dim(parts: Parts, text_tower: nn.Module, image_tower: nn.Module) -> int:
-    """Runs both towers once, at the longest length and at the picture's size."""
-    ids = torch.full((1, parts.text.max_length), 1 if parts.text.pad_id == 0 else 0)
-    pixels = torch.zeros((1, 3, parts.image.size, parts.image.size), dtype=torch.uint8)
+def _embedding_dim(model: LoadedModel, text_tower: nn.Module, image_tower: nn.Module) -> int:
+    """Run both towers once at their largest input sizes; return the embedding size."""
+    ids = torch.full((1, model.text.max_length), 1 if model.text.pad_id == 0 else 0)
+    pixels = torch.zeros((1, 3, model.image.size, model.image.size), dtype=torch.uint8)
     with torch.inference_mode():
         try:
             text, image = text_tower(ids).shape[-1], image_tower(pixels).shape[-1]
         except (IndexError, RuntimeError, ValueError) as error:
             raise ExportError(
-                f"{parts.name}: does not run on texts of {parts.text.max_length} tokens and "
-                f"pictures of {parts.image.size} x {parts.image.size}, as its own files ask "
+                f"{model.name}: does not run on texts of {model.text.max_length} tokens and "
+                f"images of {model.image.size} x {model.image.size}, the sizes in its own files "
                 f"({first_line(error)}); check that its configuration files belong together"
             ) from error
     if text != image:
         raise ExportError(
-            f"{parts.name}: texts become vectors of {text} numbers, pictures of {image}; "
-            "they cannot be compared, name a dual encoder"
+            f"{model.name}: the text embedding has {text} numbers and the image embedding {image}; "
+            "such embeddings cannot be compared, name a dual encoder"
         )
     return int(text)
 
 
 def _weights_digest(towers: Sequence[nn.Module]) -> bytes:
-    """A hash of all parameters and buffers, whatever files they came from."""
+    """Return a hash of all parameters and buffers, which does not depend on file formats."""
     digest = hashlib.sha256()
     for tower in towers:
         for name, value in sorted(tower.state_dict().items()):
@@ -167,8 +167,3 @@ def _weights_digest(towers: Sequence[nn.Module]) -> bytes:
             digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().data
                           if value.ndim else value.detach().cpu().numpy().tobytes())  # fmt: skip
     return digest.digest()
-
-
-def first_line(error: Exception) -> str:
-    """An error's first line, or its kind."""
-    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,4 +1,4 @@
-"""Dual encoders of transformers, of the families in `families.py`."""
+"""Open dual encoders of transformers, of the families in `families.py`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vireo_training.models.hub import cannot_fetch, model_source
 from vireo_training.models.torchvision_ops import ensure_torchvision
 
 from .families import FAMILIES
-from .foreign import Parts, assemble, without
+from .foreign import LoadedModel, assemble, without
 from .huggingface_image import image_spec
 from .huggingface_text import TextInputs, text_inputs
 from .source import Source
@@ -24,13 +24,13 @@ _ADVICE = "give hf:FOLDER with a model that save_pretrained wrote, or download i
 
 
 def open_huggingface(name: str) -> Source:
-    """Loads a dual encoder of the Hugging Face hub, or of a local folder.
+    """Load a dual encoder from the Hugging Face hub or from a local folder.
 
     Args:
-        name: the repository or the folder, without `hf:`.
+        name: the hub's repository or the folder, without `hf:`.
 
     Raises:
-        ExportError: it cannot be had, is of another family, or its files do not fit together.
+        ExportError: the model cannot be loaded, is of another family, or its files do not match.
     """
     ensure_torchvision()  # transformers imports it
     try:
@@ -44,7 +44,7 @@ def open_huggingface(name: str) -> Source:
     import transformers
 
     return assemble(
-        Parts(
+        LoadedModel(
             name=f"{PREFIX}{name}",
             family=config.model_type,
             image=image_spec(name, source),
@@ -80,14 +80,14 @@ class _TextEncoder(nn.Module):
         inputs = {"input_ids": input_ids}
         if self._masked:
             tokens = input_ids != self._pad_id
-            if self._pad_ends:  # the first padding token is the end of the text, and belongs to it
+            if self._pad_ends:  # the first padding token marks the end of the text
                 tokens = torch.cat([torch.ones_like(tokens[:, :1]), tokens[:, :-1]], dim=1)
             inputs["attention_mask"] = tokens.long()
         return _features(self.model.get_text_features(**inputs))  # type: ignore[operator]
 
 
 def _features(output: Any) -> Tensor:
-    """The vectors; transformers wraps them from version 5 on."""
+    """Return the features; since version 5 transformers wraps them in an object."""
     return output if isinstance(output, Tensor) else output.pooler_output
 
 
@@ -100,13 +100,13 @@ def _config(name: str, source: str) -> PreTrainedConfig:
         raise ExportError(cannot_fetch(name, error, _ADVICE)) from error
     if config.model_type == "siglip2":
         raise ExportError(
-            f"{name}: a SigLIP 2 model of flexible resolution (NaFlex), whose pictures have no "
-            "one size; name one of a fixed resolution, such as google/siglip2-base-patch16-256"
+            f"{name}: a SigLIP 2 model of flexible resolution (NaFlex), whose image size is "
+            "not fixed; name one of a fixed resolution, such as google/siglip2-base-patch16-256"
         )
     if config.model_type not in FAMILIES:
         raise ExportError(
-            f"{name}: is of family {config.model_type!r}; of transformers' models these can be "
-            f"exported: {', '.join(FAMILIES)}"
+            f"{name}: is of family {config.model_type!r}, which cannot be exported; name a model "
+            f"of one of these: {', '.join(FAMILIES)}"
         )
     return config
 
@@ -120,11 +120,11 @@ def _model(name: str, source: str) -> PreTrainedModel:
         )
     except Exception as error:  # as above
         raise ExportError(cannot_fetch(name, error, _ADVICE)) from error
-    # transformers would start with random numbers in their place.
+    # transformers fills missing tensors with random numbers.
     if missing := sorted(report["missing_keys"]):
         raise ExportError(
             f"{name}: its weights lack {len(missing)} tensors (first: {missing[0]}); "
-            "name a model whose weights are whole"
+            "name a model with complete weights"
         )
     loaded: PreTrainedModel = model.eval()
     return loaded

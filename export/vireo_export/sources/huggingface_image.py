@@ -1,4 +1,4 @@
-"""The picture preprocessing of transformers as a bundle's `ImageSpec`."""
+"""Turn the image preprocessing of transformers into a bundle's `ImageSpec`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any, Literal
 from vireo_client.bundle import ImageSpec
 from vireo_client.errors import ExportError
 
-from .foreign import first_line
+from ..reasons import first_line
 
-# Pillow's numbers of its filters, which the processors' files hold.
+# The processors' files name filters by Pillow's numbers.
 _INTERPOLATION: dict[int, Literal["lanczos", "bilinear", "bicubic"]] = {
     1: "lanczos",
     2: "bilinear",
@@ -18,10 +18,10 @@ _INTERPOLATION: dict[int, Literal["lanczos", "bilinear", "bicubic"]] = {
 
 
 def image_spec(name: str, source: str) -> ImageSpec:
-    """Reads the processor's settings.
+    """Read the image processor's settings.
 
     Raises:
-        ExportError: there is no processor, or it does what an `ImageSpec` cannot say.
+        ExportError: there is no processor, or an `ImageSpec` cannot express its settings.
     """
     from transformers import AutoImageProcessor
 
@@ -29,7 +29,7 @@ def image_spec(name: str, source: str) -> ImageSpec:
         processor = AutoImageProcessor.from_pretrained(source)  # type: ignore[no-untyped-call]
     except Exception as error:  # transformers, the hub and the file system raise many kinds
         raise ExportError(
-            f"{name}: its picture preprocessing cannot be read ({first_line(error)}); "
+            f"{name}: its image preprocessing cannot be read ({first_line(error)}); "
             "preprocessor_config.json must lie beside the weights"
         ) from error
     fit, resize, size = _geometry(name, processor)
@@ -51,9 +51,9 @@ def image_spec(name: str, source: str) -> ImageSpec:
 
 
 def _geometry(name: str, processor: Any) -> tuple[Literal["shortest", "squash"], int, int]:
-    """How a picture is resized, the length it is resized to, and the edge of what is kept."""
+    """Return how an image is resized, the length it is resized to, and the edge of the crop."""
     if not processor.do_resize or getattr(processor, "do_pad", None):
-        raise _refusal(name, "pads pictures, or does not resize them")
+        raise _refusal(name, "pads images or does not resize them")
     size, cropped = processor.size, getattr(processor, "do_center_crop", None)
     crop = processor.crop_size if cropped else None
     if crop is not None and crop["height"] != crop["width"]:
@@ -63,14 +63,14 @@ def _geometry(name: str, processor: Any) -> tuple[Literal["shortest", "squash"],
         return "shortest", short, crop["height"]
     if height and height == width:
         return "squash", height, crop["height"] if crop is not None else height
-    raise _refusal(name, f"resizes to {dict(size)}, which leaves no square")
+    raise _refusal(name, f"resizes to {dict(size)}, which is not square")
 
 
 def _statistics(processor: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation, of values between 0 and 1, that do all the processor's arithmetic."""
+    """Return channel means and deviations, for pixels from 0 to 1, that replace all its steps."""
     scale, shift = (processor.rescale_factor, 0.0) if processor.do_rescale else (1.0, 0.0)
     if processor.do_rescale and getattr(processor, "rescale_offset", False):
-        shift = -1.0  # EfficientNet's, which ALIGN has
+        shift = -1.0  # as in EfficientNet's processor, which ALIGN uses
     means, deviations = [0.0] * 3, [1.0] * 3
     if processor.do_normalize:
         means, deviations = list(processor.image_mean), list(processor.image_std)
@@ -83,8 +83,8 @@ def _statistics(processor: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return mean, std
 
 
-def _refusal(name: str, what: str) -> ExportError:
+def _refusal(name: str, reason: str) -> ExportError:
     return ExportError(
-        f"{name}: its picture preprocessing {what}; only square pictures, made by resizing the "
-        "short side or both sides and a centre crop, can be exported"
+        f"{name}: its image preprocessing {reason}; only models with square images can be "
+        "exported, made by resizing the short side or both sides and by a centre crop"
     )

@@ -1,4 +1,4 @@
-"""The tokenizer of transformers' models as a bundle's `TextSpec` and `tokenizer.json`."""
+"""Turn a tokenizer of transformers into a bundle's `TextSpec` and `tokenizer.json`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from vireo_client.bundle import TextSpec
 from vireo_client.errors import ExportError
 from vireo_client.text.cleaning import NONE, RULES, SIGLIP
 
+from ..reasons import first_line
 from .families import Family
-from .foreign import buckets_up_to, first_line
+from .foreign import buckets_up_to
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -24,21 +25,21 @@ _FILES = (
 
 @dataclass(frozen=True)
 class TextInputs:
-    """How texts become ids, and what the model is told beside them."""
+    """How texts become the model's inputs."""
 
     spec: TextSpec
     tokenizer: Tokenizer
     masked: bool
-    """The library hands its model a mask of the padding."""
+    """Whether the model takes a mask of the padding."""
     pad_ends: bool
-    """The id that pads is the one that ends a text."""
+    """Whether the padding id is also the id that ends a text."""
 
 
 def text_inputs(name: str, source: str, config: PreTrainedConfig, family: Family) -> TextInputs:
-    """Reads a model's tokenizer.
+    """Read a model's tokenizer.
 
     Raises:
-        ExportError: there is none, it has no padding token, or it cannot become a
+        ExportError: there is no tokenizer, it has no padding token, or it cannot be written as a
             `tokenizer.json`.
     """
     slow = _load(name, source)
@@ -63,10 +64,10 @@ def text_inputs(name: str, source: str, config: PreTrainedConfig, family: Family
 
 
 def backend(name: str, tokenizer: Any) -> tuple[Tokenizer, str]:
-    """A tokenizer of transformers as a Rust one, and the rule by which its texts are cleaned first.
+    """Return the Rust form of a tokenizer, and the name of the rule that cleans its texts.
 
     Raises:
-        ExportError: it exists in Python only.
+        ExportError: the tokenizer exists in Python only.
     """
     rust = getattr(tokenizer, "backend_tokenizer", None)
     if isinstance(rust, Tokenizer):
@@ -75,12 +76,12 @@ def backend(name: str, tokenizer: Any) -> tuple[Tokenizer, str]:
         return _from_sentencepiece(tokenizer), SIGLIP
     raise ExportError(
         f"{name}: its tokenizer, {type(tokenizer).__name__}, has no tokenizer.json and cannot be "
-        "given one; name a model with a tokenizer of the tokenizers library"
+        "converted to one; name a model with a tokenizer of the tokenizers library"
     )
 
 
 def _from_sentencepiece(tokenizer: Any) -> Tokenizer:
-    """The first SigLIP's tokenizer, which runs SentencePiece in Python, as a Rust one."""
+    """Convert the tokenizer of the first SigLIP, which runs SentencePiece in Python, to Rust."""
     from tokenizers.processors import TemplateProcessing
     from transformers.convert_slow_tokenizer import SpmConverter
 
@@ -105,7 +106,7 @@ def _load(name: str, source: str) -> Any:
         raise ExportError(
             f"{name}: its tokenizer cannot be loaded ({first_line(error)}); {_FILES}"
         ) from error
-    # Without files, transformers makes an empty one and says nothing.
+    # Without files, transformers returns an empty tokenizer and no error.
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
         raise ExportError(f"{name}: its tokenizer has no vocabulary; {_FILES}")
     return tokenizer
@@ -117,6 +118,6 @@ def _pad_side(name: str, tokenizer: Any, family: Family) -> Literal["right", "le
     if family.fixed_length:
         return "left"
     raise ExportError(
-        f"{name}: its tokenizer pads on the left, where its model counts positions; "
+        f"{name}: its tokenizer pads on the left, which shifts the positions that its model sees; "
         "set padding_side to right in tokenizer_config.json"
     )

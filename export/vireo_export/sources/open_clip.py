@@ -1,4 +1,4 @@
-"""Dual encoders of open_clip: its own names and weights, its folders, and the hub's."""
+"""Open dual encoders of open_clip, by name and weights, from a folder or from the hub."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vireo_client.errors import ExportError, MissingExtraError
 from vireo_training.models.hub import cannot_fetch, offline
 from vireo_training.models.torchvision_ops import ensure_torchvision
 
-from .foreign import Parts, assemble
+from .foreign import LoadedModel, assemble
 from .open_clip_text import text_encoder, text_inputs
 from .source import Source
 
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
 
 PREFIX = "open_clip:"
 _ADVICE = (
-    "give MODEL@FILE with weights that lie here, a folder with open_clip_config.json, or download "
-    "the model first"
+    "give MODEL@FILE with a local file of weights, a folder with open_clip_config.json, or "
+    "download the model first"
 )
 
 
 def open_open_clip(name: str) -> Source:
-    """Loads a model of open_clip.
+    """Load a model of open_clip.
 
     Args:
-        name: `MODEL@WEIGHTS`, weights being one of open_clip's tags or a file; or open_clip's own
-            `hf-hub:OWNER/NAME` or `local-dir:FOLDER`.
+        name: `MODEL@WEIGHTS`, where WEIGHTS is one of open_clip's tags or a file; or open_clip's
+            own `hf-hub:OWNER/NAME` or `local-dir:FOLDER`.
 
     Raises:
         MissingExtraError: open_clip is not installed.
-        ExportError: there is no such model, its weights cannot be had, or it preprocesses in a way
-            that a bundle cannot say.
+        ExportError: there is no such model, its weights cannot be loaded, or a bundle cannot
+            express its preprocessing.
     """
     ensure_torchvision()  # open_clip imports it
     try:
@@ -49,7 +49,7 @@ def open_open_clip(name: str) -> Source:
     model_name, _, weights = name.partition("@")
     if not model_name.startswith(("hf-hub:", "local-dir:")):
         _check_names(model_name, weights)
-    with _offline_if_asked(), _quiet():
+    with _offline_if_requested(), _quiet():
         try:
             model = open_clip.create_model(
                 model_name,
@@ -63,7 +63,7 @@ def open_open_clip(name: str) -> Source:
     encoder, any_length = text_encoder(model)
     text = text_inputs(name, model, tokenizer, any_length=any_length)
     return assemble(
-        Parts(
+        LoadedModel(
             name=f"{PREFIX}{name}",
             family="open_clip",
             image=_image_spec(name, open_clip.get_model_preprocess_cfg(model)),
@@ -87,7 +87,7 @@ class _ImageEncoder(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         features: Any = self.visual(pixels)
-        # CoCa's gives the tokens beside the vector.
+        # CoCa's also returns the tokens.
         vectors: Tensor = features[0] if isinstance(features, tuple) else features
         return vectors
 
@@ -103,7 +103,7 @@ def _check_names(model: str, weights: str) -> None:
     tags = open_clip.list_pretrained_tags_by_model(model)
     if not weights:
         known = f"one of {', '.join(tags)}, or " if tags else ""
-        raise ExportError(f"{PREFIX}{model}: say which weights, @ and {known}a file")
+        raise ExportError(f"{PREFIX}{model}: name its weights after @: {known}a file")
     if not open_clip.is_pretrained_cfg(model, weights) and not Path(weights).is_file():
         known = f"its weights are {', '.join(tags)}; " if tags else ""
         raise ExportError(
@@ -119,8 +119,8 @@ def _image_spec(name: str, settings: dict[str, Any]) -> ImageSpec:
     mode = settings["resize_mode"]
     if height != width or mode not in fits:
         raise ExportError(
-            f"{PREFIX}{name}: makes pictures of {height} x {width}, resized by {mode!r}; only "
-            "square ones, resized by 'shortest' or 'squash', can be exported"
+            f"{PREFIX}{name}: takes images of {height} x {width}, resized by {mode!r}; only models "
+            "with square images, resized by 'shortest' or 'squash', can be exported"
         )
     return ImageSpec(
         size=height,
@@ -134,8 +134,8 @@ def _image_spec(name: str, settings: dict[str, Any]) -> ImageSpec:
 
 
 @contextmanager
-def _offline_if_asked() -> Iterator[None]:
-    """Keeps the hub's library to its cache while nothing may be downloaded."""
+def _offline_if_requested() -> Iterator[None]:
+    """Restrict the hub's library to its cache if downloads are forbidden."""
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE
@@ -148,7 +148,7 @@ def _offline_if_asked() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps open_clip's log of what it does off the console; its errors come as exceptions."""
+    """Suppress open_clip's log messages; it raises errors as exceptions."""
     root = logging.getLogger()
     before = root.level
     root.setLevel(logging.CRITICAL)

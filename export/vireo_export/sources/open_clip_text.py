@@ -1,4 +1,4 @@
-"""The tokenizers and text towers of open_clip, by what each does with padding."""
+"""Turn tokenizers and text towers of open_clip into a bundle's text path and a text encoder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .huggingface_text import backend
 
 _MASKED = -1e4
 _VIETNAMESE = ("vie_Latn", "vi_VN")
-"""What NLLB and mBART call the language."""
+"""Codes of Vietnamese in NLLB and mBART."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,14 @@ class TextInputs:
     spec: TextSpec
     tokenizer: Tokenizer
     language: str | None
-    """The language that the tokenizer was told, where it asks for one."""
+    """Code of Vietnamese for a tokenizer that needs a language, else None."""
 
 
 class CausalTextEncoder(nn.Module):
-    """A CLIP-like text transformer at any length.
+    """A CLIP-like text transformer that runs at any length.
 
-    open_clip's own `encode_text` takes texts of the full length only. No token sees what follows
-    it, so that the same layers give the same vector on a shorter row.
+    open_clip's own `encode_text` takes texts of the full length only. Attention is causal, so the
+    same layers give the same embedding for a shorter row.
     """
 
     mask: Tensor
@@ -49,7 +49,7 @@ class CausalTextEncoder(nn.Module):
         self.projection = text.text_projection
         self._pool = getattr(text, "text_pool_type", None) or text.pool_type
         self._end = text.text_eos_id if hasattr(text, "text_eos_id") else text.eos_id
-        # Finite, so that FP16 engines hold it.
+        # FP16 engines cannot hold an infinite mask.
         self.register_buffer("mask", text.attn_mask.clamp(min=_MASKED), persistent=False)
 
     def forward(self, input_ids: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ class CausalTextEncoder(nn.Module):
 
 
 class _WholeTextEncoder(nn.Module):
-    """Any other text tower, as the library runs it."""
+    """Any other text tower, run by open_clip's own `encode_text`."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class _WholeTextEncoder(nn.Module):
 
 
 def text_encoder(model: nn.Module) -> tuple[nn.Module, bool]:
-    """The text tower, and whether its vectors are the same however far a text is padded."""
+    """Return the text encoder, and whether its embeddings are independent of padding."""
     from open_clip.hf_model import HFTextEncoder
 
     text: Any = getattr(model, "text", model)
@@ -92,10 +92,10 @@ def text_encoder(model: nn.Module) -> tuple[nn.Module, bool]:
 
 
 def text_inputs(name: str, model: nn.Module, tokenizer: Any, *, any_length: bool) -> TextInputs:
-    """Reads a model's tokenizer; one that asks for a language is told Vietnamese.
+    """Read a model's tokenizer; one that needs a language is set to Vietnamese.
 
     Raises:
-        ExportError: it does what a bundle cannot say.
+        ExportError: a bundle cannot express the tokenizer's behaviour.
     """
     from open_clip.tokenizer import SimpleTokenizer
 
@@ -107,7 +107,7 @@ def text_inputs(name: str, model: nn.Module, tokenizer: Any, *, any_length: bool
     if isinstance(tokenizer, SimpleTokenizer):
         rust, pad_id = _from_simple(tokenizer), 0
     else:
-        language = _speak_vietnamese(name, tokenizer)
+        language = _set_vietnamese(name, tokenizer)
         rust, _ = backend(name, tokenizer.tokenizer)
         pad_id = tokenizer.tokenizer.pad_token_id
     rule = _cleaning(name, tokenizer)
@@ -126,10 +126,10 @@ def text_inputs(name: str, model: nn.Module, tokenizer: Any, *, any_length: bool
 
 
 def _from_simple(tokenizer: Any) -> Tokenizer:
-    """open_clip's own byte-pair encoding, written in Python, as a Rust one."""
+    """Convert open_clip's own byte-pair encoding, written in Python, to Rust."""
     merges = sorted(tokenizer.bpe_ranks, key=tokenizer.bpe_ranks.get)
     rust = Tokenizer(BPE(dict(tokenizer.encoder), merges, end_of_word_suffix="</w>"))
-    # tokenizer.pat, case ignored; its special tokens are found before.
+    # `tokenizer.pat` without its special tokens, which are matched before.
     words = r"(?i)'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
     rust.pre_tokenizer = Sequence(
         [
@@ -147,16 +147,16 @@ def _from_simple(tokenizer: Any) -> Tokenizer:
     return rust
 
 
-def _speak_vietnamese(name: str, tokenizer: Any) -> str | None:
+def _set_vietnamese(name: str, tokenizer: Any) -> str | None:
     if not hasattr(tokenizer, "set_lang_fn"):
         return None
     vocabulary = tokenizer.tokenizer.get_vocab()
     for code in _VIETNAMESE:
         if code in vocabulary:
-            # Not by open_clip's set_language: the tokenizer's next call goes back to src_lang.
+            # open_clip's set_language lasts only until the next call, which reads src_lang again.
             tokenizer.tokenizer.src_lang = code
             return code
-    raise _refusal(name, f"asks for a language, but knows none of {', '.join(_VIETNAMESE)}")
+    raise _refusal(name, f"needs a language, but knows none of {', '.join(_VIETNAMESE)}")
 
 
 def _cleaning(name: str, tokenizer: Any) -> str:
@@ -170,5 +170,5 @@ def _cleaning(name: str, tokenizer: Any) -> str:
     raise _refusal(name, "cleans texts by a rule of its own")
 
 
-def _refusal(name: str, what: str) -> ExportError:
-    return ExportError(f"open_clip:{name}: its tokenizer {what}; such models cannot be exported")
+def _refusal(name: str, reason: str) -> ExportError:
+    return ExportError(f"open_clip:{name}: its tokenizer {reason}; such models cannot be exported")

@@ -1,4 +1,4 @@
-"""Opens whatever can be exported: a bundle, a model of transformers, a model of open_clip."""
+"""Open sources: bundles, models of transformers, models of open_clip."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .source import Source
 
 
 def open_source(name: str | Path) -> Source:
-    """Loads what `name` says.
+    """Load a source.
 
     Args:
         name: the folder of a bundle that training wrote; a dual encoder of transformers, as
@@ -22,11 +22,11 @@ def open_source(name: str | Path) -> Source:
             `open_clip_config.json`.
 
     Raises:
-        BundleError: the bundle is incomplete, or holds no weights.
-        ExportError: there is no such model, or it is none that can be exported.
+        BundleError: the bundle is incomplete or holds no weights.
+        ExportError: there is no such model, or it cannot be exported.
     """
     text = str(name)
-    # Imported where they are used: a bundle needs neither library.
+    # Imported here because a bundle needs neither library.
     if text.startswith("hf:"):
         from .huggingface import open_huggingface
 
@@ -42,7 +42,7 @@ def open_source(name: str | Path) -> Source:
             "one of open_clip open_clip:MODEL@WEIGHTS"
         )
     if not (folder / BUNDLE_FILE).is_file():
-        # Some folders suit both libraries: open_clip's file then says more.
+        # Some folders suit both libraries; open_clip's file is the more specific one.
         if (folder / "open_clip_config.json").is_file():
             from .open_clip import open_open_clip
 
@@ -57,9 +57,10 @@ def open_source(name: str | Path) -> Source:
 
 
 def repository_for(name: str | Path) -> Path:
-    """Where a source's model repository goes, unless somebody says otherwise.
+    """Return the default folder of a source's model repository.
 
-    Beside a bundle, as `model_repository`; for other sources here, as `NAME_repository`.
+    It is `model_repository` beside a bundle, and `NAME_repository` in the current folder for other
+    sources.
     """
     folder = Path(name)
     if (folder / BUNDLE_FILE).is_file():

@@ -1,4 +1,4 @@
-"""A source: a model that can be exported, whoever trained it."""
+"""A source: a model that can be exported, trained here or elsewhere."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from vireo_client.bundle import Bundle
 
 @dataclass(frozen=True)
 class Source:
-    """Two towers in evaluation mode and the folder that says how to feed them."""
+    """Two towers in evaluation mode, and the bundle that describes their preprocessing."""
 
     bundle: Bundle
-    """`bundle.json` and the text files; weights need not be there."""
+    """The bundle: `bundle.json` and the files of the text path; it may lack weights."""
     text_tower: nn.Module
-    """INT32 `[N, L]` to unit vectors FP32 `[N, D]`."""
+    """Maps ids INT32 `[N, L]` to unit vectors FP32 `[N, D]`."""
     image_tower: nn.Module
-    """UINT8 `[N, 3, H, W]` to unit vectors FP32 `[N, D]`."""
+    """Maps pixels UINT8 `[N, 3, H, W]` to unit vectors FP32 `[N, D]`."""

@@ -1,5 +1,5 @@
-"""TensorRT plans: profiles, the build, the manifest that says where a plan runs, Triton's settings.
+"""TensorRT plans: build them here, or prepare a build on another machine.
 
-Nothing here imports TensorRT until a plan is built, so that profiles, `trtexec` lines and
-configurations can be written on a machine without a GPU.
+Only `network` and `plan_towers` import TensorRT. They are imported when a plan is built, so recipes
+and `trtexec` lines can be written on a machine without a GPU.
 """

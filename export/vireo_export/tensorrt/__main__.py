@@ -1,4 +1,4 @@
-"""Runs the commands of this package."""
+"""Run the commands of this package."""
 
 from vireo_client.cli import run
 

@@ -1,4 +1,4 @@
-"""Builds a plan: the road from an ONNX graph to `model.plan` and its manifest."""
+"""Build a plan: from an ONNX graph to `model.plan` and its manifest."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ def build_plan(
     timing_cache: Path | None = None,
     precision: str = "fp16",
 ) -> Manifest:
-    """Builds a plan for this machine's GPU, and the manifest beside it.
+    """Build a plan for this machine's GPU and write it with its manifest.
 
-    Takes minutes. An older plan and its manifest are replaced when the new one is whole. Ctrl-C
-    ends the build at TensorRT's next step; nothing is written then.
+    A build takes minutes. It replaces an older plan and its manifest when the new plan is complete.
+    Ctrl-C ends the build at TensorRT's next step, and nothing is written.
 
     Args:
-        onnx: the graph; its types are the plan's.
+        onnx: the graph, whose types become the plan's types.
         plan: the file to write, in a folder that exists.
-        profiles: the shapes to support, see `bundle_profiles`.
-        options: what the operator chose.
-        timing_cache: a file that keeps what builds measured; the next one is faster by it. One of
-            another GPU or TensorRT version is begun anew.
-        precision: what the graph computes in, for the manifest.
+        profiles: the input shapes to support, see `bundle_profiles`.
+        options: build options that the operator chose.
+        timing_cache: a file that keeps the timings of builds and speeds up the next one. Timings of
+            another GPU or TensorRT version are discarded.
+        precision: precision of the graph, for the manifest.
 
     Returns:
         The manifest.
@@ -52,7 +52,7 @@ def build_plan(
     Raises:
         MissingExtraError: TensorRT's Python package is not installed.
         EngineError: there is no GPU.
-        ExportError: there is no graph, TensorRT lacks an operator, or it cannot build.
+        ExportError: there is no graph, TensorRT lacks an operator, or the build fails.
         OSError: the plan cannot be written; the old one stays.
         KeyboardInterrupt: Ctrl-C was pressed; the old plan stays.
     """
@@ -61,11 +61,11 @@ def build_plan(
     gpu = present_gpu()
     from .network import serialize, version
 
-    kept = timing_cache.read_bytes() if timing_cache and timing_cache.is_file() else b""
+    earlier_timings = timing_cache.read_bytes() if timing_cache and timing_cache.is_file() else b""
     cancelled = threading.Event()
-    # In a thread of its own, so that this one is free to notice Ctrl-C: while TensorRT works, the
-    # thread that called it runs no Python. An interrupt must not come up inside TensorRT's calls
-    # back to Python either.
+    # The build runs in a thread of its own, so that this one can notice Ctrl-C: a thread that calls
+    # TensorRT runs no Python until the call returns. Nor may an interrupt be raised inside one of
+    # TensorRT's calls back to Python.
     with progress_bar() as progress, ThreadPoolExecutor(1, "tensorrt") as pool:
         try:
             building = pool.submit(
@@ -73,19 +73,19 @@ def build_plan(
                 onnx,
                 recipe.profiles,
                 recipe.options,
-                timing_cache=kept,
+                timing_cache=earlier_timings,
                 progress=progress,
                 cancelled=cancelled,
             )
-            # A wait without end is not woken by a signal that another thread receives.
+            # A wait without a timeout is not woken by a signal that another thread receives.
             while not wait([building], timeout=_SECONDS_BETWEEN_LOOKS).done:
                 pass
         except KeyboardInterrupt:
             cancelled.set()
             console.print("stopping at TensorRT's next step")
-            raise  # and leaving the pool waits
+            raise  # leaving the pool waits for the thread
     built = building.result()
-    assert built is not None  # only cancelling gives None
+    assert built is not None  # only a cancelled build returns None
     serialized, timings = built
     if timing_cache is not None:
         with replacing_file(timing_cache) as file:
@@ -100,11 +100,11 @@ def build_plan(
 
 
 def require_tensorrt() -> None:
-    """Says what to do where TensorRT cannot be imported, before any work is done.
+    """Check that TensorRT can be imported, before any work is done.
 
     Raises:
         MissingExtraError: its Python package is not installed.
-        ExportError: it is, but its libraries do not load.
+        ExportError: the package is installed, but its libraries do not load.
     """
     try:
         import tensorrt  # noqa: F401
@@ -112,7 +112,7 @@ def require_tensorrt() -> None:
         if error.name != "tensorrt":
             raise ExportError(f"TensorRT's Python package is incomplete ({error})") from error
         raise MissingExtraError("tensorrt", "gpu", _ELSEWHERE) from None
-    except (ImportError, OSError) as error:  # a library that the loader does not find
+    except (ImportError, OSError) as error:  # the loader does not find a library
         raise ExportError(
             f"TensorRT's Python package is installed, but does not load ({error}); install the "
             f"libraries of the same version{_ELSEWHERE}"

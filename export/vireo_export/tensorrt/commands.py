@@ -1,4 +1,4 @@
-"""`python -m vireo_export.tensorrt`: builds what a dry run left, and checks plans."""
+"""`python -m vireo_export.tensorrt`: build the plans that a dry run prepared, and check plans."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Repository = Annotated[Path, typer.Argument(help="The model repository.")]
 
 @app.command()
 def build(repository: Repository) -> None:
-    """Builds every plan that a dry run left a recipe for, with TensorRT's Python package."""
+    """Build every plan for which a dry run wrote a recipe, with TensorRT's Python package."""
     recipes = sorted(repository.glob(f"*/[0-9]*/{RECIPE_FILE}"))
     if not recipes:
         raise ExportError(
@@ -39,26 +39,26 @@ def build(repository: Repository) -> None:
             timing_cache=repository / TIMING_CACHE_FILE,
             precision=recipe.precision,
         )
-        _tell(path.with_name(PLAN_FILE), manifest)
+        _print_built(path.with_name(PLAN_FILE), manifest)
 
 
 @app.command()
 def adopt(
     recipe: Annotated[Path, typer.Argument(help=f"The {RECIPE_FILE} that trtexec built from.")],
 ) -> None:
-    """Puts a plan that trtexec has just built here in place, and writes its manifest."""
-    meant, _ = _read(recipe)
+    """Replace a plan by the one that trtexec has just built here, and write its manifest."""
+    parsed, _ = _read(recipe)
     plan = recipe.with_name(PLAN_FILE)
     new = new_plan_file(plan)
     if not new.is_file() or new.stat().st_size == 0:
-        raise ExportError(f"{new}: trtexec left no plan; see what it said")
+        raise ExportError(f"{new}: trtexec left no plan; see its output")
     gpu, tensorrt = present_gpu(), present_tensorrt()
-    _tell(plan, adopt_plan(plan, meant, gpu=gpu, tensorrt=tensorrt))
+    _print_built(plan, adopt_plan(plan, parsed, gpu=gpu, tensorrt=tensorrt))
 
 
 @app.command()
 def check(repository: Repository) -> None:
-    """Says whether this machine may load the plans of a model repository."""
+    """Check whether this machine may load the plans of a model repository."""
     manifests = check_plans(repository)
     if not manifests:
         raise EngineError(f"{repository}: no {PLAN_FILE} in it")
@@ -67,7 +67,7 @@ def check(repository: Repository) -> None:
 
 
 def _read(path: Path) -> tuple[Recipe, Path]:
-    """Reads a recipe and finds its graph, which must be the one it was written for."""
+    """Read a recipe and find its graph; check that the recipe was written for this graph."""
     try:
         recipe = Recipe.model_validate_json(path.read_bytes())
     except FileNotFoundError:
@@ -84,5 +84,5 @@ def _read(path: Path) -> tuple[Recipe, Path]:
     return recipe, onnx
 
 
-def _tell(plan: Path, manifest: Manifest) -> None:
+def _print_built(plan: Path, manifest: Manifest) -> None:
     typer.echo(f"{plan}: {manifest.precision}, for {manifest.gpu}, TensorRT {manifest.tensorrt}")

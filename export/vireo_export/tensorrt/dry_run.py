@@ -1,4 +1,4 @@
-"""Everything but the build: recipes, `trtexec` lines and a script for the machine with the GPU."""
+"""Prepare a build elsewhere: recipes, `trtexec` lines and a script for a machine with a GPU."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _HEAD = """\
 #!/bin/sh
 # Builds the TensorRT plans of this model repository, with a manifest beside each.
 #
-# Run it on the machine that will serve them, with the TensorRT that Triton has there (NVIDIA's
-# TensorRT and Triton images of one release have the same): a plan runs with no other GPU or
-# version. It needs trtexec, nvidia-smi and, for the manifests, a Python in which `pip install
-# vireo` was done. Without trtexec, TensorRT's Python package does as well:
+# Run it on the machine that will serve them, with the TensorRT version that Triton has there
+# (NVIDIA's TensorRT and Triton images of one release have the same version): a plan runs on no
+# other GPU and with no other version. The script needs trtexec, nvidia-smi and, for the manifests,
+# a Python in which vireo is installed. Without trtexec, use TensorRT's Python package:
 #     python3 -m vireo_export.tensorrt build .
 set -eu
 cd "$(dirname "$0")"
 TRTEXEC=${TRTEXEC:-trtexec}
 PYTHON=${PYTHON:-python3}
 command -v "$TRTEXEC" >/dev/null || { echo "build.sh: no $TRTEXEC; set TRTEXEC to its path" >&2; exit 1; }
-"$PYTHON" -c 'import vireo_export.tensorrt' || { echo "build.sh: $PYTHON has no vireo; set PYTHON to one that has" >&2; exit 1; }
+"$PYTHON" -c 'import vireo_export.tensorrt' || { echo "build.sh: $PYTHON has no vireo; set PYTHON to one with vireo installed" >&2; exit 1; }
 """  # noqa: E501
 
 
@@ -45,20 +45,20 @@ def dry_run(
     version: int = 1,
     precisions: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """Writes a recipe for each plan and `build.sh`, which builds them where there is a GPU.
+    """Write a recipe for each plan and `build.sh`, which builds the plans on a machine with a GPU.
 
-    Paths in both are relative to the repository, which may be copied anywhere.
+    All paths in them are relative to the repository, so it can be copied anywhere.
 
     Args:
-        repository: the model repository; `<model>/<version>` exist in it.
+        repository: the model repository, which holds the folders `<model>/<version>`.
         graphs: ONNX files inside the repository, by model name.
-        profiles: by model name, see `bundle_profiles`.
-        options: what the operator chose.
-        version: the version folder that the plans go to.
-        precisions: what the graphs compute in, by model name; by default FP16.
+        profiles: input shapes by model name, see `bundle_profiles`.
+        options: build options that the operator chose.
+        version: number of the version folder for the plans.
+        precisions: precisions of the graphs by model name; by default FP16.
 
     Returns:
-        The `trtexec` lines, to be run in the repository.
+        The `trtexec` lines, to run in the repository's folder.
 
     Raises:
         ExportError: a graph is missing.

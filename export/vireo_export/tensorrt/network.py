@@ -1,8 +1,9 @@
-"""The calls to TensorRT itself. Imported only when a plan is built, because it imports TensorRT.
+"""Call TensorRT. Import this module only when a plan is built, because it imports TensorRT.
 
-No plan was ever built with this code on its authors' machines, which have neither the libraries nor
-a GPU. What its tests prove is that every name exists in the real Python bindings of 10 and 11 with
-these arguments, and that the order of calls and each failure that TensorRT reports are handled.
+The authors' machines have neither TensorRT's libraries nor a GPU, so this code has never built a
+plan. Its tests show that the real Python bindings of 10 and 11 have every name with these
+arguments. They also check the order of calls and the handling of each failure that TensorRT
+reports.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class Logger(trt.ILogger):  # type: ignore[misc]  # Any, where TensorRT is not installed
-    """Passes TensorRT's messages to Python's logging and keeps the errors, for ours."""
+    """Pass TensorRT's messages to Python's logging, and collect errors for our messages."""
 
     def __init__(self) -> None:
         trt.ILogger.__init__(self)
@@ -31,13 +32,13 @@ class Logger(trt.ILogger):  # type: ignore[misc]  # Any, where TensorRT is not i
     def log(self, severity: trt.ILogger.Severity, msg: str) -> None:
         if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
             self.errors.append(msg)
-        # An error may be a kernel that was tried and passed over, and "info" is a line a layer.
-        chatter = severity in (trt.ILogger.Severity.INFO, trt.ILogger.Severity.VERBOSE)
-        log.log(logging.DEBUG if chatter else logging.INFO, "TensorRT: %s", msg)
+        # An error may concern one kernel of several that TensorRT tries. "Info" is a line a layer.
+        detail = severity in (trt.ILogger.Severity.INFO, trt.ILogger.Severity.VERBOSE)
+        log.log(logging.DEBUG if detail else logging.INFO, "TensorRT: %s", msg)
 
 
 class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
-    """Draws TensorRT's nested phases as bars, and ends the build when `cancelled` is set.
+    """Show TensorRT's nested phases as bars, and end the build when `cancelled` is set.
 
     TensorRT calls it from several threads at once.
     """
@@ -75,28 +76,28 @@ def serialize(
     progress: Progress,
     cancelled: threading.Event,
 ) -> tuple[memoryview, memoryview] | None:
-    """Parses a graph, lets TensorRT choose kernels, and gives the plan.
+    """Parse a graph, let TensorRT choose kernels, and return the plan.
 
-    Refit stays off, as TensorRT has it: weights that may change later forbid fusions.
+    Refit stays off, which is TensorRT's default: it prevents fusions, because weights may change.
 
     Args:
-        onnx: the graph; weights that lie in files beside it are found by its path.
-        profiles: at least one; Triton refers to them by their place in this order.
-        options: what the operator chose.
-        timing_cache: what earlier builds measured, or nothing.
-        progress: where bars are drawn.
-        cancelled: ends the build at TensorRT's next step.
+        onnx: the graph; TensorRT finds weights in files beside it by its path.
+        profiles: at least one; Triton refers to them by their index.
+        options: build options that the operator chose.
+        timing_cache: the timings of earlier builds, or an empty string.
+        progress: display for the bars.
+        cancelled: set it to end the build at TensorRT's next step.
 
     Returns:
         The plan and the timing cache to keep, or None if the build was cancelled.
 
     Raises:
-        ExportError: TensorRT cannot start, lacks an operator, or cannot build.
+        ExportError: TensorRT cannot start, lacks an operator, or fails to build.
     """
     logger = Logger()
     try:
         builder = trt.Builder(logger)
-    except TypeError as error:  # how the bindings say that the library gave no builder
+    except TypeError as error:  # the bindings raise it when the library returns no builder
         raise ExportError(
             f"TensorRT {version()} cannot start ({_reason(logger)}); see whether nvidia-smi shows "
             "a GPU, and whether its driver is new enough for this TensorRT"
@@ -104,7 +105,7 @@ def serialize(
     network = builder.create_network(_network_flags())
     _parse(network, logger, onnx)
     config = builder.create_builder_config()
-    monitor = Monitor(progress, cancelled)  # a name of its own: it must outlive the build
+    monitor = Monitor(progress, cancelled)  # a variable keeps it alive during the build
     config.progress_monitor = monitor
     _apply(options, config)
     for profile in profiles:
@@ -119,14 +120,15 @@ def serialize(
 
 
 def version() -> str:
-    """Gives the version of the TensorRT that builds, such as `11.4.0.106`."""
+    """Return the version of the installed TensorRT, such as `11.4.0.106`."""
     return str(trt.__version__)
 
 
 def _network_flags() -> int:
-    """Lets the graph decide what is computed in FP16 and what in FP32.
+    """Return the flags that make the graph's types decide between FP16 and FP32.
 
-    Version 11 knows no other way. In 10 a network without the flag may compute all in FP32.
+    In version 11 all networks are strongly typed. In 10 a network without the flag may compute
+    everything in FP32.
     """
     if int(version().split(".")[0]) >= 11:
         return 0
@@ -135,7 +137,7 @@ def _network_flags() -> int:
 
 def _parse(network: trt.INetworkDefinition, logger: Logger, onnx: Path) -> None:
     parser = trt.OnnxParser(network, logger)
-    # By path and not from memory: a graph past 2 GB has its weights in files beside it.
+    # A graph larger than 2 GB has its weights in files beside it, which the parser finds by path.
     if parser.parse_from_file(str(onnx)):
         return
     lines = []
@@ -146,7 +148,7 @@ def _parse(network: trt.INetworkDefinition, logger: Logger, onnx: Path) -> None:
             place = f"operator {error.node_operator()} (node {error.node_name() or error.node()})"
         lines.append(f"{place}: {error.desc()} [{error.code().name}]")
     reasons = "; ".join(lines) or _reason(logger)
-    raise ExportError(f"{onnx}: TensorRT {version()} cannot take this graph: {reasons}")
+    raise ExportError(f"{onnx}: TensorRT {version()} cannot parse this graph: {reasons}")
 
 
 def _apply(options: BuildOptions, config: trt.IBuilderConfig) -> None:
@@ -158,7 +160,7 @@ def _apply(options: BuildOptions, config: trt.IBuilderConfig) -> None:
             level = trt.HardwareCompatibilityLevel.SAME_COMPUTE_CAPABILITY
         except AttributeError:
             raise ExportError(
-                f"TensorRT {version()} knows no plans for one compute capability; 10.9 does"
+                f"TensorRT {version()} cannot build plans for one compute capability; 10.9 can"
             ) from None
         config.hardware_compatibility_level = level
     if options.workspace_bytes is not None:
@@ -188,20 +190,20 @@ def _add_profile(
         raise ExportError(f"TensorRT refuses {profile}; the graph's shapes may differ")
 
 
-def _attach_cache(kept: bytes, config: trt.IBuilderConfig) -> trt.ITimingCache:
-    """Takes the timings of earlier builds, or begins anew where they are of another GPU."""
-    cache = config.create_timing_cache(kept)
+def _attach_cache(timings: bytes, config: trt.IBuilderConfig) -> trt.ITimingCache:
+    """Load the timings of earlier builds, or start without any if they are of another GPU."""
+    cache = config.create_timing_cache(timings)
     if cache is not None and config.set_timing_cache(cache, False):
         return cache
-    log.warning("the timing cache is damaged or of another GPU or TensorRT; a new one is begun")
+    log.warning("the timing cache is damaged or of another GPU or TensorRT; starting a new one")
     cache = config.create_timing_cache(b"")
     if cache is None or not config.set_timing_cache(cache, False):
-        raise ExportError("TensorRT gave no timing cache; this installation does not work")
+        raise ExportError("TensorRT returned no timing cache; this installation does not work")
     return cache
 
 
 def _bytes_of(memory: trt.IHostMemory) -> memoryview:
-    """Gives TensorRT's host memory as bytes, without a copy."""
+    """Return TensorRT's host memory as bytes, without a copy."""
     return memoryview(memory).cast("B")
 
 

@@ -1,4 +1,4 @@
-"""The last step of target `tensorrt`: graphs to plans, here or on another machine."""
+"""The last step of target `tensorrt`: build plans from graphs, here or on another machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from vireo_serving.plans.options import BuildOptions
 from vireo_serving.plans.profiles import bundle_profiles
 from vireo_training.evaluation.evaluate import CorpusEmbeddings
 
-from ..parity.gate import check, compare
+from ..parity.gate import check
+from ..parity.measure import measure_parity
 from ..precision import Precisions
 from .builder import build_plan
 from .dry_run import BUILD_SCRIPT, TIMING_CACHE_FILE, dry_run
@@ -31,24 +32,24 @@ def build_plans(
     max_batch_size: int,
     timing_cache: Path,
 ) -> dict[str, Path]:
-    """Builds both towers' plans beside their graphs, for this machine's GPU.
+    """Build both towers' plans beside their graphs, for this machine's GPU.
 
-    Also prints the `trtexec` lines that do the same, with a folder a model: where the graphs lie
-    now is gone when the export ends.
+    Also prints the equivalent `trtexec` lines. Their paths are relative, with one folder for each
+    model, because the graphs' present folder is removed when the export ends.
 
     Args:
         graphs: ONNX files of standard operators, by model name.
-        bundle: whose buckets the profiles have.
-        precisions: what the graphs compute in.
-        options: what the operator chose.
-        max_batch_size: of every profile.
-        timing_cache: a file that outlives this export.
+        bundle: the bundle, whose buckets the profiles have.
+        precisions: the precision of each graph.
+        options: build options that the operator chose.
+        max_batch_size: largest batch of every profile.
+        timing_cache: a file that later exports use as well.
 
     Returns:
         The plans by model name.
 
     Raises:
-        ExportError: TensorRT cannot build one.
+        ExportError: TensorRT cannot build a plan.
     """
     profiles = bundle_profiles(bundle.config, max_batch_size)
     plans = {}
@@ -74,24 +75,24 @@ def build_plans(
     return plans
 
 
-def prove_plans(
+def check_plan_parity(
     plans: Mapping[str, Path],
     bundle: Bundle,
     expected: CorpusEmbeddings,
     records: Sequence[CaptionedImage],
     precisions: Precisions,
 ) -> None:
-    """Holds plans to what PyTorch answers, as every engine is.
+    """Check plans by the same parity gate as every engine.
 
     Raises:
-        ParityError: a plan answers differently.
+        ParityError: a plan's vectors differ too much from PyTorch's.
         EngineError: a plan does not load or run.
     """
     from .plan_towers import PlanTowers  # imports TensorRT
 
     towers = PlanTowers(plans[TEXT_MODEL], plans[IMAGE_MODEL])
     with Embedder(bundle, towers) as embedder:
-        check(compare(expected, embedder, records, precisions), bundle.config.export)
+        check(measure_parity(expected, embedder, records, precisions), bundle.config.export)
 
 
 def prepare_plans(
@@ -102,14 +103,14 @@ def prepare_plans(
     *,
     max_batch_size: int,
 ) -> None:
-    """Writes what the machine with the GPU needs, and prints the `trtexec` lines.
+    """Write the recipes and the script for a machine with a GPU, and print the `trtexec` lines.
 
     Args:
-        repository: laid out, with the graphs in its version folders.
-        bundle: whose buckets the profiles have.
-        precisions: what the graphs compute in.
-        options: what the operator chose.
-        max_batch_size: of every profile.
+        repository: the model repository, with the graphs in its version folders.
+        bundle: the bundle, whose buckets the profiles have.
+        precisions: the precision of each graph.
+        options: build options that the operator chose.
+        max_batch_size: largest batch of every profile.
     """
     version = current_version(repository)
     lines = dry_run(
@@ -126,5 +127,5 @@ def prepare_plans(
 
 
 def timing_cache_of(repository: Path) -> Path:
-    """Where a repository's builds keep what they measured: beside it, which is replaced whole."""
+    """Return the timing cache of a repository's builds: beside it, so that an export keeps it."""
     return repository.with_name(f"{repository.name}.{TIMING_CACHE_FILE}")

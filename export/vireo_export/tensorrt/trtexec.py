@@ -1,8 +1,8 @@
-"""The `trtexec` line that builds the same plan: for those who build elsewhere.
+"""The `trtexec` line that builds the same plan on another machine.
 
 The flags are those of TensorRT 10 and 11 (samples/common/sampleOptions.cpp of TensorRT's open
-source part, releases 10.0 to 11.1). In 11 `--stronglyTyped` is accepted and has no effect, as all
-networks are.
+source part, releases 10.0 to 11.1). In 11 all networks are strongly typed; `--stronglyTyped` is
+accepted and has no effect.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def trtexec_command(
     *,
     timing_cache: Path | None = None,
 ) -> list[str]:
-    """Gives the program and its arguments.
+    """Return the program and its arguments.
 
     The shapes of a profile must directly follow its `--profile=N`.
     """
@@ -37,7 +37,7 @@ def trtexec_command(
             command.append(f"--{name}Shapes={profile.input}:{dims(getattr(profile, name))}")
     command.append(f"--builderOptimizationLevel={options.optimization_level}")
     if options.workspace_bytes is not None:
-        # In MiB, without a unit: 10.0 takes units that later releases add for something else.
+        # In MiB and without a unit, because releases differ in the units that they accept.
         command.append(f"--memPoolSize=workspace:{options.workspace_bytes / 2**20:.17g}")
     if timing_cache is not None:
         command.append(f"--timingCacheFile={timing_cache}")
@@ -57,5 +57,5 @@ def trtexec_line(
     *,
     timing_cache: Path | None = None,
 ) -> str:
-    """Gives the same as one line for a POSIX shell."""
+    """Return `trtexec_command` as one line for a POSIX shell."""
     return shlex.join(trtexec_command(onnx, plan, profiles, options, timing_cache=timing_cache))

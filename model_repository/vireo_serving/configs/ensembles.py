@@ -1,4 +1,4 @@
-"""Configurations of the ensembles: a string or a file in, a vector out."""
+"""Configurations of the ensembles: from a text or an image file to an embedding."""
 
 from __future__ import annotations
 
@@ -15,52 +15,65 @@ from vireo_client.repository import (
 )
 
 from .parts import add_input, add_output, add_pixels, model
-from .triton_config import ServingOptions, Target
+from .triton_config import ServingOptions
 
 
-def embed_text(
-    bundle: BundleConfig, options: ServingOptions, target: Target, version: int
-) -> pb.ModelConfig:
-    """BYTES `text` `[N, 1]` to FP32 `embedding` `[N, D]`."""
+def around_whole_towers(
+    bundle: BundleConfig, options: ServingOptions, version: int
+) -> list[pb.ModelConfig]:
+    """Return all ensembles over towers that preprocess, see `accept_texts` and `accept_images`."""
+    embed_text, embed_image = _embed_text(bundle, options), _embed_image(bundle, options)
+    _step(embed_text, TEXT_MODEL, version, {"text": "text"}, {"embedding": "embedding"})
+    _step(
+        embed_image, IMAGE_MODEL, version, {"image": "image"},
+        {"embedding": "embedding", "error": "error"},
+    )  # fmt: skip
+    return [
+        _preprocess_text(bundle, options, version),
+        _preprocess_image(bundle, options, version),
+        embed_text,
+        embed_image,
+    ]
+
+
+def around_preprocessing(
+    bundle: BundleConfig, options: ServingOptions, version: int
+) -> list[pb.ModelConfig]:
+    """Return all ensembles over the models of `preprocessing.py` and towers without them."""
+    embed_text, embed_image = _embed_text(bundle, options), _embed_image(bundle, options)
+    _step(embed_text, PREPROCESS_TEXT, version, {"text": "text"}, {"input_ids": "ids"})
+    _step(embed_text, TEXT_MODEL, version, {"input_ids": "ids"}, {"embedding": "embedding"})
+    _step(
+        embed_image, PREPROCESS_IMAGE, version, {"image": "image"},
+        {"pixels": "pixels", "readable": "readable", "error": "error"},
+    )  # fmt: skip
+    _step(embed_image, IMAGE_MODEL, version, {"pixels": "pixels"}, {"embedding": "vectors"})
+    _step(
+        embed_image, MASK_ROWS, version, {"vectors": "vectors", "readable": "readable"},
+        {"embedding": "embedding"},
+    )  # fmt: skip
+    return [embed_text, embed_image]
+
+
+def _embed_text(bundle: BundleConfig, options: ServingOptions) -> pb.ModelConfig:
+    """Return an ensemble from BYTES `text` `[N, 1]` to FP32 `embedding` `[N, D]`."""
     config = _ensemble(EMBED_TEXT, bundle, options)
     add_input(config, "text", pb.TYPE_STRING, 1)
     add_output(config, "embedding", pb.TYPE_FP32, bundle.embedding_dim)
-    if target == "cpu":
-        _step(config, TEXT_MODEL, version, {"text": "text"}, {"embedding": "embedding"})
-        return config
-    _step(config, PREPROCESS_TEXT, version, {"text": "text"}, {"input_ids": "ids"})
-    _step(config, TEXT_MODEL, version, {"input_ids": "ids"}, {"embedding": "embedding"})
     return config
 
 
-def embed_image(
-    bundle: BundleConfig, options: ServingOptions, target: Target, version: int
-) -> pb.ModelConfig:
-    """BYTES `image` `[N, 1]` to FP32 `embedding` `[N, D]` and BYTES `error` `[N, 1]`."""
+def _embed_image(bundle: BundleConfig, options: ServingOptions) -> pb.ModelConfig:
+    """Return one from BYTES `image` `[N, 1]` to FP32 `embedding` `[N, D]` and BYTES `error`."""
     config = _ensemble(EMBED_IMAGE, bundle, options)
     add_input(config, "image", pb.TYPE_STRING, 1)
     add_output(config, "embedding", pb.TYPE_FP32, bundle.embedding_dim)
     add_output(config, "error", pb.TYPE_STRING, 1)
-    if target == "cpu":
-        _step(
-            config, IMAGE_MODEL, version, {"image": "image"},
-            {"embedding": "embedding", "error": "error"},
-        )  # fmt: skip
-        return config
-    _step(
-        config, PREPROCESS_IMAGE, version, {"image": "image"},
-        {"pixels": "pixels", "readable": "readable", "error": "error"},
-    )  # fmt: skip
-    _step(config, IMAGE_MODEL, version, {"pixels": "pixels"}, {"embedding": "vectors"})
-    _step(
-        config, MASK_ROWS, version, {"vectors": "vectors", "readable": "readable"},
-        {"embedding": "embedding"},
-    )  # fmt: skip
     return config
 
 
-def preprocess_text(bundle: BundleConfig, options: ServingOptions, version: int) -> pb.ModelConfig:
-    """BYTES `text` `[N, 1]` to INT32 `input_ids` `[N, L]`, by a tower that has the text path."""
+def _preprocess_text(bundle: BundleConfig, options: ServingOptions, version: int) -> pb.ModelConfig:
+    """Return one from BYTES `text` `[N, 1]` to INT32 `input_ids` `[N, L]`."""
     config = _ensemble(PREPROCESS_TEXT, bundle, options)
     add_input(config, "text", pb.TYPE_STRING, 1)
     add_output(config, "input_ids", pb.TYPE_INT32, -1)
@@ -68,8 +81,10 @@ def preprocess_text(bundle: BundleConfig, options: ServingOptions, version: int)
     return config
 
 
-def preprocess_image(bundle: BundleConfig, options: ServingOptions, version: int) -> pb.ModelConfig:
-    """BYTES `image` `[N, 1]` to pixels, by a tower that has the image path."""
+def _preprocess_image(
+    bundle: BundleConfig, options: ServingOptions, version: int
+) -> pb.ModelConfig:
+    """Return one from BYTES `image` `[N, 1]` to pixels."""
     config = _ensemble(PREPROCESS_IMAGE, bundle, options)
     add_input(config, "image", pb.TYPE_STRING, 1)
     add_pixels(config, bundle.image.size)
@@ -87,7 +102,7 @@ def _ensemble(name: str, bundle: BundleConfig, options: ServingOptions) -> pb.Mo
 def _step(
     config: pb.ModelConfig, name: str, version: int, inputs: dict[str, str], outputs: dict[str, str]
 ) -> None:
-    """Adds a model; the maps go from its own tensor names to the ensemble's."""
+    """Add a model; the maps go from its own tensor names to the ensemble's."""
     config.ensemble_scheduling.step.add(
         model_name=name, model_version=version, input_map=inputs, output_map=outputs
     )

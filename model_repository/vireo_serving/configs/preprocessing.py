@@ -19,9 +19,9 @@ from .triton_config import ServingOptions
 
 
 def preprocess_text(bundle: BundleConfig, options: ServingOptions) -> pb.ModelConfig:
-    """BYTES `text` `[N, 1]` to INT32 `input_ids` `[N, L]`.
+    """Return a model from BYTES `text` `[N, 1]` to INT32 `input_ids` `[N, L]`.
 
-    Never cached: Triton keeps errors too, and answers the next such request with success and no
+    Never cached: Triton caches errors too, and answers the next such request with success and no
     output.
     """
     config = _python_model(PREPROCESS_TEXT, bundle, options)
@@ -31,9 +31,10 @@ def preprocess_text(bundle: BundleConfig, options: ServingOptions) -> pb.ModelCo
 
 
 def preprocess_image(bundle: BundleConfig, options: ServingOptions) -> pb.ModelConfig:
-    """BYTES `image` `[N, 1]` to UINT8 `pixels` `[N, 3, H, W]`, and what is wrong with each row.
+    """Return a model from BYTES `image` `[N, 1]` to UINT8 `pixels` `[N, 3, H, W]`.
 
-    Never cached either; besides, Triton's key leaves out the parameters, and `partial` matters.
+    BOOL `readable` and BYTES `error` describe each row. Never cached either; besides, Triton's key
+    leaves out a request's parameters, of which `partial` matters.
     """
     config = _python_model(PREPROCESS_IMAGE, bundle, options)
     add_input(config, "image", pb.TYPE_STRING, 1)
@@ -43,7 +44,10 @@ def preprocess_image(bundle: BundleConfig, options: ServingOptions) -> pb.ModelC
 
 
 def mask_rows(bundle: BundleConfig, options: ServingOptions) -> pb.ModelConfig:
-    """FP32 `vectors` `[N, D]` and BOOL `readable` `[N, 1]` to FP32 `embedding` `[N, D]`."""
+    """Return a model that sets the embeddings of unreadable images to zero.
+
+    FP32 `vectors` `[N, D]` and BOOL `readable` `[N, 1]` to FP32 `embedding` `[N, D]`.
+    """
     config = _python_model(MASK_ROWS, bundle, options)
     add_input(config, "vectors", pb.TYPE_FP32, bundle.embedding_dim)
     add_input(config, "readable", pb.TYPE_BOOL, 1)

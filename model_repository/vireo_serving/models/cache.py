@@ -1,4 +1,4 @@
-"""Vectors of texts that were asked for before."""
+"""A cache of the embeddings of rows that came before."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 _ENTRY = 256
-"""Bytes that an entry takes beside its key and its vector, about."""
+"""Bytes that an entry takes beside its key and its embedding, about."""
 
 
 class VectorCache:
-    """Keeps the vectors last asked for. For one thread.
+    """Keeps the embeddings used last. For one thread.
 
     Args:
         size: bytes that it may take; 0 keeps nothing.
@@ -20,7 +20,7 @@ class VectorCache:
 
     def __init__(self, size: int) -> None:
         self.hits = 0
-        """Look-ups that found a vector, since the beginning."""
+        """Look-ups that found an embedding, since the beginning."""
         self.misses = 0
         """Look-ups that found none."""
         self._size = size
@@ -28,7 +28,7 @@ class VectorCache:
         self._vectors: OrderedDict[bytes, npt.NDArray[np.float32]] = OrderedDict()
 
     def get(self, key: bytes) -> npt.NDArray[np.float32] | None:
-        """The vector of `key`, FP32 `[1, D]`."""
+        """Return the embedding of `key`, FP32 `[1, D]`, or None."""
         vector = self._vectors.get(key)
         if vector is None:
             self.misses += 1
@@ -38,7 +38,7 @@ class VectorCache:
         return vector
 
     def put(self, key: bytes, vector: npt.NDArray[np.float32]) -> None:
-        """Keeps a copy: what it is given may be a row of a large batch."""
+        """Keep a copy of an embedding, which may be a row of a large batch."""
         taken = _ENTRY + len(key) + vector.nbytes
         if taken > self._size or key in self._vectors:
             return

@@ -1,4 +1,4 @@
-"""Pictures as a server gets them: whole files of any content, many requests at once."""
+"""Images as a server gets them: whole files of any content, many requests at once."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from vireo_client.errors import DataError, ImageError, VireoError
 from vireo_client.images import load_pixels
 
 PARTIAL = "partial"
-"""Request parameter: answer the readable pictures of a request that has broken ones too."""
+"""Request parameter: answer the readable images of a request although others are broken."""
 
 
-class Pictures(NamedTuple):
-    """The pictures of one request, N rows."""
+class LoadedImages(NamedTuple):
+    """The images of one request, N rows."""
 
     pixels: npt.NDArray[np.uint8]
-    """`[N, 3, H, W]`; black where a picture could not be read."""
+    """`[N, 3, H, W]`; black where an image could not be read."""
     readable: npt.NDArray[np.bool_]
     """`[N, 1]`."""
     errors: npt.NDArray[np.object_]
-    """`[N, 1]`, UTF-8: why a picture could not be read; else empty."""
+    """`[N, 1]`, UTF-8: why an image could not be read; else empty."""
 
 
 class ImageRequests:
@@ -34,7 +34,7 @@ class ImageRequests:
 
     Args:
         folder: holds `bundle.json`.
-        threads: pictures that are decoded side by side; Pillow releases the interpreter lock.
+        threads: images that are decoded side by side; Pillow releases the interpreter lock.
 
     Raises:
         VireoError: the bundle is missing or damaged.
@@ -46,32 +46,32 @@ class ImageRequests:
 
     def load(
         self, requests: Sequence[npt.NDArray[np.object_]], parameters: Sequence[str]
-    ) -> list[Pictures | VireoError]:
-        """Decodes the pictures of all requests side by side; a broken one fails its own request.
+    ) -> list[LoadedImages | VireoError]:
+        """Decode the images of all requests side by side; a broken one fails its own request.
 
         Args:
-            requests: for each request its pictures, whole files as bytes, of any shape.
+            requests: for each request its images, whole files as bytes, of any shape.
             parameters: for each request its own, as JSON or nothing; see `PARTIAL`.
 
         Returns:
-            For each request its pictures; or what is wrong, a `DataError` if that is the request's
-            fault, which names every broken picture.
+            For each request its images or its error: a `DataError`, which names every broken image,
+            if that is the request's fault.
         """
         rows = [values.ravel() for values in requests]
         if sum(map(len, rows)) == 1:  # not worth another thread
-            found: list[Iterable[npt.NDArray[np.uint8] | Exception]] = [
+            loaded: list[Iterable[npt.NDArray[np.uint8] | Exception]] = [
                 [self._load(number, value) for number, value in enumerate(files)] for files in rows
             ]
         else:
             # All are under way before the first is waited for.
-            found = [self._pool.map(self._load, range(len(files)), files) for files in rows]
+            loaded = [self._pool.map(self._load, range(len(files)), files) for files in rows]
         return [
-            self._pictures(loaded, len(files), _is_partial(given))
-            for loaded, files, given in zip(found, rows, parameters, strict=True)
+            self._images(results, len(files), _is_partial(text))
+            for results, files, text in zip(loaded, rows, parameters, strict=True)
         ]
 
     def close(self) -> None:
-        """Ends the threads; what waits is not decoded any more."""
+        """End the threads; images that wait are not decoded any more."""
         self._pool.shutdown(cancel_futures=True)
 
     def _load(self, row: int, value: bytes) -> npt.NDArray[np.uint8] | Exception:
@@ -80,14 +80,14 @@ class ImageRequests:
         except Exception as error:
             return error
 
-    def _pictures(
-        self, loaded: Iterable[npt.NDArray[np.uint8] | Exception], count: int, partial: bool
-    ) -> Pictures | VireoError:
+    def _images(
+        self, results: Iterable[npt.NDArray[np.uint8] | Exception], count: int, partial: bool
+    ) -> LoadedImages | VireoError:
         pixels = np.zeros((count, 3, self._spec.size, self._spec.size), dtype=np.uint8)
         readable = np.ones((count, 1), dtype=bool)
         errors = np.full((count, 1), b"", dtype=object)
         fault = True
-        for row, result in enumerate(loaded):
+        for row, result in enumerate(results):
             if isinstance(result, np.ndarray):
                 pixels[row] = result
                 continue
@@ -97,7 +97,7 @@ class ImageRequests:
         if not partial and not readable.all():
             message = b"; ".join(errors[~readable]).decode()
             return DataError(message) if fault else VireoError(message)
-        return Pictures(pixels, readable, errors)
+        return LoadedImages(pixels, readable, errors)
 
 
 def _is_partial(parameters: str) -> bool:

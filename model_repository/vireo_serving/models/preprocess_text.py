@@ -1,17 +1,23 @@
-"""Triton Python-backend model: sentences to padded ids, by the client's own text path.
+"""Triton Python-backend model: texts to padded ids, by the client's own text path.
 
 Export copies this file as `model.py` into the model's version folder, beside the bundle's text
-files. It runs inside Triton's Python stub and needs `vireo_client` there, and nothing else of ours.
+files. It runs inside Triton's Python stub, where vireo's client and `vireo_serving` must be
+installed.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import triton_python_backend_utils as pb_utils
-from vireo_client.errors import DataError
 
 from vireo_serving.models.text_requests import TextRequests
+from vireo_serving.models.triton_model import (
+    check_version,
+    error_response,
+    keep_tokenizer_on_one_thread,
+)
 
 
 class TritonPythonModel:
@@ -21,16 +27,17 @@ class TritonPythonModel:
     """
 
     def initialize(self, args: dict[str, str]) -> None:
+        check_version(args)
+        keep_tokenizer_on_one_thread()
         self.texts = TextRequests(Path(args["model_repository"]) / args["model_version"])
 
-    def execute(self, requests: list) -> list:
+    def execute(self, requests: list[Any]) -> list[Any]:
         values = [pb_utils.get_input_tensor_by_name(r, "text").as_numpy() for r in requests]
-        return [self._answer(rows) for rows in self.texts.encode(values)]
-
-    def _answer(self, rows) -> pb_utils.InferenceResponse:
-        if not isinstance(rows, Exception):
+        responses = []
+        for rows in self.texts.encode(values):
+            if isinstance(rows, Exception):
+                responses.append(error_response(rows))
+                continue
             ids = pb_utils.Tensor("input_ids", self.texts.pad(rows))
-            return pb_utils.InferenceResponse([ids])
-        fault = isinstance(rows, DataError)
-        code = pb_utils.TritonError.INVALID_ARG if fault else pb_utils.TritonError.INTERNAL
-        return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(rows), code))
+            responses.append(pb_utils.InferenceResponse([ids]))
+        return responses

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
-# Before the tokenizer is loaded: its threads would take cores from the towers.
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +17,34 @@ from vireo_client.text.pipeline import TextPath
 MAX_TEXT_BYTES = 16_384
 """No model reads a tenth of it; a longer text would keep the others waiting."""
 
-Rows = list[npt.NDArray[np.int32]]
+EncodedTexts = list[npt.NDArray[np.int32]]
+"""The ids of the texts of one request, each padded to its own bucket."""
+
+
+class IdRange(NamedTuple):
+    """Ids that a text tower takes."""
+
+    vocab_size: int
+    """0 if it is not known; then every id passes."""
+    max_length: int
+
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, str]) -> IdRange:
+        """Read the range from the parameters of a model's configuration."""
+        return cls(int(parameters.get("vocab_size", 0)), int(parameters.get("max_length", 0)))
+
+    def error(self, ids: npt.NDArray[Any]) -> DataError | None:
+        """Return why ids `[N, L]` cannot be embedded, or None."""
+        if not self.vocab_size:
+            return None
+        if ids.shape[1] > self.max_length:
+            return DataError(
+                f"{ids.shape[1]} ids in a row, at most {self.max_length} are taken; cut the texts"
+            )
+        if ids.min() < 0 or ids.max() >= self.vocab_size:
+            wrong = ids[(ids < 0) | (ids >= self.vocab_size)][0]
+            return DataError(f"input_ids hold {wrong}; ids are from 0 to {self.vocab_size - 1}")
+        return None
 
 
 class TextRequests:
@@ -41,48 +64,50 @@ class TextRequests:
         try:
             with _without("sklearn"):
                 self._text_path = TextPath.from_bundle(bundle)
-        except SegmenterError:  # it may be needed one day
+        except SegmenterError:  # a later pyvi may need scikit-learn
             self._text_path = TextPath.from_bundle(bundle)
         self._blank = self._text_path.encode([""])[0].input_ids[0].tobytes()
 
-    def encode(self, requests: Sequence[npt.NDArray[np.object_]]) -> list[Rows | VireoError]:
-        """Encodes the texts of all requests at once; one with a bad text fails alone.
+    def encode(
+        self, requests: Sequence[npt.NDArray[np.object_]]
+    ) -> list[EncodedTexts | VireoError]:
+        """Encode the texts of all requests at once; one with a bad text fails alone.
 
         Args:
             requests: for each request its texts, bytes in UTF-8, of any shape.
 
         Returns:
-            For each request the ids of its texts, INT32, each padded to its own bucket; or what is
-            wrong, a `DataError` if that is the request's fault.
+            For each request the ids of its texts, INT32, each padded to its own bucket; or its
+            error, a `DataError` if that is the request's fault.
         """
-        answers: list[Rows | VireoError] = [[] for _ in requests]
+        answers: list[EncodedTexts | VireoError] = [[] for _ in requests]
         texts: list[str] = []
         spans = []
         for number, values in enumerate(requests):
             try:
-                rows = [_decode(row, value) for row, value in enumerate(values.ravel())]
+                decoded = [_decode(row, value) for row, value in enumerate(values.ravel())]
             except DataError as error:
                 answers[number] = error
             else:
-                spans.append((number, len(texts), len(texts) + len(rows)))
-                texts += rows
+                spans.append((number, len(texts), len(texts) + len(decoded)))
+                texts += decoded
         try:
             ids = self._encode(texts)
         except Exception:
-            ids = None  # found below by encoding each request alone
+            ids = None  # each request is encoded alone below, to find the bad one
         for number, start, end in spans:
             try:
-                found = ids[start:end] if ids is not None else self._encode(texts[start:end])
-                self._refuse_blank(found)
-                answers[number] = found
+                rows = ids[start:end] if ids is not None else self._encode(texts[start:end])
+                self._refuse_blank(rows)
+                answers[number] = rows
             except DataError as error:
                 answers[number] = error
             except Exception as error:
                 answers[number] = VireoError(f"the text cannot be encoded ({error})")
         return answers
 
-    def pad(self, rows: Rows) -> npt.NDArray[np.int32]:
-        """Joins texts of several buckets to one batch `[N, L]`, padded to the longest."""
+    def pad(self, rows: EncodedTexts) -> npt.NDArray[np.int32]:
+        """Join texts of several buckets to one batch `[N, L]`, padded to the longest."""
         length = max(map(len, rows))
         ids = np.full((len(rows), length), self._pad_id, dtype=np.int32)
         for number, row in enumerate(rows):
@@ -90,28 +115,28 @@ class TextRequests:
             ids[number, start : start + len(row)] = row
         return ids
 
-    def _encode(self, texts: list[str]) -> Rows:
+    def _encode(self, texts: list[str]) -> EncodedTexts:
         rows: dict[int, npt.NDArray[np.int32]] = {}
         for positions, input_ids in self._text_path.encode(texts):
             rows.update(zip(positions.tolist(), input_ids, strict=True))
         return [rows[position] for position in range(len(texts))]
 
-    def _refuse_blank(self, rows: Rows) -> None:
+    def _refuse_blank(self, rows: EncodedTexts) -> None:
         for number, row in enumerate(rows):
             if row.tobytes() == self._blank:
                 raise DataError(
-                    f"text {number}: holds no text; send a sentence, in letters that the model's "
+                    f"text {number}: holds no text; send words in letters that the model's "
                     "tokenizer knows"
                 )
 
 
 @contextmanager
 def _without(package: str) -> Iterator[None]:
-    """Lets imports of a package fail, unless it is there already.
+    """Let imports of a package fail inside the block, unless it is loaded already.
 
-    pyvi's CRF library makes its class one of scikit-learn's where it finds it, and tags as well
-    without. Loading scikit-learn takes six times as long as all the rest, each time that a server
-    loads a model. In a server's own process nobody else can miss it meanwhile.
+    pyvi's CRF library derives its class from scikit-learn's where that is installed, and tags as
+    well without. Loading scikit-learn takes six times as long as all the rest, each time that a
+    server loads a model. In a server's own process nothing else imports it meanwhile.
     """
     if package in sys.modules:
         yield
@@ -127,7 +152,7 @@ def _decode(row: int, value: bytes) -> str:
     if len(value) > MAX_TEXT_BYTES:
         raise DataError(
             f"text {row}: has {len(value)} bytes, at most {MAX_TEXT_BYTES} are taken; send the "
-            "part that matters, the model reads only the beginning"
+            "part that matters, because the model reads only the beginning"
         )
     try:
         return value.decode("utf-8")

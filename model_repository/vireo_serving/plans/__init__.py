@@ -1,1 +1,1 @@
-"""TensorRT plans: what one is made from and where it runs. Nothing here builds one."""
+"""TensorRT plans: their profiles, recipes and manifests. Nothing here builds a plan."""

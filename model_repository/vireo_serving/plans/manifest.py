@@ -1,7 +1,7 @@
-"""The manifest beside each plan: what it was built from and where it runs.
+"""The manifest beside each plan: the recipe it was built from, and the machines it runs on.
 
-TensorRT itself refuses most foreign plans, but late and in its own words, and it runs a plan of
-another GPU of the same architecture with no more than a warning. The manifest says it first.
+TensorRT refuses most plans that were built elsewhere, but late and in its own words. It even runs a
+plan of another GPU of the same architecture, with a mere warning. The manifest is checked first.
 """
 
 from __future__ import annotations
@@ -34,30 +34,30 @@ class Manifest(Recipe):
 
 
 def this_platform() -> str:
-    """Gives operating system and processor, such as `linux-x86_64`."""
+    """Return operating system and processor, such as `linux-x86_64`."""
     return f"{platform.system()}-{platform.machine()}".lower()
 
 
 def manifest_file(plan: Path) -> Path:
-    """Gives the path of a plan's manifest."""
+    """Return the path of a plan's manifest."""
     return plan.with_name(plan.name + ".json")
 
 
 def new_plan_file(plan: Path) -> Path:
-    """Gives the path of a plan that was built to replace `plan`, and is not in place yet."""
+    """Return the path of a new plan that is to replace `plan`, and is not in place yet."""
     return plan.with_name(plan.name + ".new")
 
 
 def adopt_plan(plan: Path, recipe: Recipe, *, gpu: Gpu, tensorrt: str) -> Manifest:
-    """Puts a plan that was just built in place, and its manifest beside it.
+    """Move a plan that was just built into place, and write its manifest beside it.
 
     The manifest is on disk before either is renamed: a full disk leaves the old pair, and a kill
     between the two renames leaves a pair that `check_manifest` refuses.
 
     Args:
         plan: the file to replace, by its `new_plan_file`.
-        recipe: what it was built from.
-        gpu: what it was built for.
+        recipe: the recipe that it was built from.
+        gpu: the GPU that it was built for.
         tensorrt: the version that built it.
     """
     new = new_plan_file(plan)
@@ -76,7 +76,7 @@ def adopt_plan(plan: Path, recipe: Recipe, *, gpu: Gpu, tensorrt: str) -> Manife
 
 
 def read_manifest(plan: Path) -> Manifest:
-    """Reads a plan's manifest.
+    """Read a plan's manifest.
 
     Raises:
         EngineError: there is none, or it is damaged or of an unknown schema version.
@@ -94,12 +94,12 @@ def read_manifest(plan: Path) -> Manifest:
 
 
 def check_manifest(plan: Path, *, gpu: Gpu | None = None, tensorrt: str | None = None) -> Manifest:
-    """Refuses a plan that this machine must not load.
+    """Check that this machine may load a plan.
 
     Args:
         plan: the plan's file.
-        gpu: what it shall run on; by default this machine's.
-        tensorrt: the version that shall load it; by default this machine's.
+        gpu: the GPU to run it on; by default this machine's.
+        tensorrt: the version to load it with; by default this machine's.
 
     Returns:
         The plan's manifest.
@@ -107,14 +107,14 @@ def check_manifest(plan: Path, *, gpu: Gpu | None = None, tensorrt: str | None =
     Raises:
         EngineError: the plan has no manifest, is not the file that was built, or was built for
             another GPU, TensorRT version or platform and without the compatibility that would
-            allow it; or GPU or TensorRT cannot be found out.
+            allow it; or this machine's GPU or TensorRT cannot be determined.
     """
     manifest = read_manifest(plan)
     try:
-        found = file_sha256(plan)
+        sha256 = file_sha256(plan)
     except FileNotFoundError:
         raise EngineError(f"{plan}: its manifest is there, but no plan; {_REBUILD}") from None
-    if found != manifest.plan_sha256:
+    if sha256 != manifest.plan_sha256:
         raise EngineError(
             f"{plan}: is not the plan that its manifest describes (a copy or build was cut off, or "
             f"the file was changed); copy both again, or {_REBUILD}"
@@ -141,11 +141,11 @@ def check_manifest(plan: Path, *, gpu: Gpu | None = None, tensorrt: str | None =
 
 
 def check_plans(repository: Path, version: int | None = None) -> list[Manifest]:
-    """Checks the plans of a model repository, as a server must before it loads them.
+    """Check the plans of a model repository, as a server must before it loads them.
 
     Args:
         repository: the model repository.
-        version: the one that shall be loaded; by default every version that is kept.
+        version: the version to load; by default every version that is kept.
 
     Returns:
         Their manifests; empty where there are no plans.
@@ -162,7 +162,7 @@ def check_plans(repository: Path, version: int | None = None) -> list[Manifest]:
 
 
 def _runs_on(manifest: Manifest, gpu: Gpu) -> bool:
-    """TensorRT, Engine Compatibility: what the levels of hardware compatibility promise."""
+    """Apply the levels of hardware compatibility (TensorRT, "Engine Compatibility")."""
     if gpu == manifest.gpu:
         return True
     if manifest.options.hardware_compatibility == "same_compute_capability":
@@ -173,9 +173,10 @@ def _runs_on(manifest: Manifest, gpu: Gpu) -> bool:
 
 
 def _loads_with(manifest: Manifest, version: str) -> bool:
-    """TensorRT, Engine Compatibility: the same version, or with the flag a later one.
+    """Apply version compatibility (TensorRT, "Engine Compatibility").
 
-    Later means a later one of the same major version, or any 11 for a plan of 10.
+    A plan needs the version that built it. With the flag it also loads in a later version of the
+    same major number or of the next.
     """
     built, present = _numbers(manifest.tensorrt), _numbers(version)
     if not manifest.options.version_compatible:

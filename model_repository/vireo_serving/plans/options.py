@@ -1,4 +1,4 @@
-"""What an operator may choose about a TensorRT build."""
+"""Options of a TensorRT build."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class BuildOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     workspace_bytes: int | None = Field(default=None, gt=0)
-    """Most GPU memory that one layer's kernel may take as scratch space; None leaves TensorRT's
-    own limit, all memory of the GPU. A tight limit forbids kernels and may cost speed."""
+    """Most GPU memory that one layer's kernel may take as scratch space. None for TensorRT's own
+    limit, all memory of the GPU. A tight limit forbids kernels and may cost speed."""
     optimization_level: int = Field(default=3, ge=0, le=5)
     """How long the builder searches: 0 takes the first kernel that works, 3 is TensorRT's own
     default, 5 compares all it has."""
@@ -24,5 +24,5 @@ class BuildOptions(BaseModel):
     """Which other GPUs the plan runs on: none, those of the same compute capability, or all from
     Ampere (8.0) on. The wider, the slower."""
     version_compatible: bool = False
-    """Whether later TensorRT versions load the plan. It then carries host code, which a server must
-    be told to trust."""
+    """Whether later TensorRT versions load the plan. It then carries host code, and a server loads
+    it only if started with the option to trust such code."""

@@ -1,4 +1,4 @@
-"""Which GPU and which TensorRT this machine has."""
+"""The GPU and the TensorRT library of this machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TIMEOUT = 60.0  # seconds; the driver of a machine with many GPUs wakes up slow
 
 
 class Gpu(BaseModel):
-    """A kind of GPU: what TensorRT ties a plan to."""
+    """A kind of GPU. TensorRT ties a plan to one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -31,14 +31,13 @@ class Gpu(BaseModel):
 
 
 def present_gpu() -> Gpu:
-    """Asks the driver's own `nvidia-smi` for the GPU that CUDA programs started from here take.
+    """Return the GPU that CUDA programs started from here use, by the driver's own `nvidia-smi`.
 
-    That is the first one CUDA sees. Where all GPUs of the machine are of one kind the answer is
-    plain; where they differ, CUDA sorts them by speed and `nvidia-smi` by bus, so the choice must
-    be spelled out in `CUDA_VISIBLE_DEVICES`.
+    They use the first GPU in CUDA's order. Where the machine has several kinds of GPU, CUDA sorts
+    them by speed and `nvidia-smi` by bus, so `CUDA_VISIBLE_DEVICES` must name one.
 
     Raises:
-        EngineError: there is no driver or GPU, or it is unclear which of several kinds is meant.
+        EngineError: there is no driver or GPU, or several kinds of GPU and none is chosen.
     """
     gpus = _list_gpus()
     kinds = {gpu for _, _, gpu in gpus}
@@ -57,7 +56,7 @@ def present_gpu() -> Gpu:
 
 
 def _list_gpus() -> list[tuple[str, str, Gpu]]:
-    """Lists index, name for CUDA and kind of every GPU."""
+    """Return index, name for CUDA and kind of every GPU."""
     program = shutil.which("nvidia-smi")
     if program is None:
         raise EngineError(
@@ -72,8 +71,8 @@ def _list_gpus() -> list[tuple[str, str, Gpu]]:
         raise EngineError(f"no GPU found: {program} did not answer ({error})") from error
     rows = [[cell.strip() for cell in line.split(",")] for line in result.stdout.splitlines()]
     if result.returncode != 0 or not rows or any(len(row) != 4 for row in rows):
-        said = (result.stdout + result.stderr).strip() or "nothing"
-        raise EngineError(f"no GPU found: {program} said: {said}")
+        output = (result.stdout + result.stderr).strip() or "nothing"
+        raise EngineError(f"no GPU found: {program} said: {output}")
     return [
         (index, uuid, Gpu(name=name, compute_capability=capability))
         for index, uuid, name, capability in rows
@@ -81,10 +80,10 @@ def _list_gpus() -> list[tuple[str, str, Gpu]]:
 
 
 def present_tensorrt() -> str:
-    """Gives the version of the TensorRT library that programs started from here load.
+    """Return the version of the TensorRT library that programs started from here load.
 
-    The library that the loader finds is asked first, because Triton takes that one; then the one
-    that pip brought for Python.
+    That is the library that the loader finds, which Triton takes too; without one, the library that
+    pip installed for Python.
 
     Returns:
         A version of four numbers, such as `11.4.0.106`.

@@ -44,27 +44,28 @@ class Profile:
             )
 
     def holds(self, shape: Sequence[int]) -> bool:
-        """Says whether an input of this shape may be run with this profile."""
+        """Return whether the profile covers an input of this shape."""
         return len(shape) == len(self.min) and all(
             low <= size <= high for low, size, high in zip(self.min, shape, self.max, strict=True)
         )
 
 
 def dims(shape: Sequence[int]) -> str:
-    """Writes a shape as TensorRT's tools do, such as `8x3x224x224`."""
+    """Format a shape as TensorRT's tools do, such as `8x3x224x224`."""
     return "x".join(map(str, shape))
 
 
 def bundle_profiles(
     bundle: BundleConfig, max_batch_size: int, *, opt_batch: int | None = None
 ) -> dict[str, tuple[Profile, ...]]:
-    """Gives the profiles of both towers.
+    """Return the profiles of both towers.
 
     The text tower has one per bucket, in ascending order: a profile of one length has the kernels
-    for that length, where one over all lengths would have a compromise. The image tower has one.
+    for that length, and a profile over all lengths would have a compromise. The image tower has
+    one.
 
     Args:
-        bundle: whose buckets and picture size count.
+        bundle: settings of the bundle: buckets and image size.
         max_batch_size: Triton's, the largest batch of every profile.
         opt_batch: the batch to be fastest at; by default halfway between 1 and the largest on a
             logarithmic scale (8 of 64), since the dynamic batcher forms all sizes in between.
@@ -90,7 +91,7 @@ def bundle_profiles(
 
 
 def spanning(profiles: Sequence[Profile]) -> Profile:
-    """Joins the profiles of one input into one that covers them all, with the last one's optimum.
+    """Join the profiles of one input into one that covers them all, with the last one's optimum.
 
     Raises:
         ExportError: there is none, or they are of several inputs.

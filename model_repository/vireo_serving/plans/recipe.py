@@ -1,4 +1,4 @@
-"""What a plan is made from: written by a dry run, repeated in the manifest of the built plan."""
+"""Recipes of plans: a dry run writes them, and the manifest of the built plan repeats them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .profiles import Profile
 
 
 class Recipe(BaseModel):
-    """All that a plan is made from: with it, a machine with a GPU can build."""
+    """Everything that a machine with a GPU needs to build a plan."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,7 +26,7 @@ class Recipe(BaseModel):
     """The graph's path from the plan's folder."""
     onnx_sha256: str = Field(pattern="^[0-9a-f]{64}$")
     precision: str
-    """What the graph computes in, such as `fp16`; the plan's types are the graph's."""
+    """Precision of the graph, such as `fp16`; the plan has the graph's types."""
     profiles: tuple[Profile, ...] = Field(min_length=1)
     options: BuildOptions = BuildOptions()
 
@@ -38,7 +38,7 @@ def make_recipe(
     options: BuildOptions | None = None,
     precision: str = "fp16",
 ) -> Recipe:
-    """Describes how `plan` is made from `onnx`.
+    """Return the recipe to build `plan` from `onnx`.
 
     Raises:
         ExportError: there is no such graph.
@@ -55,7 +55,7 @@ def make_recipe(
 
 
 def graph_sha256(onnx: Path) -> str:
-    """Hashes a graph and, where its weights lie beside it (`model.onnx.data`), these too."""
+    """Hash a graph and, where its weights lie beside it (`model.onnx.data`), these too."""
     files = [onnx, *sorted(onnx.parent.glob(f"{onnx.name}?data"))]
     if len(files) == 1:
         return file_sha256(onnx)

@@ -10,7 +10,7 @@ import tempfile
 from itertools import count
 from pathlib import Path
 
-from .publication import Stamp, take
+from .publication import Stamp, copy_publication
 from .slots import Layout
 
 
@@ -38,10 +38,12 @@ class ServingFolder:
         self.root.mkdir()
         self._serials = count(1)
 
-    def take(self) -> tuple[Layout, Stamp]:
-        """Copies what the repository now holds; see `publication.take`."""
+    def copy_repository(self) -> tuple[Layout, Stamp]:
+        """Copies what the repository now holds; see `publication.copy_publication`."""
         serial = next(self._serials)
-        publication, stamp = take(self._repository, self._folder / f"publication-{serial}")
+        publication, stamp = copy_publication(
+            self._repository, self._folder / f"publication-{serial}"
+        )
         tag = str(max(publication.versions.values()))
         if (self.root / f"{publication.engines()[0]}@{tag}").exists():
             tag = f"{tag}.{serial}"  # the same number published again

@@ -13,7 +13,14 @@ from vireo_client.errors import BundleError, VireoError
 from vireo_client.repository import MODELS
 
 from ..configs.triton_config import CONFIG_FILE, read_config
+from ..models import exported_with
+from ..models.files import FILES
+from ..repository.link import link
 
+PYTHON_BACKEND = "python"
+_STUB = "triton_python_backend_stub"
+_OWN_PYTHON = "EXECUTION_ENV_PATH"
+"""Parameter of Triton's Python backend: an archive with a Python to run instead of ours."""
 Stamp = tuple[tuple[int, ...], ...]
 _TRIES = 20
 
@@ -44,6 +51,15 @@ class Publication:
     versions: dict[str, int]
     """The version of each model that is to be served."""
 
+    def exported_with(self) -> set[str | None]:
+        """Return the versions of vireo that exported its models; None if one records none."""
+        return {
+            config.parameters[exported_with.PARAMETER].string_value
+            if exported_with.PARAMETER in config.parameters
+            else None
+            for config in self.configs.values()
+        }
+
     def ensembles(self) -> list[str]:
         """Names of the models that only join others."""
         return [name for name, config in self.configs.items() if is_ensemble(config)]
@@ -65,7 +81,7 @@ def is_ensemble(config: pb.ModelConfig) -> bool:
     return bool(config.HasField("ensemble_scheduling"))
 
 
-def take(repository: Path, folder: Path) -> tuple[Publication, Stamp]:
+def copy_publication(repository: Path, folder: Path) -> tuple[Publication, Stamp]:
     """Copies the present publication into `folder` (by hard links where the file system can).
 
     Triton reads files while it loads, by their paths. A publication that replaces the folder
@@ -90,29 +106,56 @@ def take(repository: Path, folder: Path) -> tuple[Publication, Stamp]:
     raise BundleError(f"{repository}: changes all the time; publish less often")
 
 
-def copy_tree(source: Path, target: Path, *, versions: dict[str, int] | None = None) -> None:
-    """Copies a folder, linking its files instead of copying them where that can be done.
+def _refuse_foreign_code(folder: Path, model: str, config: pb.ModelConfig) -> None:
+    """Refuse a configuration that would run other code than vireo's and Triton's own."""
+    if config.backend == PYTHON_BACKEND and model not in FILES:
+        raise BundleError(
+            f"{folder}: {model} is a Python model, and vireo has none of this name (it has "
+            f"{', '.join(FILES)}); code in a repository is not run, so remove the model or export "
+            "the bundle again"
+        )
+    if _OWN_PYTHON in config.parameters or config.model_operations.op_library_filename:
+        raise BundleError(
+            f"{folder}: {model} brings a Python environment or a library of its own "
+            f"({CONFIG_FILE}: {_OWN_PYTHON} or op_library_filename); code in a repository is not "
+            "run, so export the bundle again"
+        )
+
+
+def copy_tree(
+    source: Path, target: Path, *, versions: dict[str, int] | None = None, code: bool = True
+) -> None:
+    """Copy a folder, linking its files instead of copying them where that can be done.
 
     Args:
         source: a model repository, or a part of one.
         target: does not exist yet.
-        versions: of models named here, only this version is taken.
+        versions: of models named here, only this version is copied.
+        code: whether files that Triton or Python would run are copied too.
     """
 
-    def others(folder: str, names: list[str]) -> list[str]:
-        kept = (versions or {}).get(os.path.basename(folder))
-        return [n for n in names if kept is not None and n.isdigit() and int(n) != kept]
+    def left_out(folder: str, names: list[str]) -> list[str]:
+        version = (versions or {}).get(os.path.basename(folder))
+        return [
+            name
+            for name in names
+            if (version is not None and name.isdigit() and int(name) != version)
+            or (not code and _is_code(name))
+        ]
 
-    shutil.copytree(source, target, copy_function=_link, ignore=others)
+    shutil.copytree(source, target, copy_function=link, ignore=left_out)
 
 
-def _link(source: str | Path, target: str | Path) -> None:
-    try:
-        os.link(os.path.realpath(source), target)
-    except FileNotFoundError:
-        raise
-    except OSError:  # another file system, or one without hard links
-        shutil.copy2(source, target)
+def _is_code(name: str) -> bool:
+    """Return whether a file or folder of this name may be run because it lies in a model's folder.
+
+    Triton looks there for a backend's library and for its Python stub, and Python for modules.
+    """
+    return (
+        name in (_STUB, "__pycache__")
+        or name.endswith((".py", ".pyc", ".pth", ".so"))
+        or ".so." in name
+    )
 
 
 def _read(folder: Path) -> Publication:
@@ -129,6 +172,7 @@ def _read(folder: Path) -> Publication:
             raise BundleError(f"{folder}: {model} has no {CONFIG_FILE}; export the bundle again")
     versions = {}
     for model, config in configs.items():
+        _refuse_foreign_code(folder, model, config)
         present = {int(f.name) for f in (folder / model).iterdir() if f.name.isdigit()}
         wanted = set(config.version_policy.specific.versions) or present
         if is_ensemble(config):

@@ -17,7 +17,8 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from ..configs.triton_config import CONFIG_FILE
-from .publication import Publication, copy_tree
+from ..models.files import write_model_file
+from .publication import PYTHON_BACKEND, Publication, copy_tree
 
 
 class Layout:
@@ -41,16 +42,22 @@ class Layout:
         """What clients call."""
 
     def write_slots(self) -> None:
-        """Lays out the engines, and the ensembles under the names of `trials`."""
+        """Write the engines, and the ensembles under the names of `trials`.
+
+        A model in Python runs this vireo's own `model.py`, not the file in the repository: an older
+        one may need modules that have moved, and a stranger's may do anything.
+        """
         for model, slot in self.slots.items():
             config = self.publication.config(model)
             config.name = slot
-            copy_tree(self.publication.folder / model, self.root / slot)
-            # Python would write its cache beside model.py, and the model would look modified:
-            # Triton would load it again with the first ensemble that is made of it. The backend's
-            # Python heeds no environment variable; a file in the folder's place it does.
-            version = self.root / slot / str(self.publication.versions[model])
-            if (version / "model.py").is_file() and not (version / "__pycache__").exists():
+            copy_tree(self.publication.folder / model, self.root / slot, code=False)
+            if config.backend == PYTHON_BACKEND:
+                version = self.root / slot / str(self.publication.versions[model])
+                write_model_file(model, version)
+                # Python would write its cache beside model.py. Triton would then take the model
+                # for a modified one, and load it again with the first ensemble that uses it.
+                # PYTHONDONTWRITEBYTECODE does not reach the backend's Python, but it writes
+                # nothing where a file has the name of the cache's folder.
                 (version / "__pycache__").touch()
             self._write(config)
         for ensemble, trial in self.trials.items():

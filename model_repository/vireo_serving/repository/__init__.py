@@ -1,1 +1,1 @@
-"""Writes model repositories: publishing a version, and going back to one."""
+"""Model repositories on disk: publishing a version, and going back to one."""

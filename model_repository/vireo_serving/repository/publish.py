@@ -1,23 +1,20 @@
-"""Writes a model repository: its models, its versions, and all of it at once."""
+"""Publication: writing a version of a model repository, and making it current in one step."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 
-from vireo_client.bundle import BUNDLE_FILE, Bundle
+from vireo_client.bundle import BUNDLE_FILE, TOKENIZER_FILE, Bundle
 from vireo_client.captions import CaptionedImage
-from vireo_client.errors import ExportError
+from vireo_client.errors import BundleError, ExportError
 from vireo_client.files import replacing
 from vireo_client.repository import (
     ALL_MODELS,
     MODELS,
     PARITY_FILE,
-    PREPROCESS_IMAGE,
-    PREPROCESS_TEXT,
     VERSIONS_FILE,
     Versions,
     current_version,
@@ -27,27 +24,31 @@ from vireo_client.repository import (
     write_versions,
 )
 
-from vireo_serving.repository.rollback import link
-
-from ..configs import build_configs
-from ..configs.triton_config import CONFIG_FILE, ServingOptions, Target, write_config
+from ..configs.triton_config import CONFIG_FILE, ServingOptions, write_config
+from ..models.files import write_model_file
+from ..targets import Cpu, Target
+from .link import link
 from .warm_up import add_warm_up
+
+_OWN_FILES = {BUNDLE_FILE, TOKENIZER_FILE, VERSIONS_FILE, CONFIG_FILE, "build.sh", *ALL_MODELS}
+_OWN_STEMS = ("model.", "parity.", "timing.", "__")
+_CODE = (".py", ".pyc", ".so")
 
 
 @contextmanager
 def publishing(repository: Path, *, keep: int = 2) -> Iterator[Path]:
-    """Gives a folder to lay out a new version in; when the block ends well, it is `repository`.
+    """Yield a folder to write a new version to; when the block ends well, it is `repository`.
 
-    The new version is in use, older ones lie beside it, and no moment shows less. If the block
-    raises or the process is killed, `repository` stays as it was.
+    The new version is current then, and older ones lie beside it. A reader sees the old repository
+    or the new one. If the block raises or the process is killed, `repository` stays as it was.
 
     Args:
         repository: the model repository to write or replace.
-        keep: how many versions there are afterwards at most, the new one included.
+        keep: the most versions to have afterwards, the new one included.
 
     Raises:
-        ExportError: `keep` is not 1 or more, or another export was quicker.
-        VireoError: `repository` is something else.
+        ExportError: `keep` is not 1 or more, or another export published meanwhile.
+        VireoError: `repository` is a file, or a folder of another kind.
     """
     if keep < 1:
         raise ExportError(f"keep is {keep}; the new version is one, so it must be 1 or more")
@@ -66,7 +67,7 @@ def publishing(repository: Path, *, keep: int = 2) -> Iterator[Path]:
                 "again"
             )
         before = read_versions(repository)
-        # What served until now comes first: it is what one goes back to.
+        # The version that was current comes first: a rollback should find it.
         kept = sorted(before.kept, key=lambda v: (v == before.current, v), reverse=True)
         older = kept[: keep - 1]
         for model in ALL_MODELS:
@@ -85,37 +86,39 @@ def _keep(source: Path, target: Path, version: int) -> None:
             shutil.copytree(source / name, target / name, copy_function=link)
 
 
-def lay_out(
+def write_repository(
     repository: Path,
     bundle: Bundle,
     engines: dict[str, Path],
     options: ServingOptions,
     *,
-    target: Target = "cpu",
+    target: Target = Cpu(),
     records: Sequence[CaptionedImage] = (),
 ) -> None:
-    """Fills a folder as a model repository of one version.
+    """Write a model repository of one version.
 
-    It holds what Triton loads (a folder a model) and, as plain files that Triton passes over,
-    `bundle.json` and the text files, so that a client needs this one folder.
+    It holds a folder for each model that Triton loads, and the bundle's `bundle.json` and text
+    files, which Triton passes over, so that a client needs this one folder.
 
     Args:
-        repository: the folder that `publishing` gave; it may hold `engines`.
-        bundle: what the engines were made from.
+        repository: the folder that `publishing` yielded; it may hold `engines`.
+        bundle: the bundle that the engines were made from.
         engines: ONNX files or TensorRT plans by model name, on the same file system; they are
             moved. Files beside one whose names begin with its own (`x.onnx.data`) go with it.
-        options: what the operator set.
+        options: the options that every target has.
         target: what runs the towers.
-        records: where warm-up takes sentences and a picture from.
+        records: captioned images; warm-up uses their texts and an image.
 
     Raises:
-        ExportError: `options` or `engines` do not go with `target`.
+        BundleError: a file of the segmenter has a name that a repository uses itself.
+        ExportError: `options` or `engines` do not fit `target`.
     """
     _check_engines(engines, target)
+    _check_segmenter_files(bundle)
     version = current_version(repository)
     for file in (bundle.folder / BUNDLE_FILE, *bundle.text_files()):
         shutil.copyfile(file, repository / file.name)
-    configs = build_configs(bundle.config, options, target=target, version=version)
+    configs = target.configs(bundle.config, options, version=version)
     for model in configs:
         (repository / model / str(version)).mkdir(parents=True)
     add_warm_up(
@@ -124,50 +127,63 @@ def lay_out(
     for model, config in configs.items():
         folder = repository / model / str(version)
         write_config(config, repository / model)
-        # Its own copy: going back to a version brings its configuration back too.
+        # A version has a copy of its own, which a rollback puts back.
         shutil.copyfile(repository / model / CONFIG_FILE, folder / CONFIG_FILE)
         if model in MODELS:
             move_engine(engines[model], folder)
-            if target == "cpu":
-                _copy_model("onnx_tower.py", folder)
-        elif config.backend == "python":
-            _copy_model(f"{model}.py", folder)
+        if config.backend == "python":
+            write_model_file(model, folder)
     texts = [BUNDLE_FILE, *(file.name for file in bundle.text_files())]
-    # Whoever preprocesses: on target cpu the towers themselves.
-    text, image = MODELS if target == "cpu" else (PREPROCESS_TEXT, PREPROCESS_IMAGE)
-    for model, names in ((text, texts), (image, [BUNDLE_FILE])):
+    for model, names in (
+        (target.text_preprocessor, texts),
+        (target.image_preprocessor, [BUNDLE_FILE]),
+    ):
         for name in names:
             link(repository / name, repository / model / str(version) / name)
 
 
 def _check_engines(engines: dict[str, Path], target: Target) -> None:
-    # Graphs of target tensorrt are laid out for a build on another machine.
-    suffixes = (".plan", ".onnx") if target == "tensorrt" else (".onnx",)
     for model, engine in engines.items():
-        if engine.suffix not in suffixes:
+        if engine.suffix not in target.engine_suffixes:
             raise ExportError(
-                f"{model}: target {target} runs {suffixes[0]} files, {engine.name} is none; build "
-                "the engines for this target first"
+                f"{model}: target {target.name} runs {target.engine_suffixes[0]} files, "
+                f"{engine.name} is none; build the engines for this target first"
+            )
+
+
+def _check_segmenter_files(bundle: Bundle) -> None:
+    """Refuse a bundle whose files would take the place of the repository's own.
+
+    A bundle may be a stranger's, and the files lie beside the models' code.
+    """
+    for name in bundle.config.text.segmenter_files:
+        lower = name.lower()
+        if (
+            name != Path(name).name  # a path, which leads elsewhere
+            or lower in _OWN_FILES
+            or lower.startswith(_OWN_STEMS)
+            or lower.endswith(_CODE)
+        ):
+            raise BundleError(
+                f"{bundle.folder}: its bundle.json names {name!r} as a file of the segmenter, but "
+                "such a file would become part of the model repository itself; it is not "
+                "published. Use this bundle only if you trust where it comes from, and rename the "
+                "file"
             )
 
 
 def move_engine(engine: Path, folder: Path) -> Path:
-    """Moves an engine and what lies beside it (data, a manifest) to where Triton looks for it.
+    """Move an engine, its data and its manifest to the folder where Triton looks for it.
 
     Returns:
-        Its new path.
+        The engine's new path.
     """
     for beside in engine.parent.glob(f"{engine.name}.*"):
         # An ONNX file names its external data; a plan's manifest is found by the plan's name.
-        named = (
+        renamed = (
             beside.name
             if engine.suffix == ".onnx"
             else beside.name.replace(engine.stem, "model", 1)
         )
-        beside.rename(folder / named)
+        beside.rename(folder / renamed)
     return engine.rename(folder / f"model{engine.suffix}")
-
-
-def _copy_model(name: str, folder: Path) -> None:
-    code = (resources.files("vireo_serving.models") / name).read_text("utf-8")
-    (folder / "model.py").write_text(code, encoding="utf-8")

@@ -1,8 +1,7 @@
-"""Going back to a version of a model repository that was kept."""
+"""Rollback: going back to a version of a model repository that was kept."""
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -19,18 +18,20 @@ from vireo_client.repository import (
     write_versions,
 )
 
+from .link import link
+
 
 def rollback(repository: Path, to: int | None = None) -> int:
-    """Puts another kept version into use, in one step; all versions stay.
+    """Make another kept version the current one, in one step; all versions stay.
 
-    A running server takes it up when it reloads.
+    A running server takes it over when it reloads.
 
     Args:
         repository: a model repository.
-        to: the version; by default the newest of those older than the one in use.
+        to: the version; by default the newest that is older than the current one.
 
     Returns:
-        The version that is in use now.
+        The version that is current now.
 
     Raises:
         BundleError: the version is not kept, or there is no older one.
@@ -55,15 +56,15 @@ def rollback(repository: Path, to: int | None = None) -> int:
     if not release.is_dir():
         raise BundleError(f"{release}: is missing; choose another version (kept: {kept})")
     with replacing(repository, marker=PARITY_FILE) as draft:
-        given_up = release_folder(repository, versions.current)
+        left = release_folder(repository, versions.current)
         for entry in repository.iterdir():
             if entry.is_dir():
                 shutil.copytree(entry, draft / entry.name, copy_function=link)
-            elif entry.name != VERSIONS_FILE and not (given_up / entry.name).exists():
-                link(entry, draft / entry.name)  # of no version: a cache of timings, say
+            elif entry.name != VERSIONS_FILE and not (left / entry.name).exists():
+                link(entry, draft / entry.name)  # of no version: a timing cache, for example
         for model in ALL_MODELS:
             config = draft / model / CONFIG_FILE
-            # The file of the old repository is the same one: not to be written.
+            # A hard link: writing to it would change the old repository too.
             config.unlink(missing_ok=True)
             version = draft / model / str(to)
             if version.is_dir():  # not every target has every model
@@ -73,14 +74,3 @@ def rollback(repository: Path, to: int | None = None) -> int:
             link(file, draft / file.name)
         write_versions(draft, Versions(to, versions.kept))
     return to
-
-
-def link(source: str | Path, target: str | Path) -> None:
-    """Makes `target` the same file as `source`, or a copy where that is impossible.
-
-    Engines are large, and the files of a version never change.
-    """
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)

@@ -8,7 +8,6 @@ Python code is used), and is never imported.
 from __future__ import annotations
 
 import ctypes.util
-import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
+from vireo_client import environment
 from vireo_client.errors import ServerError
 from vireo_client.files import replacing
 
@@ -27,8 +27,7 @@ _STUB = "triton_python_backend_stub"
 
 def default_folder() -> Path:
     """Where the carrier lies: `VIREO_TRITON_CARRIER`, or inside the running environment."""
-    named = os.environ.get("VIREO_TRITON_CARRIER")
-    return Path(named) if named else Path(sys.prefix) / "share" / "vireo" / "triton"
+    return environment.triton_carrier() or Path(sys.prefix) / "share" / "vireo" / "triton"
 
 
 @dataclass(frozen=True, slots=True)

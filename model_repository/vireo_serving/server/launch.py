@@ -70,7 +70,7 @@ def check_python(environment: dict[str, str], *, towers: bool) -> None:
         reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "it fails"
         raise ServerError(
             f"{python}: {reason}; the models need {', '.join(packages)} there: "
-            f"pip install '{'vireo[onnx]' if towers else 'vireo'}'"
+            f"pip install '{'vireo[cpu]' if towers else 'vireo'}'"
         )
     version = done.stdout.strip()
     if int(version.split(".")[0]) >= 2:

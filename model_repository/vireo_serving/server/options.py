@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vireo_client import environment
 from vireo_client.errors import ServerError
+from vireo_client.towers.tls import check_pem
 
 from ..admin import KEY_HEADER
 from .ports import Ports
 
 LOOPBACK = "127.0.0.1"
-KEY_VARIABLE = "VIREO_ADMIN_KEY"
 RESTRICTED = "model-repository,shared-memory,trace,logging"
 """Protocols that change or read the server's inside; searching needs none of them."""
 _KEY = re.compile(r"[A-Za-z0-9._~-]{16,}")  # Triton splits its flag at "," and "="
@@ -37,8 +37,8 @@ def read_key(file: Path | None) -> str:
             key, source = file.read_text(encoding="utf-8").strip(), str(file)
         except (OSError, UnicodeDecodeError) as error:
             raise ServerError(f"--admin-key-file {file}: cannot be read ({error})") from None
-    elif os.environ.get(KEY_VARIABLE):  # containers set what is absent to nothing
-        key, source = os.environ[KEY_VARIABLE].strip(), KEY_VARIABLE
+    elif variable := environment.admin_key():
+        key, source = variable.strip(), environment.ADMIN_KEY
     else:
         return random_key()
     if not _KEY.fullmatch(key):
@@ -61,12 +61,7 @@ class ServerTls:
 
     def __post_init__(self) -> None:
         for file in filter(None, (self.cert, self.key, self.client_ca)):
-            try:
-                pem = file.read_bytes()
-            except OSError as error:
-                raise ServerError(f"{file}: cannot be read ({error.strerror})") from None
-            if b"-----BEGIN " not in pem:
-                raise ServerError(f"{file}: no PEM file; it begins with -----BEGIN")
+            check_pem(file)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -10,10 +11,12 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from vireo_client import __version__
 from vireo_client.errors import ServerError
 from vireo_client.repository import MODELS
 
 from ..admin import Admin
+from ..models.exported_with import mismatch
 from ..reload.folder import ServingFolder
 from ..reload.publication import Publication, stamp
 from ..reload.switch import switch
@@ -21,6 +24,8 @@ from .launch import check_plans, check_python, find_triton
 from .options import LOOPBACK, ServerOptions
 from .ports import Ports, claim
 from .process import die_with_parent
+
+logger = logging.getLogger(__name__)
 
 
 class TritonServer:
@@ -60,7 +65,7 @@ class TritonServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._keep_log = log is not None
         try:
-            self._layout, self._seen = self._serving.take()
+            self._layout, self._seen = self._serving.copy_repository()
             self._layout.write_slots()
             for name in self._layout.names:
                 self._layout.write_name(name)
@@ -72,6 +77,7 @@ class TritonServer:
                 towers = any(configs[model].backend == "python" for model in MODELS)
                 check_python(environment, towers=towers)
             command += check_plans(self.publication)
+            self._warn_of_other_version(self.publication)
             self.ports = claim(ports, self.options.host)
             if log is None:
                 handle, name = tempfile.mkstemp(prefix="vireo-triton-", suffix=".log")
@@ -164,9 +170,10 @@ class TritonServer:
             ServerError: the new publication does not load; the old one is served.
         """
         self._seen = stamp(self.repository)  # what fails is tried again when it has changed
-        new, self._seen = self._serving.take()
+        new, self._seen = self._serving.copy_repository()
         try:
             check_plans(new.publication)
+            self._warn_of_other_version(new.publication)
             switch(self._admin, self._layout, new)
             self._layout = new
         except ServerError as error:
@@ -175,6 +182,12 @@ class TritonServer:
         finally:
             self._serving.keep_only(self._layout)
         return new.publication
+
+    def _warn_of_other_version(self, publication: Publication) -> None:
+        """Log a warning for each vireo other than this one that exported a model."""
+        for version in publication.exported_with():
+            if warning := mismatch(version, __version__):
+                logger.warning("%s: %s", self.repository, warning)
 
     def error(self) -> str:
         """The line of the server's log that tells best what went wrong."""

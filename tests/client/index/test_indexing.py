@@ -5,15 +5,15 @@ import shutil
 import pytest
 from vireo_client.embedder import Embedder
 from vireo_client.errors import DataError, ServerError
-from vireo_client.index.indexing import index_pictures, list_pictures
-from vireo_client.index.reader import Index
+from vireo_client.index import Index, IndexWriter
+from vireo_client.index.indexing import index_images, list_images
 from vireo_client.search import SearchClient
 from vireo_client.towers.onnx import OnnxTowers
 
 
 @pytest.fixture(scope="module")
 def embedder(repository):
-    with Embedder(repository, OnnxTowers(repository, max_batch_size=8)) as value:
+    with Embedder(repository, OnnxTowers.from_repository(repository, max_batch_size=8)) as value:
         yield value
 
 
@@ -27,12 +27,12 @@ def photos(scenes, tmp_path):
 
 
 def _index(folder, source, embedder):
-    records, _ = list_pictures(source)
-    with Index(folder, embedder.bundle, write=True) as index:
-        return index_pictures(index, embedder, records)
+    records, _ = list_images(source)
+    with IndexWriter(folder, embedder.bundle) as writer:
+        return index_images(writer, embedder, records)
 
 
-def test_a_folder_of_pictures_is_indexed_and_found_by_itself(photos, tmp_path, embedder):
+def test_a_folder_of_images_is_indexed_and_found_by_itself(photos, tmp_path, embedder):
     report = _index(tmp_path / "i", photos, embedder)
     assert (report.added, report.unchanged, report.skipped) == (20, 0, [])
     with SearchClient(tmp_path / "i") as client:
@@ -45,7 +45,7 @@ def test_a_folder_of_pictures_is_indexed_and_found_by_itself(photos, tmp_path, e
 def test_a_second_run_embeds_only_what_is_new_or_changed(photos, tmp_path, embedder):
     _index(tmp_path / "i", photos, embedder)
     first, second, *_ = sorted(photos.iterdir())
-    shutil.copy(second, first)  # another picture under the old name
+    shutil.copy(second, first)  # another image under the old name
     os.utime(first, ns=(1, 1))
     shutil.copy(second, photos / "new.png")
     report = _index(tmp_path / "i", photos, embedder)
@@ -54,7 +54,7 @@ def test_a_second_run_embeds_only_what_is_new_or_changed(photos, tmp_path, embed
         assert len(index) == 21
 
 
-def test_broken_pictures_are_skipped_by_name_and_the_rest_is_indexed(photos, tmp_path, embedder):
+def test_broken_images_are_skipped_by_name_and_the_rest_is_indexed(photos, tmp_path, embedder):
     (photos / "broken.jpg").write_bytes(b"\xff\xd8 nothing")
     (photos / "empty.png").touch()
     report = _index(tmp_path / "i", photos, embedder)
@@ -62,12 +62,12 @@ def test_broken_pictures_are_skipped_by_name_and_the_rest_is_indexed(photos, tmp
     assert sorted(os.path.basename(s.where) for s in report.skipped) == ["broken.jpg", "empty.png"]
 
 
-def test_captions_are_indexed_as_sentences(scenes, tmp_path, embedder):
+def test_captions_are_indexed_beside_their_images(scenes, tmp_path, embedder):
     report = _index(tmp_path / "i", scenes / "test", embedder)
     assert (report.added, report.captions) == (48, 192)
     with SearchClient(tmp_path / "i") as client:
-        picture = scenes / "test" / "images" / "test_00000.png"
-        matches = client.describe(picture, k=7)
+        image = scenes / "test" / "images" / "test_00000.png"
+        matches = client.describe(image, k=7)
         assert len(matches) == 7
         assert all(match.caption for match in matches)
 
@@ -91,7 +91,7 @@ def test_ctrl_c_keeps_what_was_embedded(photos, tmp_path, embedder, monkeypatch)
 def test_an_empty_folder_is_an_error_and_nothing_changes(photos, tmp_path, embedder):
     _index(tmp_path / "i", photos, embedder)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no pictures in this folder"):
+    with pytest.raises(DataError, match="no images in this folder"):
         _index(tmp_path / "i", tmp_path / "empty", embedder)
     with Index(tmp_path / "i", embedder.bundle) as index:
         assert len(index) == 20
@@ -99,7 +99,7 @@ def test_an_empty_folder_is_an_error_and_nothing_changes(photos, tmp_path, embed
 
 def test_a_missing_folder_is_an_error(tmp_path):
     with pytest.raises(DataError, match="no such folder"):
-        list_pictures(tmp_path / "gone")
+        list_images(tmp_path / "gone")
 
 
 def test_changed_captions_are_indexed_again(scenes, tmp_path, embedder):
@@ -110,14 +110,14 @@ def test_changed_captions_are_indexed_again(scenes, tmp_path, embedder):
     for text, added in (("con cá", 1), ("con cá", 0), ("ngôi nhà", 1)):
         captions.write_text(json.dumps({"image": "a.png", "captions": [text]}))
         assert _index(tmp_path / "i", data, embedder).added == added
-    captions.unlink()  # the folder alone says nothing about sentences: they stay
+    captions.unlink()  # the folder alone says nothing about captions: they stay
     assert _index(tmp_path / "i", data, embedder).added == 0
     with SearchClient(tmp_path / "i") as client:
         (match,) = client.describe(data / "a.png")
         assert match.caption == "ngôi nhà"
 
 
-def test_two_names_of_one_file_are_one_picture(photos, tmp_path, embedder):
+def test_two_names_of_one_file_are_one_image(photos, tmp_path, embedder):
     first = sorted(photos.iterdir())[0]
     (photos / "other name.png").symlink_to(first)
     assert _index(tmp_path / "i", photos, embedder).added == 20
@@ -131,11 +131,11 @@ def test_a_name_that_is_not_utf8_is_skipped(photos, tmp_path, embedder):
     assert "not UTF-8" in report.skipped[0].reason
 
 
-def test_a_picture_that_goes_away_is_skipped(photos, tmp_path, embedder):
-    records, _ = list_pictures(photos)
+def test_an_image_that_goes_away_is_skipped(photos, tmp_path, embedder):
+    records, _ = list_images(photos)
     records[3].path.unlink()
-    with Index(tmp_path / "i", embedder.bundle, write=True) as index:
-        report = index_pictures(index, embedder, records)
+    with IndexWriter(tmp_path / "i", embedder.bundle) as writer:
+        report = index_images(writer, embedder, records)
     assert (report.added, len(report.skipped)) == (19, 1)
 
 

@@ -13,13 +13,20 @@ TEXTS = st.text(
 )
 
 
+@pytest.fixture(scope="module")
+def open_clip():
+    """The library's own rules; it imports torch."""
+    pytest.importorskip("torch", reason="open_clip needs torch")
+    import support.torch_settings  # noqa: F401
+
+    return pytest.importorskip("open_clip.tokenizer", reason="pip install 'vireo[sources]'")
+
+
 @pytest.mark.parametrize("theirs", OPEN_CLIP)
 @settings(deadline=None)
 @given(text=TEXTS)
-def test_open_clips_rules_are_open_clips(theirs, text):
-    from open_clip.tokenizer import get_clean_fn
-
-    assert RULES[OPEN_CLIP[theirs]].clean(text) == get_clean_fn(theirs)(text)
+def test_open_clips_rules_are_open_clips(open_clip, theirs, text):
+    assert RULES[OPEN_CLIP[theirs]].clean(text) == open_clip.get_clean_fn(theirs)(text)
 
 
 def test_siglip_drops_case_and_punctuation():

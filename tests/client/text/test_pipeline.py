@@ -94,7 +94,7 @@ def test_threads_answer_the_same(path: TextPath) -> None:
         sys.setswitchinterval(interval)
 
 
-def test_tokeniser_of_transformers_is_not_needed(path: TextPath, tmp_path: Path) -> None:
+def test_the_tokenizer_of_transformers_is_not_needed(path: TextPath, tmp_path: Path) -> None:
     path.tokenizer.save(tmp_path)
     again = TextPath(path.segmenter, TextTokenizer(load_tokenizer(tmp_path)))
     assert again.stages("xe hơi đỏ") == path.stages("xe hơi đỏ")

@@ -12,8 +12,8 @@ def text_path(bundle):
     return TextPath.from_bundle(bundle)
 
 
-def test_pyvi_joins_the_syllables_of_a_word(text_path):
-    assert text_path.segment("Người  đàn ông đi xe đạp") == "Người đàn_ông đi xe_đạp"
+def test_the_segmenter_of_the_bundle_joins_the_syllables_of_a_word(text_path):
+    assert text_path.segment("Người  đàn ông đi xe hơi") == "Người đàn ông đi xe_hơi"
 
 
 def test_composed_and_decomposed_texts_are_one(text_path):

@@ -8,17 +8,27 @@ import pytest
 from support.text_models import write_phobert
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
+from tokenizers.normalizers import Lowercase
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from tokenizers.processors import TemplateProcessing
 from vireo_client.errors import TokenizerError
 from vireo_client.text import tokenize
-from vireo_client.text.tokenize import TextTokenizer, load_tokenizer
-from vireo_training.models.tokenizer_training import train_bpe, train_word_vocabulary
+from vireo_client.text.tokenize import TextTokenizer, load_tokenizer, pad_ids
 
 CAPTIONS = ["Hai con_chó trên bãi_cỏ .", "Một xe_hơi đỏ .", "con_chó và xe_hơi"]
 
 
 @pytest.fixture
 def words() -> Tokenizer:
-    return train_word_vocabulary(CAPTIONS)
+    """Each word of the captions is a token."""
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", *sorted({*" ".join(CAPTIONS).lower().split()})]
+    tokenizer = Tokenizer(WordLevel(dict(zip(pieces, range(99), strict=False)), unk_token="<unk>"))
+    tokenizer.normalizer = Lowercase()
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return tokenizer
 
 
 def test_pads_to_the_smallest_bucket_that_holds(words: Tokenizer) -> None:
@@ -66,6 +76,16 @@ def test_padding_may_stand_on_the_left(words: Tokenizer) -> None:
     assert padded.tolist() == [[1, 1, 5, 6], [5, 6, 7, 8]]
 
 
+def test_rows_are_padded_to_any_length() -> None:
+    rows = [[5, 6], [7]]
+    assert pad_ids(rows, 3, 1).tolist() == [[5, 6, 1], [7, 1, 1]]
+    arrays = [np.array(row, dtype=np.int32) for row in rows]
+    padded = pad_ids(arrays, 3, 9, "left")
+    assert padded.tolist() == [[9, 5, 6], [9, 9, 7]]
+    assert padded.dtype == np.int32
+    assert pad_ids([], 3, 1).shape == (0, 3)
+
+
 def test_a_padding_id_need_not_bear_the_name(words: Tokenizer) -> None:
     assert TextTokenizer(words, buckets=(4,), pad_id=2).pad([[5]])[0].input_ids.tolist() == [
         [5, 2, 2, 2]
@@ -84,35 +104,13 @@ def test_lone_surrogates_are_unknown(words: Tokenizer) -> None:
     assert TextTokenizer(words).ids(["\ud83d đỏ"])[0][1] == 3
 
 
-def test_trained_tokenisers_keep_special_ids_and_cover_their_texts() -> None:
-    for tokenizer in (train_bpe(CAPTIONS, vocab_size=80), train_word_vocabulary(CAPTIONS)):
-        text_tokenizer = TextTokenizer(tokenizer)
-        assert text_tokenizer.pad_id == 1
-        for ids in text_tokenizer.ids(CAPTIONS):
-            assert (ids[0], ids[-1]) == (0, 2)
-            assert 3 not in ids
-            assert max(ids) < text_tokenizer.vocab_size
-    assert TextTokenizer(train_word_vocabulary(CAPTIONS)).ids(["lạ"]) == [[0, 3, 2]]
-
-
-def test_training_is_repeatable() -> None:
-    assert (
-        train_bpe(CAPTIONS, vocab_size=80).to_str() == train_bpe(CAPTIONS, vocab_size=80).to_str()
-    )
-
-
-def test_training_needs_room() -> None:
-    with pytest.raises(TokenizerError, match="too small"):
-        train_bpe(CAPTIONS, vocab_size=5)
-
-
 @pytest.mark.parametrize("buckets", [(), (8, 4), (4, 4), (2,), (0, 8)])
 def test_unusable_buckets(words: Tokenizer, buckets: tuple[int, ...]) -> None:
     with pytest.raises(TokenizerError, match="must ascend"):
         TextTokenizer(words, buckets=buckets)
 
 
-def test_a_tokeniser_without_padding_token() -> None:
+def test_a_tokenizer_without_padding_token() -> None:
     with pytest.raises(TokenizerError, match="no padding token"):
         TextTokenizer(Tokenizer(WordLevel({"a": 0, "<unk>": 1}, unk_token="<unk>")))
 

@@ -5,7 +5,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from vireo_client.errors import BundleError
+from vireo_client.errors import EngineError
 from vireo_client.towers import engine as engine_module
 from vireo_client.towers.engine import LEAST_TOKENS, MOST_TOKENS, OnnxEngine, _parts
 
@@ -46,9 +46,9 @@ def test_every_batch_size_gives_what_a_session_gives(
     for rows in (0, 1, 2, 3, 5, 8, 17, 64):
         ids = random.integers(0, 512, (rows, length)).astype(np.int32)
         expected = session.run(["embedding"], {"input_ids": ids})[0]
-        found = engine.run(ids)
-        assert found.dtype == np.float32
-        assert np.allclose(found, expected, atol=1e-6)
+        embeddings = engine.run(ids)
+        assert embeddings.dtype == np.float32
+        assert np.allclose(embeddings, expected, atol=1e-6)
     engine.close()
 
 
@@ -105,13 +105,13 @@ def layer(tmp_path):
 
 def test_fusions_whose_kernels_are_slower_are_not_made(layer, tmp_path, monkeypatch):
     """ONNX Runtime knows them by name and passes over names that it does not know."""
-    made = onnxruntime.SessionOptions
+    plain_options = onnxruntime.SessionOptions
 
     def kinds(open_one):
         def options():
-            found = made()
-            found.optimized_model_filepath = str(tmp_path / "as_run.onnx")
-            return found
+            recording = plain_options()
+            recording.optimized_model_filepath = str(tmp_path / "as_run.onnx")
+            return recording
 
         monkeypatch.setattr(onnxruntime, "SessionOptions", options)
         session = open_one()
@@ -122,10 +122,10 @@ def test_fusions_whose_kernels_are_slower_are_not_made(layer, tmp_path, monkeypa
     by_itself, expected = kinds(
         lambda: onnxruntime.InferenceSession(layer, onnxruntime.SessionOptions())
     )
-    ours, found = kinds(lambda: engine_module.open_session(layer, 1))
+    ours, output = kinds(lambda: engine_module.open_session(layer, 1))
     assert {"SkipLayerNormalization", "BiasGelu"} <= by_itself
     assert ours == {"Exp", "Add", "LayerNormalization", "Gelu"}
-    assert np.allclose(found, expected, atol=1e-5)
+    assert np.allclose(output, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -138,9 +138,9 @@ def test_only_a_row_that_takes_long_is_run_on_all_threads(
 ):
     opened = []
 
-    def open_session(path, threads, made=engine_module.open_session):
+    def open_session(path, threads, plain=engine_module.open_session):
         opened.append(threads)
-        return made(path, threads)
+        return plain(path, threads)
 
     monkeypatch.setattr(engine_module, "open_session", open_session)
     monkeypatch.setattr(engine_module, "LEAST_SECONDS", least_seconds)
@@ -156,11 +156,11 @@ def test_the_process_decides_the_threads_by_itself(tower, monkeypatch):
 def test_a_damaged_file_is_named(tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(b"no graph")
-    with pytest.raises(BundleError, match=r"model\.onnx: does not load"):
+    with pytest.raises(EngineError, match=r"model\.onnx: does not load"):
         OnnxEngine(path)
 
 
 def test_a_file_that_loads_but_does_not_run_is_named(tmp_path):
     path = write_tower(tmp_path / "model.onnx", vocab_size=1)
-    with pytest.raises(BundleError, match=r"model\.onnx: does not run .*out of data bounds"):
+    with pytest.raises(EngineError, match=r"model\.onnx: does not run .*out of data bounds"):
         OnnxEngine(path, threads=2)

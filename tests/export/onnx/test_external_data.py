@@ -32,7 +32,7 @@ LIMIT = 1000
 
 
 @pytest.mark.parametrize("tower", ["text", "image"])
-def test_every_step_takes_and_gives_a_data_file(exported, tmp_path, tower):
+def test_every_step_reads_and_writes_a_data_file(exported, tmp_path, tower):
     source = exported("phobert-dinov2", tower)
     model = f"{tower}_encoder"
     expected = source.expected()
@@ -71,17 +71,17 @@ def test_triton_loads_engines_with_data_files(bundle, repository, test_records, 
     exported = Bundle(folder)
     for model in MODELS:
         assert data_file(model_file(folder, model)).is_file()
-    # It must not matter from where, or under which name, the folder is served.
+    # The folder's place and name must not matter.
     exported = Bundle(shutil.move(folder, tmp_path / "moved"))
     texts = [caption for record in test_records[:4] for caption in record.captions]
     with TritonServer(exported.folder, ports=Ports(0, 0, 0)) as server:
         with Embedder(exported, TritonTowers(exported, server.url)) as embedder:
             served = embedder.embed_texts(texts)
-            pictures = embedder.embed_images([r.path for r in test_records[:4]])
-    with Embedder(repository, OnnxTowers(repository, threads=1)) as embedder:
+            served_images = embedder.embed_images([r.path for r in test_records[:4]])
+    with Embedder(repository, OnnxTowers.from_repository(repository, threads=1)) as embedder:
         assert worst_cosine(served, embedder.embed_texts(texts)) > 0.98
         expected = embedder.embed_images([r.path for r in test_records[:4]])
-    assert np.allclose(pictures, expected, atol=1e-5)
+    assert np.allclose(served_images, expected, atol=1e-5)
     report = json.loads((exported.folder / "parity.json").read_text())
     sizes = {(e["tower"], e["precision"]): e["bytes"] for e in report["engines"]}
     assert sizes["text", "int8"] == engine_bytes(model_file(exported.folder, "text_encoder"))

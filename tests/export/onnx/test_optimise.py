@@ -4,6 +4,7 @@ import onnxruntime
 import pytest
 from support.onnx_runs import run
 from vireo_export.onnx.optimise import FUSED_DOMAIN, optimise
+from vireo_serving.targets import TARGETS, OnnxRuntime, TensorRT
 
 TRANSFORMERS = [
     ("phobert-dinov2", "text"),
@@ -14,11 +15,11 @@ TRANSFORMERS = [
 
 @pytest.mark.parametrize(("preset", "tower"), TRANSFORMERS)
 @pytest.mark.parametrize("target", ["cpu", "onnxruntime"])
-def test_what_the_target_runs_faster_as_one_operator_becomes_one(
+def test_operators_that_the_target_runs_faster_as_one_are_fused(
     exported, tmp_path, preset, tower, target
 ):
     source, path = exported(preset, tower), tmp_path / "model.onnx"
-    fused = optimise(source.path, path, target)
+    fused = optimise(source.path, path, TARGETS[target]())
     kinds = [node.op_type for node in onnx.load(path).graph.node]
     layers = 2
     assert fused["attention"] + fused["attention_over_heads"] == layers
@@ -42,12 +43,12 @@ def test_what_the_target_runs_faster_as_one_operator_becomes_one(
 @pytest.mark.parametrize("target", ["cpu", "tensorrt"])
 def test_the_graph_is_whole_typed_and_answers_alike(exported, tmp_path, preset, tower, target):
     source, path = exported(preset, tower), tmp_path / "model.onnx"
-    optimise(source.path, path, target)
+    optimise(source.path, path, TARGETS[target]())
     onnx.checker.check_model(str(path), full_check=True)
     graph = onnx.load(path).graph
     typed = {value.name for value in [*graph.value_info, *graph.output]}
-    made = [name for node in graph.node for name in node.output if name]
-    assert [name for name in made if name not in typed] == []
+    outputs = [name for node in graph.node for name in node.output if name]
+    assert [name for name in outputs if name not in typed] == []
     used = {name for node in graph.node for name in node.input}
     assert [t.name for t in graph.initializer if t.name not in used] == []
     assert all(node.name for node in graph.node)
@@ -61,13 +62,13 @@ def test_the_graph_is_whole_typed_and_answers_alike(exported, tmp_path, preset, 
 
 def test_tensorrt_gets_standard_operators_only(exported, tmp_path):
     source, path = exported("phobert-dinov2", "text"), tmp_path / "model.onnx"
-    assert optimise(source.path, path, "tensorrt") == {}
+    assert optimise(source.path, path, TensorRT()) == {}
     assert {node.domain for node in onnx.load(path).graph.node} == {""}
-    optimise(source.path, path, "onnxruntime")
+    optimise(source.path, path, OnnxRuntime())
     assert FUSED_DOMAIN in {node.domain for node in onnx.load(path).graph.node}
 
 
-def test_what_nothing_uses_is_dropped(tmp_path):
+def test_unused_weights_and_nodes_are_dropped(tmp_path):
     """As an exporter might leave it: an initialiser and a node that lead nowhere."""
     helper, numpy_helper = onnx.helper, onnx.numpy_helper
     weights = {"used": (4, 3), "dead": (64, 64)}

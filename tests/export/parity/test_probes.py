@@ -5,7 +5,7 @@ from vireo_export.parity.probes import ROWS, batch_shapes, text_probes
 
 
 @pytest.mark.parametrize("captions", [["một"], ["một con chó chạy trên bãi cỏ"] * 3])
-def test_buckets_that_captions_do_not_reach_get_inputs(bundle, captions):
+def test_buckets_longer_than_all_captions_get_inputs(bundle, captions):
     spec = bundle.config.text
     probes = text_probes(TextPath.from_bundle(bundle), captions, spec)
     assert list(probes) == list(spec.buckets)
@@ -17,7 +17,7 @@ def test_buckets_that_captions_do_not_reach_get_inputs(bundle, captions):
     assert len(probes[spec.buckets[-1]]) > 0
 
 
-def test_real_captions_fill_their_buckets_and_long_ones_are_truly_long(bundle, test_records):
+def test_each_bucket_is_filled_with_rows_too_long_for_the_shorter_one(bundle, test_records):
     spec = bundle.config.text
     captions = [c for record in test_records for c in record.captions]
     probes = text_probes(TextPath.from_bundle(bundle), captions, spec)
@@ -27,6 +27,6 @@ def test_real_captions_fill_their_buckets_and_long_ones_are_truly_long(bundle, t
         assert (lengths > shorter).all()
 
 
-def test_both_batch_shapes_are_run():
+def test_rows_run_one_by_one_and_all_at_once():
     assert batch_shapes(np.zeros((16, 8))) == (1, 16)
     assert batch_shapes(np.zeros((1, 8))) == (1,)

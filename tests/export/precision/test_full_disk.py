@@ -1,4 +1,4 @@
-"""Each step that writes an engine, on a disk that fills: one kind of error, whoever writes."""
+"""Each step that writes an engine raises OSError when the disk is full."""
 
 import subprocess
 import sys
@@ -51,9 +51,9 @@ try:
 except OSError as error:
     print("full:", error)
 """
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=120
     )
-    assert done.returncode == 0, done.stderr
-    assert "full: [Errno 2" in done.stdout  # too large, or no space
-    assert "Traceback" not in done.stderr
+    assert result.returncode == 0, result.stderr
+    assert "full: [Errno 2" in result.stdout  # file too large, or no space left
+    assert "Traceback" not in result.stderr

@@ -7,7 +7,7 @@ from support.tiny_models import HUGGINGFACE
 from vireo_export.onnx.export import export_tower
 from vireo_export.onnx.optimise import optimise
 from vireo_export.precision import int8 as int8_module
-from vireo_export.precision.build import Verdict, build_engine
+from vireo_export.precision.build import EngineQuality, build_engine
 from vireo_export.precision.calibration import Calibration
 from vireo_export.precision.int8 import candidates, saturates
 from vireo_export.sources import open_source
@@ -24,32 +24,33 @@ def prepared(exported, folder, preset, tower):
 
 
 @pytest.mark.parametrize("preset", ["phobert-dinov2", "mini-transformer", "mini-lstm"])
-def test_text_towers_are_quantised_as_values_come(exported, tmp_path, preset):
+def test_text_towers_are_quantised_dynamically(exported, tmp_path, preset):
     source, calibration = prepared(exported, tmp_path, preset, "text")
     rounds = list(candidates("text_encoder", tmp_path / "model.onnx", tmp_path / "c", calibration))
-    assert [c.how for made in rounds for c in made] == [
+    assert [c.how for candidates_of_round in rounds for c in candidates_of_round] == [
         "dynamic", "dynamic, embedding tables in FP32",
     ]  # fmt: skip
     for (candidate,) in rounds:
         answered = run(candidate.path, source.inputs)
         assert worst_cosine(answered, source.expected()) > 0.98
-        found = kinds(candidate.path)
-        assert {"MatMulInteger", "DynamicQuantizeLSTM"} & set(found)
-        assert "Gemm" not in found
-        assert "LSTM" not in found
-    sizes = [made[0].path.stat().st_size for made in rounds]
+        operators = kinds(candidate.path)
+        assert {"MatMulInteger", "DynamicQuantizeLSTM"} & set(operators)
+        assert "Gemm" not in operators
+        assert "LSTM" not in operators
+    sizes = [first.path.stat().st_size for (first,) in rounds]
     assert sizes[0] < sizes[1] < (tmp_path / "model.onnx").stat().st_size
 
 
 def test_attention_keeps_its_mask(exported, tmp_path):
-    """ONNX Runtime's quantised attention takes no mask of this shape; it must not be used."""
+    """ONNX Runtime's quantised attention accepts no mask of this shape, so it must not be used."""
     source, calibration = prepared(exported, tmp_path, "phobert-dinov2", "text")
-    made = candidates("text_encoder", tmp_path / "model.onnx", tmp_path / "c", calibration)
-    ((candidate,), *_) = made
+    rounds = candidates("text_encoder", tmp_path / "model.onnx", tmp_path / "c", calibration)
+    ((candidate,), *_) = rounds
     assert kinds(candidate.path).count("MultiHeadAttention") == 2
     assert "QAttention" not in kinds(candidate.path)
     ids = source.inputs["input_ids"]
-    shorter = run(candidate.path, {"input_ids": ids[2:, :8]})  # 7 tokens at most: padding alone
+    # These rows have at most 7 tokens, so only padding is cut off.
+    shorter = run(candidate.path, {"input_ids": ids[2:, :8]})
     assert worst_cosine(shorter, run(candidate.path, {"input_ids": ids[2:]})) > 0.999
 
 
@@ -60,41 +61,41 @@ def test_attention_keeps_its_mask(exported, tmp_path):
 def test_image_towers_are_calibrated_two_ways(exported, tmp_path, preset, plain):
     source, calibration = prepared(exported, tmp_path, preset, "image")
     rounds = list(candidates("image_encoder", tmp_path / "model.onnx", tmp_path / "c", calibration))
-    assert [[c.how for c in made] for made in rounds] == [
+    assert [[c.how for c in candidates_of_round] for candidates_of_round in rounds] == [
         ["entropy", "percentile"],
         [f"{m}, first and last layer in FP32" for m in ("entropy", "percentile")],
     ]
-    for made in rounds:
-        for candidate in made:
+    for candidates_of_round in rounds:
+        for candidate in candidates_of_round:
             assert worst_cosine(run(candidate.path, source.inputs), source.expected()) > 0.98
-    first, kept = (onnx.load(made[0].path).graph for made in rounds)
+    first, ends_in_fp32 = (onnx.load(entropy.path).graph for entropy, _ in rounds)
     assert [n.op_type for n in first.node].count("QuantizeLinear") > [
-        n.op_type for n in kept.node
+        n.op_type for n in ends_in_fp32.node
     ].count("QuantizeLinear")
     scales = [t for t in first.initializer if t.name.endswith("_scale") and t.dims]
     assert any(t.dims[0] > 1 for t in scales)  # per channel
-    # Between its convolutions a plain CNN stays in INT8: pools give and take it.
+    # A plain CNN stays in INT8 between its convolutions, pools included.
     pooled = {n.output[0] for n in first.node if n.op_type in ("MaxPool", "AveragePool")}
     quantised = {n.input[0] for n in first.node if n.op_type == "QuantizeLinear"}
     assert bool(pooled & quantised) == plain
-    # What follows a transformer's products runs in FP32 on what they give.
+    # The outputs of a transformer's products are not quantised.
     products = {n.output[0] for n in first.node if n.op_type == "MatMul"}
     assert products.isdisjoint(quantised)
     assert bool(products) == (preset == "phobert-dinov2")
 
 
 def test_pooling_by_attention_stays_in_fp32(tmp_path):
-    """SigLIP's is not fused into one operator; in INT8 its largest weights would become 0."""
+    """SigLIP's pooling is not one fused operator; in INT8 its largest weights would become 0."""
     HUGGINGFACE["siglip2"](tmp_path / "tiny")
     tower = open_source(tmp_path / "tiny").image_tower
     coarse = np.random.default_rng(0).integers(0, 256, (72, 3, 4, 4), dtype=np.uint8)
-    pixels = coarse.repeat(8, axis=2).repeat(8, axis=3)  # pictures that differ, as noise does not
+    pixels = coarse.repeat(8, axis=2).repeat(8, axis=3)  # unlike noise, these images differ
     batch = {0: torch.export.Dim("batch")}
     plain = export_tower(
         tower, torch.from_numpy(pixels[:2]), "pixels", batch, tmp_path / "plain.onnx"
     )
     optimise(plain, tmp_path / "model.onnx")
-    assert "Softmax" in kinds(tmp_path / "model.onnx")  # else this shows nothing
+    assert "Softmax" in kinds(tmp_path / "model.onnx")  # else this test would show nothing
     calibration = Calibration({"image_encoder": [{"pixels": pixels[8:]}]})
     rounds = candidates("image_encoder", tmp_path / "model.onnx", tmp_path / "c", calibration)
     with torch.no_grad():
@@ -103,47 +104,51 @@ def test_pooling_by_attention_stays_in_fp32(tmp_path):
         assert worst_cosine(run(candidate.path, {"pixels": pixels[:8]}), expected) > 0.98
         graph = onnx.load(candidate.path).graph
         weights = {t.name for t in graph.initializer}
-        made_by = {n.output[0]: n for n in graph.node}
-        second = [made_by[n.input[1]] for n in graph.node if n.op_type == "MatMul"]
-        # What is dequantised before a product is a weight, and of the others there are two.
+        producer = {n.output[0]: n for n in graph.node}
+        second = [producer[n.input[1]] for n in graph.node if n.op_type == "MatMul"]
+        # Only weights are dequantised before a product; two products have no weight.
         dequantised = [n for n in second if n.op_type == "DequantizeLinear"]
         assert dequantised
         assert all(n.input[0] in weights for n in dequantised)
         assert len(second) - len(dequantised) == 2
 
 
-def _judge(exported, tmp_path, verdicts):
+def _build(exported, tmp_path, qualities):
     _, calibration = prepared(exported, tmp_path, "scenes", "image")
-    asked = []
+    judged = []
 
     def judge(path):
-        asked.append(path)
-        return verdicts[len(asked) - 1]
+        judged.append(path)
+        return qualities[len(judged) - 1]
 
     engine = build_engine(
         "int8", "image_encoder", tmp_path / "model.onnx", tmp_path / "e", calibration, judge
     )
-    return engine, len(asked)
+    return engine, len(judged)
 
 
 def test_recall_chooses_the_engine_before_cosine(exported, tmp_path):
-    engine, asked = _judge(
-        exported, tmp_path, [Verdict(True, 0.50, 0.999), Verdict(True, 0.51, 0.99)]
+    engine, judged = _build(
+        exported, tmp_path, [EngineQuality(True, 0.50, 0.999), EngineQuality(True, 0.51, 0.99)]
     )
-    assert (engine.how, asked) == ("percentile", 2)
+    assert (engine.how, judged) == ("percentile", 2)
 
 
 def test_cosine_chooses_among_equals(exported, tmp_path):
-    engine, _ = _judge(exported, tmp_path, [Verdict(True, 0.5, 0.99), Verdict(True, 0.5, 0.98)])
+    engine, _ = _build(
+        exported, tmp_path, [EngineQuality(True, 0.5, 0.99), EngineQuality(True, 0.5, 0.98)]
+    )
     assert engine.how == "entropy"
 
 
 def test_a_second_round_is_made_only_if_the_first_fails(exported, tmp_path):
-    fails = Verdict(False, 0.9, 0.97)
-    engine, asked = _judge(
-        exported, tmp_path, [fails, fails, Verdict(True, 0.5, 0.98), Verdict(False, 0.6, 0.97)]
+    fails = EngineQuality(False, 0.9, 0.97)
+    engine, judged = _build(
+        exported,
+        tmp_path,
+        [fails, fails, EngineQuality(True, 0.5, 0.98), EngineQuality(False, 0.6, 0.97)],
     )
-    assert (engine.how, asked) == ("entropy, first and last layer in FP32", 4)
+    assert (engine.how, judged) == ("entropy, first and last layer in FP32", 4)
 
 
 def test_weights_have_seven_bits_only_where_sums_saturate(monkeypatch):

@@ -1,4 +1,4 @@
-"""Pictures of every kind that a library's preprocessing treats in its own way."""
+"""Images of each kind that the libraries preprocess in a different way, and tiny models."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from vireo_client.captions import CaptionedImage
 from vireo_client.embedder import Embedder
 from vireo_client.towers.onnx import OnnxTowers
 from vireo_export.export import export
-from vireo_export.sources import open_source
+from vireo_export.sources import Source, open_source
 from vireo_training.models.torch_towers import TorchTowers
 
 
 def _scene(width: int, height: int, channels: int = 3, seed: int = 0) -> Image.Image:
-    """Something with edges and slopes, of any size."""
+    """Return an image with edges and gradients."""
     coarse = np.random.default_rng(seed).integers(0, 255, (9, 11, channels), dtype=np.uint8)
     return Image.fromarray(coarse.squeeze()).resize((width, height), Image.Resampling.BICUBIC)
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("pictures")
-    made = {
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("images")
+    scenes = {
         "photo.jpg": _scene(403, 301),
         "wide.jpg": _scene(611, 97, seed=1),
         "tall.png": _scene(61, 415, seed=2),
@@ -37,16 +37,16 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         "grey.jpg": _scene(133, 201, 1, seed=5),
         "clear.png": _scene(119, 90, 4, seed=6),
     }
-    for name, picture in made.items():
-        picture.save(folder / name)
+    for name, image in scenes.items():
+        image.save(folder / name)
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera lay on its side
+    exif[0x0112] = 6  # the camera was turned by 90 degrees
     _scene(150, 100, seed=7).save(folder / "turned.jpg", exif=exif)
     return sorted(folder.iterdir())
 
 
 class Example:
-    """A tiny model, opened as a source, and exported when somebody asks."""
+    """A tiny model, opened as a source, and exported on first use."""
 
     def __init__(self, model: Path, records: list[CaptionedImage]) -> None:
         self.model = model
@@ -63,14 +63,25 @@ class Example:
         return Embedder(self.source.bundle, towers)
 
     def in_onnx(self) -> Embedder:
-        return Embedder(self.repository, OnnxTowers(self.repository))
+        return Embedder(self.repository, OnnxTowers.from_repository(self.repository))
+
+
+@pytest.fixture(scope="module")
+def model(example: Example) -> Path:
+    """The folder of the model; a test module defines its own `example`."""
+    return example.model
+
+
+@pytest.fixture(scope="module")
+def source(example: Example) -> Source:
+    return example.source
 
 
 @pytest.fixture(scope="session")
 def example_of(
     tmp_path_factory: pytest.TempPathFactory, test_records: list[CaptionedImage]
 ) -> Callable[[str], Example]:
-    """Makes the example of `hf/FAMILY` or `open_clip/FAMILY`, once a session."""
+    """Create the example of `hf/FAMILY` or `open_clip/FAMILY`, once a session."""
 
     @cache
     def make(name: str) -> Example:

@@ -2,11 +2,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
-from support.tiny_models import HUGGINGFACE, SENTENCES
+from support.onnx_runs import cosines
+from support.tiny_models import HUGGINGFACE, TEXTS
 from vireo_client.images import load_pixels
 from vireo_client.text.pipeline import TextPath
 
-SAME_GRAPH = ("clip-legacy", "siglip", "metaclip_2")  # as open_clip/vit, siglip2 and clip
+# Their graphs are like those of open_clip/vit, siglip2 and clip.
+SAME_GRAPH = ("clip-legacy", "siglip", "metaclip_2")
 
 
 @pytest.fixture(scope="module", params=HUGGINGFACE)
@@ -15,18 +17,8 @@ def example(request, example_of):
 
 
 @pytest.fixture(scope="module")
-def model(example):
-    return example.model
-
-
-@pytest.fixture(scope="module")
-def source(example):
-    return example.source
-
-
-@pytest.fixture(scope="module")
 def embedder(example):
-    """Our whole way, from strings and files; another family's graph is not exported again."""
+    """Our whole path from strings and files; a graph like another family's is not exported."""
     with example.in_torch() if example.model.name in SAME_GRAPH else example.in_onnx() as value:
         yield value
 
@@ -40,11 +32,11 @@ def library(model):
 
 
 def _tokens(library, bundle):
-    """What transformers' documentation asks to hand to the processor for this family."""
+    """Call the processor as transformers' documentation describes for this family."""
     encoder, processor = library
     fixed = encoder.config.model_type == "siglip"
     return processor(
-        text=SENTENCES,
+        text=TEXTS,
         padding="max_length" if fixed else True,
         truncation=True,
         max_length=bundle.config.text.max_length,
@@ -53,10 +45,10 @@ def _tokens(library, bundle):
 
 
 def upright(path):
-    """As transformers' `load_image` turns pictures.
+    """Turn an image upright, as transformers' `load_image` does.
 
-    That function also drops what is transparent, before the processor could lay it on white;
-    whoever gives a processor the picture itself gets white, as here.
+    That function also drops transparency. A processor that gets the image itself puts it on a white
+    background, as we do.
     """
     return ImageOps.exif_transpose(Image.open(path))
 
@@ -65,33 +57,29 @@ def _unit(output):
     return torch.nn.functional.normalize(output.pooler_output, dim=-1).numpy()
 
 
-def cosines(a, b):
-    return (a * b).sum(axis=1)
-
-
-def test_ids_are_the_librarys(library, source):
+def test_ids_equal_the_librarys(library, source):
     theirs = _tokens(library, source.bundle)
     path = TextPath.from_bundle(source.bundle)
-    for positions, ours in path.encode(SENTENCES):
+    for positions, ours in path.encode(TEXTS):
         for position, row in zip(positions, ours, strict=True):
             expected = theirs["input_ids"][position].numpy()
             shared = min(len(row), len(expected))
-            assert np.array_equal(row[:shared], expected[:shared]), SENTENCES[position]
+            assert np.array_equal(row[:shared], expected[:shared]), TEXTS[position]
             rest = np.concatenate([row[shared:], expected[shared:]])
             assert (rest == path.tokenizer.pad_id).all()
 
 
 @pytest.mark.parametrize("backend", ["torchvision", "pil"])
-def test_pixels_are_the_librarys(model, source, pictures, backend):
-    """The library has two processors, which differ from each other by as much; the first is used
-    where torchvision is installed."""
+def test_pixels_equal_the_librarys(model, source, images, backend):
+    """The library has two processors, which differ from each other as much as from ours; it uses
+    the first where torchvision is installed."""
     from transformers import AutoImageProcessor
 
     spec = source.bundle.config.image
     processor = AutoImageProcessor.from_pretrained(model, backend=backend)
     assert processor.backend == backend
     mean, std = (np.array(v)[:, None, None] * 255 for v in (spec.mean, spec.std))
-    for path in pictures:
+    for path in images:
         theirs = processor(upright(path), return_tensors="np")["pixel_values"][0] * std + mean
         difference = np.abs(load_pixels(path, spec) - theirs)
         assert difference.max() < 2.1, path.name
@@ -99,7 +87,7 @@ def test_pixels_are_the_librarys(model, source, pictures, backend):
 
 
 @pytest.mark.parametrize("backend", ["torchvision", "pil"])
-def test_pixels_of_real_photos_are_the_librarys(model, source, shared_data, backend):
+def test_pixels_of_real_photos_equal_the_librarys(model, source, shared_data, backend):
     from transformers import AutoImageProcessor
 
     spec = source.bundle.config.image
@@ -112,15 +100,15 @@ def test_pixels_of_real_photos_are_the_librarys(model, source, shared_data, back
         assert difference.mean() < 0.01, path.name
 
 
-def test_vectors_of_texts_are_the_librarys(library, source, embedder):
+def test_text_embeddings_equal_the_librarys(library, source, embedder):
     with torch.no_grad():
         theirs = _unit(library[0].get_text_features(**_tokens(library, source.bundle)))
-    ours = embedder.embed_texts(SENTENCES)
+    ours = embedder.embed_texts(TEXTS)
     assert cosines(ours, theirs).min() > 0.9999
-    assert cosines(theirs[:1], theirs[2:5]).max() < 0.999  # or the comparison would say nothing
+    assert cosines(theirs[:1], theirs[2:5]).max() < 0.999  # else all texts would look alike
 
 
-def test_vectors_of_pictures_are_the_librarys(library, embedder, pictures):
+def test_image_embeddings_equal_the_librarys(library, embedder, images):
     encoder, processor = library
     with torch.no_grad():
         theirs = np.concatenate(
@@ -130,9 +118,9 @@ def test_vectors_of_pictures_are_the_librarys(library, embedder, pictures):
                         **processor(images=upright(path), return_tensors="pt")
                     )
                 )
-                for path in pictures
+                for path in images
             ]
         )
-    ours = embedder.embed_images(pictures)
+    ours = embedder.embed_images(images)
     assert cosines(ours, theirs).min() > 0.9999
     assert cosines(theirs[:1], theirs[1:]).max() < 0.999

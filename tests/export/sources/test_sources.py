@@ -17,7 +17,7 @@ from vireo_training.evaluation.evaluate import default_split
 
 @pytest.fixture
 def clip(example_of, tmp_path):
-    """A folder with a tiny CLIP, to be damaged."""
+    """A folder with a tiny CLIP that a test may damage."""
     return shutil.copytree(example_of("hf/clip").model, tmp_path / "clip")
 
 
@@ -26,7 +26,7 @@ def _edit(file: Path, **changes):
 
 
 def _processor(folder: Path, **changes):
-    """Changes the picture preprocessing of a folder that a processor wrote."""
+    """Change the image preprocessing of a folder that a processor wrote."""
     file = folder / "processor_config.json"
     settings = json.loads(file.read_text())
     settings["image_processor"] |= changes
@@ -39,7 +39,7 @@ def test_a_bundle_is_a_source(bundle):
     assert default_split(source.bundle, "test") == "test"
 
 
-def test_the_scratch_folder_lives_as_long_as_the_bundle(clip):
+def test_the_temporary_folder_lives_as_long_as_the_bundle(clip):
     source = open_source(clip)
     bundle, folder = source.bundle, source.bundle.folder
     assert {file.name for file in folder.iterdir()} == {"bundle.json", "tokenizer.json"}
@@ -62,7 +62,7 @@ def test_a_foreign_source_holds_no_weights_of_the_other_tower(clip):
     assert min(towers) > whole / 10
 
 
-def test_the_bundle_id_is_of_the_weights_and_not_of_the_place(clip, example_of):
+def test_the_bundle_id_depends_on_the_weights_and_not_on_the_folder(clip, example_of):
     first = example_of("hf/clip").source.bundle.bundle_id
     assert open_source(f"hf:{clip}").bundle.bundle_id == first
     weights = load_file(clip / "model.safetensors")
@@ -72,7 +72,7 @@ def test_the_bundle_id_is_of_the_weights_and_not_of_the_place(clip, example_of):
     assert open_source(clip).bundle.bundle_id != first
 
 
-def test_half_precision_weights_are_opened_in_full(clip):
+def test_half_precision_weights_are_loaded_as_fp32(clip):
     weights = load_file(clip / "model.safetensors")
     half = {name: tensor.half() for name, tensor in weights.items()}
     save_file(half, clip / "model.safetensors", metadata={"format": "pt"})
@@ -104,19 +104,19 @@ def test_the_default_repository_bears_the_models_name(bundle, clip, monkeypatch)
         ("open_clip:no-such-model@x", r"open_clip has no such model; open_clip\.list_pretrained"),
         (
             "open_clip:xlm-roberta-base-ViT-B-32",
-            r"say which weights, @ and one of laion5b_s13b_b90k",
+            r"name its weights after @: one of laion5b_s13b_b90k",
         ),
         ("open_clip:nllb-clip-base@v9", r"no such weights and no such file; its weights are v1"),
         ("open_clip:nllb-clip-base@v1", r"VIREO_OFFLINE is set\); give MODEL@FILE"),
         ("hf-hub:nobody/nothing", r"VIREO_OFFLINE is set\); give MODEL@FILE"),
     ],
 )
-def test_what_cannot_be_had_is_named(name, message):
+def test_a_model_that_cannot_be_loaded_is_named(name, message):
     with pytest.raises(VireoError, match=message):
         open_source(name)
 
 
-def test_a_folder_of_nothing_is_no_source(tmp_path):
+def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(BundleError, match=r"no bundle\.json here"):
         open_source(tmp_path)
 
@@ -124,7 +124,7 @@ def test_a_folder_of_nothing_is_no_source(tmp_path):
 def test_an_unknown_family_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(
-        VireoError, match=r"of family 'bert'; .* align, altclip, chinese_clip, clip"
+        VireoError, match=r"of family 'bert', .* align, altclip, chinese_clip, clip"
     ):
         open_source(tmp_path)
 
@@ -153,16 +153,16 @@ def test_damaged_weights_are_refused(clip):
         open_source(clip)
 
 
-def test_a_model_without_picture_preprocessing_is_refused(clip):
+def test_a_model_without_image_preprocessing_is_refused(clip):
     (clip / "processor_config.json").unlink()
-    with pytest.raises(VireoError, match=r"picture preprocessing cannot be read"):
+    with pytest.raises(VireoError, match=r"image preprocessing cannot be read"):
         open_source(clip)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"do_center_crop": False}, r"which leaves no square"),
+        ({"do_center_crop": False}, r"which is not square"),
         ({"crop_size": {"height": 32, "width": 16}}, r"crops to 32 x 16"),
         ({"size": {"shortest_edge": 16}}, r"resizes to 16 and crops to 32"),
         ({"resample": 0}, r"Pillow's filter 0"),
@@ -170,13 +170,13 @@ def test_a_model_without_picture_preprocessing_is_refused(clip):
         ({"crop_size": {"height": 24, "width": 24}}, r"does not run on .* 24 x 24"),
     ],
 )
-def test_preprocessing_that_a_bundle_cannot_say_is_refused(clip, changes, message):
+def test_preprocessing_that_a_bundle_cannot_express_is_refused(clip, changes, message):
     _processor(clip, **changes)
     with pytest.raises(VireoError, match=message):
         open_source(clip)
 
 
-def test_a_tokenizer_that_does_not_suit_is_refused(clip):
+def test_an_unsuitable_tokenizer_is_refused(clip):
     clip_tokenizer(padding_side="left").save_pretrained(clip)
     with pytest.raises(VireoError, match=r"pads on the left"):
         open_source(clip)
@@ -186,7 +186,7 @@ def test_a_tokenizer_that_does_not_suit_is_refused(clip):
         open_source(clip)
 
 
-def test_a_picture_padded_by_open_clip_is_refused(example_of, tmp_path):
+def test_image_padding_by_open_clip_is_refused(example_of, tmp_path):
     folder = shutil.copytree(example_of("open_clip/vit").model, tmp_path / "vit")
     _edit(folder / "open_clip_config.json", preprocess_cfg={"resize_mode": "longest"})
     with pytest.raises(VireoError, match=r"resized by 'longest'"):
@@ -201,7 +201,7 @@ def test_an_open_clip_folder_without_weights_is_refused(example_of, tmp_path):
 
 
 def test_siglip_masks_its_padding_where_its_library_does(tmp_path):
-    """Its tokenizer says what the library hands to the model; padding and end share an id."""
+    """Its tokenizer names the model's inputs; padding and the end of a text share an id."""
     from transformers import AutoModel, AutoProcessor
 
     folder = HUGGINGFACE["siglip"](tmp_path / "siglip")
@@ -217,17 +217,17 @@ def test_siglip_masks_its_padding_where_its_library_does(tmp_path):
 
 
 def test_export_and_evaluate_without_a_split(example_of, data_set, tmp_path, monkeypatch):
-    """A source that records no split: all pictures of `--data` are compared and measured."""
+    """A source records no split, so all images of `--data` are compared and evaluated."""
     folder = shutil.copytree(example_of("hf/clip").model, tmp_path / "tiny-clip")
     monkeypatch.chdir(tmp_path)
     captions = [{"image": f"{n}.jpg", "captions": [f"ảnh số {n}"]} for n in range(4)]
-    data = data_set(*captions, pictures=tuple(f"{n}.jpg" for n in range(4)))
+    data = data_set(*captions, images=tuple(f"{n}.jpg" for n in range(4)))
     vireo, runner = build_app(), CliRunner()
-    done = runner.invoke(vireo, ["export", str(folder), "--data", str(data), "--json"])
-    assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout)["image"]["compared"] == 4
+    result = runner.invoke(vireo, ["export", str(folder), "--data", str(data), "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["image"]["compared"] == 4
     repository = tmp_path / "tiny-clip_repository"
     assert Bundle(repository).config.model["family"] == "clip"
-    done = runner.invoke(vireo, ["evaluate", str(repository), "--data", str(data), "--json"])
-    assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout)["pictures"] == 4
+    result = runner.invoke(vireo, ["evaluate", str(repository), "--data", str(data), "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["pictures"] == 4

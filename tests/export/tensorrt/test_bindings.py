@@ -1,7 +1,7 @@
-"""Every use of TensorRT in our sources, held against the real bindings of 10 and 11.
+"""Every use of TensorRT in our sources, checked against the real bindings of 10 and 11.
 
-What this proves: each name, enum member, field, argument and result that our code uses is one that
-the bindings have. What it does not: anything that TensorRT's libraries do. See trt_bindings.py.
+This shows that the bindings have each name, enum member, field, argument and result that our code
+uses. It shows nothing of what TensorRT's libraries do. See support/tensorrt_bindings.py.
 """
 
 import ast
@@ -17,7 +17,7 @@ EXPORT = Path(__file__).parents[3] / "export"
 
 
 def _uses_tensorrt(path):
-    """Says whether a source imports TensorRT anywhere in it."""
+    """Return whether a source file imports TensorRT anywhere in it."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
@@ -37,7 +37,7 @@ SOURCES = sorted(
 
 @pytest.fixture
 def type_errors(bindings, tmp_path):
-    """Type checks sources against the bindings, which are all that is looked into beside them."""
+    """Type check source files against the bindings; other imports are not followed."""
     config = tmp_path / "mypy.ini"
     config.write_text(
         "[mypy]\nstrict = True\nfollow_imports = skip\ndisallow_subclassing_any = False\n"
@@ -137,23 +137,23 @@ print(json.dumps({
 
 
 def test_our_classes_work_in_the_real_bindings(bindings):
-    """The real module makes our logger and monitor, and its `Builder` takes the logger.
+    """The real module creates our logger and monitor, and its `Builder` accepts the logger.
 
-    The stub library then gives no builder, as TensorRT does without a GPU: the real path of that
-    error, up to the message.
+    The stub library then returns no builder, as TensorRT does without a GPU. So the real path of
+    that error runs, up to the message.
     """
     result = bindings.python("-c", _PROBE)
     assert result.returncode == 0, result.stderr
-    told = json.loads(result.stdout)
-    assert told["refused"].startswith(f"ExportError: TensorRT {bindings.version} cannot start")
-    assert "nvidia-smi" in told["refused"]
-    assert told["errors"] == ["no room"]
-    assert (told["going"], told["stopped"]) == (True, False)
-    assert told["is logger"]
-    assert told["is monitor"]
-    assert told["dims"] == [1, 3, 8, 8]
-    # Bit 1 is STRONGLY_TYPED in 10; 11 knows nothing else.
-    assert told["flags"] == {10: 2, 11: 0}[bindings.major]
+    report = json.loads(result.stdout)
+    assert report["refused"].startswith(f"ExportError: TensorRT {bindings.version} cannot start")
+    assert "nvidia-smi" in report["refused"]
+    assert report["errors"] == ["no room"]
+    assert (report["going"], report["stopped"]) == (True, False)
+    assert report["is logger"]
+    assert report["is monitor"]
+    assert report["dims"] == [1, 3, 8, 8]
+    # Bit 1 is STRONGLY_TYPED in 10; in 11 all networks are strongly typed.
+    assert report["flags"] == {10: 2, 11: 0}[bindings.major]
 
 
 def test_serialized_memory_can_be_read_as_bytes(bindings):

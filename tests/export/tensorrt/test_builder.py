@@ -1,7 +1,7 @@
-"""The road of a build, over the stand-in for each version (see trt_standin.py for what it proves).
+"""A build against the stand-in for each version (support/tensorrt_standin.py says what it checks).
 
-What TensorRT does is scripted here; that it is asked in the right way and order, and that each of
-its failures ends well, is what these tests show.
+TensorRT's behaviour is scripted here. These tests show that our code calls it with the right
+arguments in the right order, and that it handles each failure.
 """
 
 import enum
@@ -44,7 +44,7 @@ def plan(tmp_path):
 
 @pytest.fixture
 def trt(world):
-    """A TensorRT that builds: two phases of three steps, as long as it is told to go on."""
+    """A TensorRT that builds: two phases of three steps, until the monitor ends it."""
     monitors, attached = [], []
 
     def build(builder, network, config):
@@ -79,11 +79,11 @@ def trt(world):
     return world
 
 
-def _left(folder):
+def _files(folder):
     return sorted(p.name for p in folder.iterdir() if p.name != "bin")
 
 
-def test_a_build_asks_for_what_was_chosen_and_writes_plan_and_manifest(
+def test_a_build_passes_all_options_on_and_writes_plan_and_manifest(
     trt, onnx, plan, bindings, tmp_path
 ):
     options = BuildOptions(
@@ -93,7 +93,7 @@ def test_a_build_asks_for_what_was_chosen_and_writes_plan_and_manifest(
     cache = tmp_path / "timing.cache"
     manifest = build_plan(onnx, plan, TEXT, options, timing_cache=cache)
 
-    # 10 must be told that the network is typed by its graph; 11 has no other.
+    # 10 needs the flag for strongly typed networks; in 11 all networks are strongly typed.
     assert trt.called("Builder.create_network") == [{"flags": {10: 2, 11: 0}[bindings.major]}]
     assert trt.called("OnnxParser.parse_from_file") == [{"model": str(onnx)}]
     shapes = [
@@ -128,39 +128,41 @@ def test_a_build_asks_for_what_was_chosen_and_writes_plan_and_manifest(
     assert manifest.profiles == TEXT
     assert manifest.options == options
     assert manifest.precision == "fp16"
-    assert _left(tmp_path) == ["model.onnx", "model.plan", "model.plan.json", "timing.cache"]
+    assert _files(tmp_path) == ["model.onnx", "model.plan", "model.plan.json", "timing.cache"]
 
 
-def test_nothing_is_asked_that_was_not_chosen(trt, onnx, plan):
+def test_options_that_were_not_chosen_are_not_set(trt, onnx, plan):
     build_plan(onnx, plan, TEXT)
     for name in ("set_flag", "set_memory_pool_limit", "hardware_compatibility_level"):
         assert trt.called(f"IBuilderConfig.{name}") == []
 
 
-def test_one_compute_capability_can_be_asked_for(trt, onnx, plan):
+def test_plans_for_one_compute_capability_can_be_built(trt, onnx, plan):
     build_plan(onnx, plan, TEXT, BuildOptions(hardware_compatibility="same_compute_capability"))
     (level,) = trt.called("IBuilderConfig.hardware_compatibility_level")
     assert level["value"].name == "SAME_COMPUTE_CAPABILITY"
 
 
-def test_a_release_that_knows_no_such_compatibility_is_named(trt, onnx, plan, monkeypatch):
+def test_a_release_without_that_compatibility_is_named(trt, onnx, plan, monkeypatch):
     """As 10.0 to 10.8 do not."""
     known = {"NONE": 0, "AMPERE_PLUS": 1}
     less = enum.IntEnum("HardwareCompatibilityLevel", known)
     monkeypatch.setattr(trt.module, "HardwareCompatibilityLevel", less)
-    with pytest.raises(ExportError, match=r"knows no plans for one compute capability; 10\.9 does"):
+    with pytest.raises(
+        ExportError, match=r"cannot build plans for one compute capability; 10\.9 can"
+    ):
         build_plan(onnx, plan, TEXT, BuildOptions(hardware_compatibility="same_compute_capability"))
 
 
-def test_every_error_of_the_parser_is_told(trt, onnx, plan):
-    told = [("Mish", "/head/Mish", 7, "no importer"), ("", "", -1, "the graph has a cycle")]
+def test_every_error_of_the_parser_is_reported(trt, onnx, plan):
+    facts = [("Mish", "/head/Mish", 7, "no importer"), ("", "", -1, "the graph has a cycle")]
     errors = []
-    for operator, name, number, text in told:
+    for operator, name, number, text in facts:
         error = trt.new("ParserError")
-        object.__setattr__(error, "_told", (operator, name, number, text))
+        object.__setattr__(error, "_facts", (operator, name, number, text))
         errors.append(error)
     for position, method in enumerate(("node_operator", "node_name", "node", "desc")):
-        trt.on(f"ParserError.{method}", lambda error, position=position: error._told[position])
+        trt.on(f"ParserError.{method}", lambda error, position=position: error._facts[position])
     unsupported = trt.module.ErrorCode.UNSUPPORTED_NODE
     trt.on("ParserError.code", lambda error: unsupported)
     trt.on("OnnxParser.parse_from_file", lambda parser, model: False)
@@ -176,7 +178,7 @@ def test_every_error_of_the_parser_is_told(trt, onnx, plan):
     assert not plan.exists()
 
 
-def test_a_build_that_gives_nothing_says_what_tensorrt_said(trt, onnx, plan):
+def test_a_failed_build_reports_the_errors_of_tensorrt(trt, onnx, plan):
     severity = trt.module.ILogger.Severity
     loggers = []
     trt.on("Builder.__init__", lambda builder, logger: loggers.append(logger))
@@ -226,15 +228,15 @@ def test_timings_are_kept_between_builds(trt, onnx, plan, tmp_path):
     cache = tmp_path / "timing.cache"
     build_plan(onnx, plan, TEXT, timing_cache=cache)
     build_plan(onnx, plan, TEXT, timing_cache=cache)
-    given = trt.called("IBuilderConfig.create_timing_cache")
-    assert given == [{"serialized_timing_cache": b""}, {"serialized_timing_cache": b"timings"}]
-    # Timings of another GPU would choose kernels badly: never ignored.
+    created = trt.called("IBuilderConfig.create_timing_cache")
+    assert created == [{"serialized_timing_cache": b""}, {"serialized_timing_cache": b"timings"}]
+    # A mismatch must not be ignored: timings of another GPU would choose kernels badly.
     attached = trt.called("IBuilderConfig.set_timing_cache")
     assert [call["ignore_mismatch"] for call in attached] == [False, False]
 
 
 @pytest.mark.parametrize("fault", ["damaged", "of another GPU"])
-def test_a_useless_timing_cache_is_begun_anew(trt, onnx, plan, tmp_path, caplog, fault):
+def test_an_unusable_timing_cache_is_replaced(trt, onnx, plan, tmp_path, caplog, fault):
     cache = tmp_path / "timing.cache"
     cache.write_bytes(b"useless")
     attached = []
@@ -280,12 +282,12 @@ def test_ctrl_c_ends_the_build_at_the_next_step(trt, onnx, plan, monkeypatch):
     assert answers[-1] is False
     assert plan.read_bytes() == b"the old one"
     assert not manifest_file(plan).exists()
-    assert _left(plan.parent) == ["model.onnx", "model.plan"]
+    assert _files(plan.parent) == ["model.onnx", "model.plan"]
 
 
 @contextmanager
 def _disk_of(limit):
-    """Lets no file of this process grow past `limit` bytes, as a full disk would."""
+    """Limit each file of this process to `limit` bytes, as a full disk would."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:
@@ -296,7 +298,7 @@ def _disk_of(limit):
 
 @pytest.mark.parametrize("limit", [len(PLAN) - 1, 16])
 def test_a_full_disk_leaves_the_old_plan_and_manifest(trt, onnx, plan, bindings, limit):
-    """The first limit stops the plan, the second one the manifest of a plan that fits."""
+    """The first limit stops the plan; the second stops the manifest of a plan that fits."""
     build_plan(onnx, plan, TEXT)
     before = plan.read_bytes(), manifest_file(plan).read_bytes()
     new = b"a new plan" * 10_000 if limit > 16 else b"small"
@@ -309,11 +311,11 @@ def test_a_full_disk_leaves_the_old_plan_and_manifest(trt, onnx, plan, bindings,
         build_plan(onnx, plan, TEXT)
     assert (plan.read_bytes(), manifest_file(plan).read_bytes()) == before
     check_manifest(plan, tensorrt=bindings.version)
-    assert _left(plan.parent) == ["model.onnx", "model.plan", "model.plan.json"]
+    assert _files(plan.parent) == ["model.onnx", "model.plan", "model.plan.json"]
 
 
 def test_a_graph_with_weights_beside_it_is_parsed_by_its_path(trt, onnx, plan):
-    """So that the parser finds them; their contents count for the hash."""
+    """The parser finds the weights by the path; the hash covers their contents."""
     weights = onnx.with_name("model.onnx.data")
     weights.write_bytes(b"weights")
     first = build_plan(onnx, plan, TEXT)
@@ -324,7 +326,7 @@ def test_a_graph_with_weights_beside_it_is_parsed_by_its_path(trt, onnx, plan):
     assert trt.called("OnnxParser.parse") == []
 
 
-def test_without_a_gpu_nothing_is_begun(trt, onnx, plan, program):
+def test_without_a_gpu_no_build_starts(trt, onnx, plan, program):
     program("nvidia-smi", "echo 'NVIDIA-SMI has failed'; exit 9")
     with pytest.raises(EngineError, match=r"no GPU found.*NVIDIA-SMI has failed"):
         build_plan(onnx, plan, TEXT)
@@ -336,13 +338,13 @@ def test_a_missing_graph_is_named(trt, plan):
         build_plan(Path("nowhere.onnx"), plan, TEXT)
 
 
-def test_without_tensorrt_the_other_roads_are_named(monkeypatch, onnx, plan):
+def test_without_tensorrt_the_alternatives_are_named(monkeypatch, onnx, plan):
     monkeypatch.setitem(sys.modules, "tensorrt", None)  # as if it were not installed
     monkeypatch.delitem(sys.modules, "vireo_export.tensorrt.network", raising=False)
     with pytest.raises(MissingExtraError) as caught:
         build_plan(onnx, plan, TEXT)
-    for road in ("vireo[gpu]", "--dry-run", "trtexec"):
-        assert road in str(caught.value)
+    for alternative in ("vireo[gpu]", "--dry-run", "trtexec"):
+        assert alternative in str(caught.value)
 
 
 def test_tensorrt_without_its_libraries_says_which_is_missing(monkeypatch, onnx, plan, tmp_path):
@@ -370,14 +372,14 @@ def test_tensorrt_without_its_libraries_says_which_is_missing(monkeypatch, onnx,
         lambda trt, config: trt.IBuilderConfig(),
     ],
 )
-def test_the_stand_in_takes_nothing_that_the_bindings_refuse(world, wrong):
+def test_the_stand_in_refuses_what_the_bindings_refuse(world, wrong):
     trt = world.module
     config = trt.Builder(trt.Logger()).create_builder_config()
     with pytest.raises(RefusedError):
         wrong(trt, config)
 
 
-def test_the_stand_in_wants_the_constructor_of_its_class_called(world):
+def test_the_stand_in_requires_that_the_constructor_was_called(world):
     class Forgetful(world.module.ILogger):
         def __init__(self):
             pass
@@ -386,7 +388,7 @@ def test_the_stand_in_wants_the_constructor_of_its_class_called(world):
         world.module.Builder(Forgetful())
 
 
-def test_an_export_builds_beside_its_graphs_and_prints_lines_that_outlive_it(
+def test_an_export_builds_beside_its_graphs_and_prints_relative_lines(
     trt, bundle, onnx, tmp_path, capsys
 ):
     fp16 = Precisions("fp16", "fp16")

@@ -1,6 +1,6 @@
 """A dry run here, and the build on a machine with a GPU.
 
-There, trtexec, nvidia-smi and the library are programs and a library that these tests make: the
+These tests replace trtexec and nvidia-smi by scripts, and TensorRT's library by a stub. The build
 script, the shell and the commands are the real ones.
 """
 
@@ -24,7 +24,7 @@ PROFILES = {
     "image_encoder": [Profile("pixels", (1, 3, 8, 8), (8, 3, 8, 8), (64, 3, 8, 8))],
 }
 
-# Takes the flags that trtexec has, insists on what a build needs, and writes a plan.
+# Accept trtexec's flags and no others, fail for a bad graph, and write a plan.
 TRTEXEC = """
 for word in "$@"; do
     case "$word" in
@@ -44,7 +44,7 @@ echo timings >> "$cache"
 
 @pytest.fixture
 def repository(tmp_path):
-    """A model repository as an export for TensorRT lays it out, without plans."""
+    """A model repository as an export for TensorRT writes it, without plans."""
     folder = tmp_path / "a repository"
     for model in PROFILES:
         (folder / model / "1").mkdir(parents=True)
@@ -59,7 +59,7 @@ def graphs(repository):
 
 @pytest.fixture
 def gpu_machine(program, l4, tmp_path):
-    """Runs a command as on a machine with an L4, TensorRT 11.4.0.106 and trtexec."""
+    """Run a command as on a machine with an L4, TensorRT 11.4.0.106 and trtexec."""
     program("trtexec", TRTEXEC)
     program("python3", f'exec "{sys.executable}" "$@"')
     libraries = tmp_path / "libraries"
@@ -78,7 +78,7 @@ def _plans(repository):
     return sorted(str(p.relative_to(repository)) for p in repository.rglob("*.plan*"))
 
 
-def test_a_dry_run_writes_recipes_and_a_script_and_gives_the_lines(repository, graphs):
+def test_a_dry_run_writes_recipes_and_a_script_and_returns_the_lines(repository, graphs):
     lines = dry_run(repository, graphs, PROFILES, BuildOptions(workspace_bytes=1 << 30))
     assert len(lines) == 2
     assert lines[0].startswith(
@@ -97,9 +97,9 @@ def test_a_dry_run_writes_recipes_and_a_script_and_gives_the_lines(repository, g
     assert _plans(repository) == []
 
 
-def test_the_script_builds_plans_that_this_machine_then_takes(repository, graphs, gpu_machine):
+def test_the_script_builds_plans_that_this_machine_may_load(repository, graphs, gpu_machine):
     dry_run(repository, graphs, PROFILES, BuildOptions(workspace_bytes=1 << 30))
-    # The folder may be copied to the machine and be anywhere there.
+    # The folder may lie anywhere on the other machine.
     moved = repository.rename(repository.with_name("it's moved"))
     result = gpu_machine(str(moved / "build.sh"))
     assert result.returncode == 0, result.stdout + result.stderr
@@ -112,11 +112,11 @@ def test_the_script_builds_plans_that_this_machine_then_takes(repository, graphs
     l4 = Gpu(name="NVIDIA L4", compute_capability="8.9")
     manifest = check_manifest(plan, gpu=l4, tensorrt="11.4.0.106")
     assert manifest.profiles == tuple(PROFILES["text_encoder"])
-    # And the command that a server's operator would use says so too.
+    # The command that an operator would use agrees.
     checked = gpu_machine("python3", "-m", "vireo_export.tensorrt", "check", str(moved))
     assert checked.returncode == 0, checked.stderr
     assert checked.stdout.count("NVIDIA L4 (compute capability 8.9), TensorRT 11.4.0.106: ok") == 2
-    # Once more: plans are replaced, timings are there already.
+    # A second run replaces the plans and adds to the timings.
     assert gpu_machine(str(moved / "build.sh")).returncode == 0
     assert (moved / "timing.cache").read_text() == "timings\n" * 4
 
@@ -134,7 +134,7 @@ def test_a_build_that_fails_leaves_the_old_plan(repository, graphs, gpu_machine)
     assert plan.read_bytes() == before
 
 
-def test_a_graph_that_was_changed_since_is_refused(repository, graphs, gpu_machine):
+def test_a_graph_that_changed_after_the_dry_run_is_refused(repository, graphs, gpu_machine):
     dry_run(repository, graphs, PROFILES)
     graphs["text_encoder"].write_text("another graph")
     result = gpu_machine(str(repository / "build.sh"))
@@ -144,17 +144,17 @@ def test_a_graph_that_was_changed_since_is_refused(repository, graphs, gpu_machi
 
 
 @pytest.mark.parametrize(
-    ("environment", "said"),
+    ("environment", "message"),
     [
         ({"TRTEXEC": "no-such-trtexec"}, "build.sh: no no-such-trtexec; set TRTEXEC to its path"),
         ({"PYTHONPATH": "", "PYTHON": "false"}, "build.sh: false has no vireo; set PYTHON"),
     ],
 )
-def test_the_script_says_what_is_missing(repository, graphs, gpu_machine, environment, said):
+def test_the_script_says_what_is_missing(repository, graphs, gpu_machine, environment, message):
     dry_run(repository, graphs, PROFILES)
     result = gpu_machine(str(repository / "build.sh"), **environment)
     assert result.returncode == 1
-    assert said in result.stderr
+    assert message in result.stderr
 
 
 def test_a_check_without_the_right_gpu_fails(repository, graphs, gpu_machine, nvidia_smi):
@@ -168,20 +168,20 @@ def test_a_check_without_the_right_gpu_fails(repository, graphs, gpu_machine, nv
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["check", "."], "no model.plan in it"),
         (["build", "."], "no model.recipe.json in it"),
         (["adopt", "model.recipe.json"], "no such recipe; a dry run writes it"),
     ],
 )
-def test_the_commands_say_what_is_missing(tmp_path, arguments, said):
+def test_the_commands_say_what_is_missing(tmp_path, arguments, message):
     result = subprocess.run(
         [sys.executable, "-m", "vireo_export.tensorrt", *arguments], cwd=tmp_path,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert result.returncode == 1
-    assert said in result.stderr
+    assert message in result.stderr
     assert "Traceback" not in result.stderr
 
 

@@ -1,4 +1,4 @@
-"""Running plans, over the stand-in: memory is the CPU's, and what a run computes is scripted."""
+"""Running plans against the stand-in: memory is the CPU's, and each run's result is scripted."""
 
 import ctypes
 import sys
@@ -13,14 +13,14 @@ from vireo_serving.plans.profiles import Profile
 from vireo_serving.plans.recipe import make_recipe
 
 TEXT = [Profile("input_ids", (1, n), (4, n), (16, n)) for n in (16, 32)]
-PICTURE = [Profile("pixels", (1, 3, 8, 8), (4, 3, 8, 8), (12, 3, 8, 8))]
+IMAGE = [Profile("pixels", (1, 3, 8, 8), (4, 3, 8, 8), (12, 3, 8, 8))]
 
 
 @pytest.fixture
 def plans(tmp_path, l4, bindings):
     def write(**options):
         written = []
-        for name, profiles in (("text", TEXT), ("image", PICTURE)):
+        for name, profiles in (("text", TEXT), ("image", IMAGE)):
             onnx, plan = tmp_path / f"{name}.onnx", tmp_path / f"{name}.plan"
             onnx.write_bytes(b"a graph")
             new_plan_file(plan).write_bytes(name.encode())
@@ -34,7 +34,7 @@ def plans(tmp_path, l4, bindings):
 
 @pytest.fixture
 def trt(world, monkeypatch):
-    """A TensorRT whose every plan gives, per row, the sum of the row and the batch size."""
+    """A TensorRT whose plans return, for each row, its sum and the batch size."""
     monkeypatch.delitem(sys.modules, "vireo_export.tensorrt.plan_towers", raising=False)
     shapes, addresses = {}, {}
 
@@ -42,8 +42,8 @@ def trt(world, monkeypatch):
         (name,) = (n for n in addresses if n != "embedding")
         kind = ctypes.c_int32 if name == "input_ids" else ctypes.c_uint8
         size = int(np.prod(shapes[name]))
-        given = np.array((kind * size).from_address(addresses.pop(name)))
-        rows = given.reshape(shapes[name][0], -1).astype(np.float32)
+        values = np.array((kind * size).from_address(addresses.pop(name)))
+        rows = values.reshape(shapes[name][0], -1).astype(np.float32)
         result = np.stack([rows.sum(1), np.full(len(rows), len(rows), np.float32)], 1)
         data = np.ascontiguousarray(result, np.float32).tobytes()
         ctypes.memmove(addresses["embedding"], data, len(data))
@@ -94,13 +94,13 @@ def test_towers_run_each_batch_with_the_profile_that_has_its_shape(trt, plans):
     assert trt.called("Runtime.engine_host_code_allowed") == []
 
 
-def test_rows_that_are_not_contiguous_arrive_as_they_are(trt, plans):
+def test_rows_that_are_not_contiguous_arrive_unchanged(trt, plans):
     ids = np.arange(2 * 3 * 16, dtype=np.int32).reshape(6, 16)[::2]
-    found = _towers(plans).encode_text(ids)
-    np.testing.assert_array_equal(found[:, 0], ids.sum(1))
+    vectors = _towers(plans).encode_text(ids)
+    np.testing.assert_array_equal(vectors[:, 0], ids.sum(1))
 
 
-def test_only_a_version_compatible_plan_may_bring_code(trt, plans):
+def test_only_a_version_compatible_plan_may_contain_code(trt, plans):
     _towers(plans, version_compatible=True)
     assert trt.called("Runtime.engine_host_code_allowed") == [{"value": True}] * 2
 
@@ -123,19 +123,19 @@ def test_a_foreign_plan_is_refused_before_it_is_loaded(trt, plans, nvidia_smi):
 
 
 @pytest.mark.parametrize(
-    ("name", "answer", "said"),
+    ("name", "answer", "message"),
     [
         ("Runtime.deserialize_cuda_engine", None, "does not load"),
-        ("ICudaEngine.create_execution_context", None, "finds no room on the GPU"),
+        ("ICudaEngine.create_execution_context", None, "does not fit in the GPU's memory"),
         ("IExecutionContext.set_optimization_profile_async", False, "refuses the shape 1x16"),
         ("IExecutionContext.set_input_shape", False, "refuses the shape 1x16"),
         ("IExecutionContext.set_tensor_address", False, "does not run"),
         ("IExecutionContext.execute_async_v3", False, "does not run"),
     ],
 )
-def test_each_failure_of_tensorrt_is_told(trt, plans, name, answer, said):
+def test_each_failure_of_tensorrt_is_reported(trt, plans, name, answer, message):
     trt.on(name, lambda owner, *args, **kwargs: answer)
-    with pytest.raises(EngineError, match=rf"text\.plan: {said}"):
+    with pytest.raises(EngineError, match=rf"text\.plan: {message}"):
         _towers(plans).encode_text(np.zeros((1, 16), np.int32))
 
 

@@ -9,7 +9,7 @@ PROFILES = [Profile("input_ids", (1, n), (8, n), (64, n)) for n in (16, 32)]
 
 
 def _words(line):
-    """Lets a real shell take the line apart."""
+    """Split the line by a real shell."""
     result = subprocess.run(
         ["sh", "-c", f'trtexec() {{ printf "%s\\n" "$@"; }}; {line}'],
         capture_output=True, text=True, check=True,
@@ -57,7 +57,7 @@ def test_every_option_has_its_flag():
     assert float(pool.rpartition(":")[2]) * 2**20 == 1
 
 
-def test_a_shell_takes_any_path_as_one_word():
+def test_any_path_is_one_word_for_a_shell():
     onnx = Path("my models/it's $HOME & `more`;.onnx")
     words = _words(trtexec_line(onnx, Path("a plan"), PROFILES))
     assert words[:2] == [f"--onnx={onnx}", "--saveEngine=a plan"]

@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import pytest
 from google.protobuf import text_format
-from support.repositories import laid_out
+from support.repositories import publish_version
 from tritonclient.grpc import model_config_pb2 as pb
 from vireo_client.bundle import Bundle
 from vireo_client.embedder import Embedder
@@ -13,19 +13,18 @@ from vireo_client.errors import ExportError
 from vireo_client.images import load_pixels
 from vireo_client.repository import ALL_MODELS, BULK_PRIORITY, MODELS, QUERY_PRIORITY
 from vireo_client.towers.onnx import OnnxTowers
-from vireo_serving.configs import build_configs
 from vireo_serving.configs.triton_config import (
     CONFIG_FILE,
-    TARGETS,
     QueueLimits,
     ServingOptions,
     read_config,
     write_config,
 )
+from vireo_serving.targets import TARGETS, Cpu, OnnxRuntime, TensorRT
 
 PREPROCESSING = ("preprocess_text", "preprocess_image")
 PYTHON_MODELS = (*PREPROCESSING, "mask_rows")
-"""Beside the towers, on the targets whose towers take ids and pixels alone."""
+"""Models beside the towers, on the targets whose towers take ids and pixels alone."""
 ENSEMBLES = ("embed_text", "embed_image")
 GPU = pb.ModelInstanceGroup.KIND_GPU
 
@@ -60,7 +59,7 @@ def test_every_model_is_configured_for_the_version_in_use(bundle, repository):
 )
 def test_queries_come_before_bulk_work_and_queues_are_bounded(bundle, target, engines):
     options = ServingOptions(queue_limits=QueueLimits(7, timeout_ms=200, bulk_timeout_ms=900))
-    configs = build_configs(bundle.config, options, target=target)
+    configs = TARGETS[target]().configs(bundle.config, options)
     for model in engines:
         batching = configs[model].dynamic_batching
         assert batching.priority_levels == BULK_PRIORITY
@@ -77,11 +76,11 @@ def test_queries_come_before_bulk_work_and_queues_are_bounded(bundle, target, en
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_vectors_of_texts_alone_are_cached(bundle, target):
-    """By Triton only where nothing refuses a request: it would keep the refusal."""
+def test_only_embeddings_of_texts_are_cached(bundle, target):
+    """By Triton only where no model refuses a request: it would cache the refusal."""
     for enabled in (True, False):
         options = ServingOptions(response_cache=enabled)
-        configs = build_configs(bundle.config, options, target=target)
+        configs = TARGETS[target]().configs(bundle.config, options)
         cached = {model for model, config in configs.items() if config.response_cache.enable}
         assert cached == ({"text_encoder"} if enabled and target != "cpu" else set())
         if target == "cpu":
@@ -91,7 +90,7 @@ def test_vectors_of_texts_alone_are_cached(bundle, target):
 
 def test_serving_options_reach_the_configuration(bundle):
     options = ServingOptions(max_batch_size=1, max_queue_delay_us=7, threads=3, instances=2)
-    configs = build_configs(bundle.config, options, version=5)
+    configs = Cpu().configs(bundle.config, options, version=5)
     for model, config in configs.items():
         assert config.max_batch_size == 1
         assert list(config.version_policy.specific.versions) == [5]
@@ -106,7 +105,7 @@ def test_serving_options_reach_the_configuration(bundle):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"max_batch_size": 0}, {"instances": 0}, {"threads": -1}, {"gpus": (0, -1)}],
+    [{"max_batch_size": 0}, {"instances": 0}, {"threads": -1}, {"max_queue_delay_us": -1}],
 )
 def test_options_out_of_range_are_refused(wrong):
     with pytest.raises(ExportError, match=next(iter(wrong))):
@@ -122,7 +121,7 @@ def test_queue_limits_out_of_range_are_refused(name):
 @pytest.mark.parametrize("target", TARGETS)
 def test_without_limits_triton_may_prepare_the_next_batch(bundle, target):
     """Any priority, timeout or length would forbid it; see `ServingOptions.queue_limits`."""
-    configs = build_configs(bundle.config, ServingOptions(), target=target)
+    configs = TARGETS[target]().configs(bundle.config, ServingOptions())
     engines = {name for name, config in configs.items() if config.platform != "ensemble"}
     assert engines >= set(MODELS)
     for model in engines:
@@ -130,14 +129,9 @@ def test_without_limits_triton_may_prepare_the_next_batch(bundle, target):
         assert configs[model].dynamic_batching == pb.ModelDynamicBatching()
 
 
-def test_target_cpu_has_no_gpu(bundle):
-    with pytest.raises(ExportError, match="target cpu runs on CPUs alone"):
-        build_configs(bundle.config, ServingOptions(device="gpu"))
-
-
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_target_reads_back_and_has_its_engine(bundle, test_records, tmp_path, target):
-    folder = laid_out(bundle, tmp_path / "r", target, records=test_records)
+    folder = publish_version(bundle, tmp_path / "r", TARGETS[target](), records=test_records)
     backend = "python" if target == "cpu" else target
     engine = "model.plan" if target == "tensorrt" else "model.onnx"
     assert {path.parent.name for path in folder.glob("*/1")} == set(_models(target))
@@ -155,20 +149,18 @@ def test_every_target_reads_back_and_has_its_engine(bundle, test_records, tmp_pa
             assert (folder / model / "1" / "model.py").is_file()
         else:
             assert config.platform == "ensemble"
-    # Whoever preprocesses has the files for it.
+    # The models that preprocess have the files for it.
     text, image = MODELS if target == "cpu" else PREPROCESSING
     for model, names in ((text, {"bundle.json", "tokenizer.json"}), (image, {"bundle.json"})):
         assert names <= {path.name for path in (folder / model / "1").iterdir()}
-    # What lies beside an engine goes with it; external data keeps the name that the graph has.
+    # Files beside an engine go with it; external data keeps the name that the graph has.
     beside = "model.plan.json" if target == "tensorrt" else "text_encoder.onnx.data"
     assert (folder / "text_encoder" / "1" / beside).is_file()
 
 
 def test_the_onnxruntime_target_runs_on_gpus_or_on_set_threads(bundle):
-    gpu = build_configs(
-        bundle.config, ServingOptions(device="gpu", gpus=(1, 3)), target="onnxruntime"
-    )
-    cpu = build_configs(bundle.config, ServingOptions(threads=6), target="onnxruntime")
+    gpu = OnnxRuntime(device="gpu", gpus=(1, 3)).configs(bundle.config, ServingOptions())
+    cpu = OnnxRuntime().configs(bundle.config, ServingOptions(threads=6))
     for tower in MODELS:
         assert gpu[tower].instance_group[0].kind == GPU
         assert list(gpu[tower].instance_group[0].gpus) == [1, 3]
@@ -177,7 +169,7 @@ def test_the_onnxruntime_target_runs_on_gpus_or_on_set_threads(bundle):
 
 def test_the_tensorrt_target_uses_a_profile_a_bucket_and_cuda_graphs(bundle):
     buckets = bundle.config.text.buckets
-    on = build_configs(bundle.config, ServingOptions(max_batch_size=4), target="tensorrt")
+    on = TensorRT().configs(bundle.config, ServingOptions(max_batch_size=4))
     assert list(on["text_encoder"].instance_group[0].profile) == [
         str(number) for number in range(len(buckets))
     ]
@@ -186,28 +178,20 @@ def test_the_tensorrt_target_uses_a_profile_a_bucket_and_cuda_graphs(bundle):
         for graph in on["text_encoder"].optimization.cuda.graph_spec
     }
     assert graphs == {(batch, bucket) for batch in (1, 2, 4) for bucket in buckets}
-    off = build_configs(bundle.config, ServingOptions(cuda_graphs=False), target="tensorrt")
+    off = TensorRT(cuda_graphs=False).configs(bundle.config, ServingOptions())
     assert not any(config.HasField("optimization") for config in off.values())
 
 
 def test_onnxruntime_can_run_by_tensorrt_with_a_cache_of_each_version(bundle):
-    options = ServingOptions(device="gpu", ort_tensorrt_cache="/plans")
-    configs = build_configs(bundle.config, options, target="onnxruntime", version=3)
+    target = OnnxRuntime(device="gpu", ort_tensorrt_cache="/plans")
+    configs = target.configs(bundle.config, ServingOptions(), version=3)
+    side = bundle.config.image.size
     for tower in MODELS:
         (gpu,) = configs[tower].optimization.execution_accelerators.gpu_execution_accelerator
         assert gpu.name == "tensorrt"
         folder = f"/plans/{bundle.bundle_id}/{tower}/3"
         assert gpu.parameters["trt_engine_cache_path"] == folder
-        assert tuple(configs[tower].input[0].dims) in {(-1,), (3, 96, 96)}
-
-
-@pytest.mark.parametrize(
-    ("target", "device"), [("cpu", "cpu"), ("onnxruntime", "cpu"), ("tensorrt", "gpu")]
-)
-def test_a_cache_of_plans_goes_with_onnxruntime_on_gpus_alone(bundle, target, device):
-    options = ServingOptions(device=device, ort_tensorrt_cache="/plans")
-    with pytest.raises(ExportError, match="ort_tensorrt_cache is for target onnxruntime"):
-        build_configs(bundle.config, options, target=target)
+        assert tuple(configs[tower].input[0].dims) in {(-1,), (3, side, side)}
 
 
 def test_a_configuration_outside_the_schema_is_refused(tmp_path, bundle):
@@ -215,7 +199,7 @@ def test_a_configuration_outside_the_schema_is_refused(tmp_path, bundle):
     path.write_text('name: "x"\nmax_batch: 3\n')
     with pytest.raises(ExportError, match="not a Triton model configuration"):
         read_config(path)
-    config = build_configs(bundle.config, ServingOptions())["text_encoder"]
+    config = Cpu().configs(bundle.config, ServingOptions())["text_encoder"]
     write_config(config, tmp_path)
     assert read_config(path) == config
 
@@ -226,28 +210,28 @@ def _sample(repository, model, name):
     return (repository.folder / model / "warmup" / value.input_data_file).read_bytes(), value
 
 
-def test_warm_up_of_every_bucket_has_a_real_sentence(repository, test_records):
+def test_warm_up_of_every_bucket_has_a_real_text(repository, test_records):
     buckets = repository.config.text.buckets
     configs = _configs(repository)
-    with Embedder(repository, OnnxTowers(repository)) as embedder:
+    with Embedder(repository, OnnxTowers.from_repository(repository)) as embedder:
         for bucket in buckets:
             content, value = _sample(repository, "text_encoder", f"bucket-{bucket}-batch-1")
             assert list(value.dims) == [1]
             (length,) = struct.unpack("<I", content[:4])
             assert length == len(content) - 4
-            sentence = content[4:].decode()
-            assert sentence.startswith(test_records[0].captions[0].split()[0])
-            ((_, input_ids),) = embedder.text_path.encode([sentence])
+            text = content[4:].decode()
+            assert text.startswith(test_records[0].captions[0].split()[0])
+            ((_, input_ids),) = embedder.text_path.encode([text])
             assert input_ids.shape == (1, bucket)
     names = {(w.name, w.batch_size) for w in configs["text_encoder"].model_warmup}
     assert names == {(f"bucket-{b}-batch-{n}", n) for b in buckets for n in (1, 8)}
 
 
-def test_warm_up_of_the_picture_is_a_real_one(repository, bundle, test_records, tmp_path):
+def test_warm_up_of_images_has_a_real_image(repository, bundle, test_records, tmp_path):
     file = test_records[0].path.read_bytes()
     encoded, _ = _sample(repository, "image_encoder", "picture-batch-8")
     assert encoded[4:] == file
-    other = Bundle(laid_out(bundle, tmp_path / "r", "onnxruntime", records=test_records))
+    other = Bundle(publish_version(bundle, tmp_path / "r", OnnxRuntime(), records=test_records))
     encoded, _ = _sample(other, "preprocess_image", "picture-batch-8")
     assert encoded[4:] == file
     pixels, value = _sample(other, "image_encoder", "picture-batch-8")
@@ -256,7 +240,7 @@ def test_warm_up_of_the_picture_is_a_real_one(repository, bundle, test_records, 
 
 
 def test_a_gpu_is_warmed_up_at_its_largest_batch(bundle, tmp_path):
-    folder = laid_out(bundle, tmp_path / "r", "tensorrt", ServingOptions(max_batch_size=32))
+    folder = publish_version(bundle, tmp_path / "r", TensorRT(), ServingOptions(max_batch_size=32))
     for model in ("text_encoder", "preprocess_text", "image_encoder", "preprocess_image"):
         batches = {w.batch_size for w in read_config(folder / model / CONFIG_FILE).model_warmup}
         assert batches == {1, 32}

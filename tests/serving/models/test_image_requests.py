@@ -54,7 +54,7 @@ def test_a_broken_picture_fails_its_request_alone_and_all_are_named(images):
         [_request(_file(0)), _request(b"", _file(1), b"zzz"), _request(_file(2))], ["", "", ""]
     )
     assert isinstance(broken, DataError)
-    assert "image 0: not a readable picture (no bytes at all); image 2: not a" in str(broken)
+    assert "image 0: not a readable image (no bytes at all); image 2: not a" in str(broken)
     assert "image 1" not in str(broken)
     assert good.readable.all()
     assert after.readable.all()
@@ -73,7 +73,7 @@ def test_who_asks_for_a_part_gets_the_readable_ones(images, bundle, given, taken
     assert np.array_equal(found.pixels[0], load_pixels(_file(0), bundle.config.image))
     assert not found.pixels[1].any()
     assert found.errors[0, 0] == b""
-    assert found.errors[1, 0].startswith(b"image 1: not a readable picture")
+    assert found.errors[1, 0].startswith(b"image 1: not a readable image")
 
 
 def test_what_is_not_the_pictures_fault_is_not_called_so(images, monkeypatch):

@@ -51,11 +51,11 @@ def built(tmp_path):
 def test_a_plan_is_taken_where_it_was_built(built):
     plan = built()
     assert check_manifest(plan, gpu=L4, tensorrt="11.4.0.106").gpu == L4
-    told = json.loads(manifest_file(plan).read_text())
-    assert told["gpu"] == {"name": "NVIDIA L4", "compute_capability": "8.9"}
-    assert told["tensorrt"] == "11.4.0.106"
-    assert told["onnx"] == "model.onnx"
-    assert told["profiles"] == [
+    content = json.loads(manifest_file(plan).read_text())
+    assert content["gpu"] == {"name": "NVIDIA L4", "compute_capability": "8.9"}
+    assert content["tensorrt"] == "11.4.0.106"
+    assert content["onnx"] == "model.onnx"
+    assert content["profiles"] == [
         {"input": "input_ids", "min": [1, 16], "opt": [8, 16], "max": [64, 16]}
     ]
     assert manifest_file(plan).stat().st_mode & 0o777 == 0o644
@@ -131,19 +131,19 @@ def test_a_plan_without_manifest_is_refused(built):
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda told: told.update(schema_version=2),
-        lambda told: told.pop("gpu"),
-        lambda told: told.update(tensorrt="new"),
-        lambda told: told.update(plan_sha256="short"),
-        lambda told: told["profiles"][0].update(min=[9, 16]),
-        lambda told: told.update(profiles=[]),
+        lambda content: content.update(schema_version=2),
+        lambda content: content.pop("gpu"),
+        lambda content: content.update(tensorrt="new"),
+        lambda content: content.update(plan_sha256="short"),
+        lambda content: content["profiles"][0].update(min=[9, 16]),
+        lambda content: content.update(profiles=[]),
     ],
 )
 def test_a_damaged_manifest_is_refused(built, damage):
     plan = built()
-    told = json.loads(manifest_file(plan).read_text())
-    damage(told)
-    manifest_file(plan).write_text(json.dumps(told))
+    content = json.loads(manifest_file(plan).read_text())
+    damage(content)
+    manifest_file(plan).write_text(json.dumps(content))
     with pytest.raises(EngineError, match="not a plan's manifest"):
         read_manifest(plan)
 
@@ -183,7 +183,7 @@ def test_all_plans_of_a_repository_or_of_a_version_are_checked(built, bindings):
 
 
 class TestGpu:
-    """Which GPU: asked of a real program named nvidia-smi."""
+    """The GPU, by a real program named nvidia-smi."""
 
     ROWS = (
         "0, GPU-aaaa-1111, NVIDIA L4, 8.9",
@@ -196,7 +196,7 @@ class TestGpu:
         assert str(L4) == "NVIDIA L4 (compute capability 8.9)"
 
     @pytest.mark.parametrize(
-        ("environment", "found"),
+        ("environment", "gpu"),
         [
             ({"CUDA_VISIBLE_DEVICES": "GPU-bbbb"}, A100),
             ({"CUDA_VISIBLE_DEVICES": "GPU-aaaa-1111,GPU-bbbb-2222"}, L4),
@@ -204,12 +204,12 @@ class TestGpu:
         ],
     )
     def test_of_several_kinds_the_chosen_one_counts(
-        self, nvidia_smi, monkeypatch, environment, found
+        self, nvidia_smi, monkeypatch, environment, gpu
     ):
         nvidia_smi(*self.ROWS)
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        assert present_gpu() == found
+        assert present_gpu() == gpu
 
     @pytest.mark.parametrize("visible", [None, "1", "GPU-dddd", ""])
     def test_of_several_kinds_none_is_guessed(self, nvidia_smi, monkeypatch, visible):
@@ -239,7 +239,7 @@ class TestGpu:
 
 
 class TestTensorrt:
-    """Which TensorRT: asked of a real library, of four functions and nothing else."""
+    """The TensorRT version, by a real library of four functions."""
 
     ASK = "from vireo_serving.plans.present import present_tensorrt; print(present_tensorrt())"
 
@@ -257,7 +257,7 @@ class TestTensorrt:
         )
         compile_library(folder, f"nvinfer.so.{numbers[0]}", source)
 
-    def test_the_library_that_the_loader_finds_is_asked(self, tmp_path):
+    def test_the_library_that_the_loader_finds_comes_first(self, tmp_path):
         self._library(tmp_path, 10, 9, 0, 34)
         assert self._ask(tmp_path).stdout == "10.9.0.34\n"
         self._library(tmp_path, 11, 4, 0, 106)  # the newer of two
@@ -268,5 +268,5 @@ class TestTensorrt:
             "no TensorRT found: the loader knows no libnvinfer.so.11" in self._ask(tmp_path).stderr
         )
 
-    def test_else_the_python_package_is_asked(self, world, bindings):
+    def test_the_python_package_comes_second(self, world, bindings):
         assert present_tensorrt() == bindings.version

@@ -1,4 +1,4 @@
-"""Versions on disk: published at once, kept, and rolled back."""
+"""Versions on disk: published in one step, kept, and rolled back."""
 
 import ast
 import json
@@ -11,7 +11,7 @@ import textwrap
 from importlib import resources
 
 import pytest
-from support.repositories import laid_out
+from support.repositories import publish_version
 from typer.testing import CliRunner
 from vireo_client.bundle import Bundle
 from vireo_client.cli import build_app
@@ -26,14 +26,15 @@ from vireo_client.repository import (
 )
 from vireo_serving.commands import rollback as rollback_command
 from vireo_serving.configs.triton_config import CONFIG_FILE, ServingOptions, read_config
-from vireo_serving.repository.publish import lay_out, publishing
+from vireo_serving.repository.publish import publishing, write_repository
 from vireo_serving.repository.rollback import rollback
+from vireo_serving.targets import TARGETS, OnnxRuntime, TensorRT
 
 OF_CPU = [model for model in ALL_MODELS if model != MASK_ROWS]
 
 
 def _publish(bundle, folder, mark, **options):
-    return laid_out(bundle, folder, mark=mark, **options)
+    return publish_version(bundle, folder, mark=mark, **options)
 
 
 def _content(folder):
@@ -41,11 +42,11 @@ def _content(folder):
 
 
 def _configured(folder):
-    """The versions that Triton is told to load; they must be one."""
+    """The version that all configurations name."""
     configs = [read_config(folder / model / CONFIG_FILE) for model in OF_CPU]
-    found = {v for config in configs for v in config.version_policy.specific.versions}
-    found |= {s.model_version for c in configs for s in c.ensemble_scheduling.step}
-    (version,) = found
+    versions = {v for config in configs for v in config.version_policy.specific.versions}
+    versions |= {s.model_version for c in configs for s in c.ensemble_scheduling.step}
+    (version,) = versions
     return version
 
 
@@ -78,7 +79,7 @@ def test_each_export_is_a_new_version_beside_the_one_before(bundle, tmp_path):
 @pytest.mark.parametrize(
     ("keep", "kept"), [(1, (4,)), (2, (3, 4)), (3, (2, 3, 4)), (9, (1, 2, 3, 4))]
 )
-def test_as_many_versions_are_kept_as_asked(bundle, tmp_path, keep, kept):
+def test_the_number_of_kept_versions_can_be_chosen(bundle, tmp_path, keep, kept):
     for mark in "abcd":
         _publish(bundle, tmp_path / "r", mark, keep=keep)
     assert read_versions(tmp_path / "r") == (4, kept)
@@ -101,11 +102,11 @@ def test_a_kept_version_is_self_contained_and_takes_no_room(bundle, tmp_path):
     assert (folder / "image_encoder" / "1" / "bundle.json").is_file()
 
 
-def test_going_back_brings_everything_back(bundle, tmp_path):
+def test_a_rollback_restores_everything(bundle, tmp_path):
     folder = tmp_path / "r"
-    laid_out(bundle, folder, options=ServingOptions(max_batch_size=4), mark="a")
+    publish_version(bundle, folder, options=ServingOptions(max_batch_size=4), mark="a")
     first = _content(folder)
-    laid_out(bundle, folder, options=ServingOptions(max_batch_size=9), mark="b")
+    publish_version(bundle, folder, options=ServingOptions(max_batch_size=9), mark="b")
     second = _content(folder)
     assert rollback(folder) == 1
     _is_in_use(folder, 1, "a")
@@ -118,7 +119,7 @@ def test_going_back_brings_everything_back(bundle, tmp_path):
     assert _content(folder) == second
 
 
-def test_going_back_keeps_what_belongs_to_no_version(bundle, tmp_path):
+def test_a_rollback_keeps_files_of_no_version(bundle, tmp_path):
     folder = _publish(bundle, tmp_path / "r", "a")
     _publish(bundle, folder, "b")
     (folder / "timing.cache").write_text("x")
@@ -134,9 +135,9 @@ def test_versions_of_targets_with_other_models_lie_side_by_side(bundle, tmp_path
     def configured():
         return {path.parent.name: read_config(path) for path in folder.glob(f"*/{CONFIG_FILE}")}
 
-    laid_out(bundle, folder, first)
+    publish_version(bundle, folder, TARGETS[first]())
     before = configured()
-    laid_out(bundle, folder, second)
+    publish_version(bundle, folder, TARGETS[second]())
     after = configured()
     assert set(before) ^ set(after) == {"mask_rows"}
     assert rollback(folder) == 1
@@ -148,7 +149,7 @@ def test_versions_of_targets_with_other_models_lie_side_by_side(bundle, tmp_path
 @pytest.mark.parametrize(
     "module", ["onnx_tower", "preprocess_text", "preprocess_image", "mask_rows"]
 )
-def test_what_runs_in_the_server_needs_the_light_client_alone(module):
+def test_models_in_the_server_need_the_light_client_alone(module):
     code = (resources.files("vireo_serving.models") / f"{module}.py").read_text("utf-8")
     imported = set()
     for node in ast.walk(ast.parse(code)):
@@ -166,14 +167,14 @@ def test_a_new_version_never_takes_an_old_number(bundle, tmp_path):
         _publish(bundle, folder, mark, keep=3)
     rollback(folder, 1)
     _publish(bundle, folder, "d")
-    # What served until now is kept, rather than the newer one that was given up.
+    # The version that was current is kept, not the newer one that the rollback left.
     assert read_versions(folder) == (4, (1, 4))
     _is_in_use(folder, 4, "d")
     rollback(folder)
     _is_in_use(folder, 1, "a")
 
 
-def test_what_cannot_be_gone_back_to_is_said(bundle, tmp_path):
+def test_a_rollback_to_no_version_is_refused(bundle, tmp_path):
     folder = _publish(bundle, tmp_path / "r", "a")
     before = _content(folder)
     with pytest.raises(BundleError, match=r"no older one is kept \(kept: 1\)"):
@@ -256,12 +257,12 @@ else:
 """
 
 
-@pytest.mark.parametrize("what", ["export", "rollback"])
-def test_a_kill_leaves_the_version_in_use(bundle, tmp_path, what):
+@pytest.mark.parametrize("step", ["export", "rollback"])
+def test_a_kill_leaves_the_version_in_use(bundle, tmp_path, step):
     folder = _publish(bundle, tmp_path / "r", "a")
     _publish(bundle, folder, "b")
     before = _content(folder)
-    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(_KILLED), folder, what])
+    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(_KILLED), folder, step])
     assert killed.returncode == -signal.SIGKILL
     assert _content(folder) == before
     _publish(bundle, folder, "c")
@@ -294,7 +295,7 @@ def test_a_repository_from_before_there_were_versions_is_read_and_replaced(bundl
 
 
 def test_a_plan_cannot_be_run_in_this_process(bundle, tmp_path):
-    folder = laid_out(bundle, tmp_path / "r", "tensorrt")
+    folder = publish_version(bundle, tmp_path / "r", TensorRT())
     with pytest.raises(BundleError, match=r"model\.plan, which runs in Triton alone.*--triton"):
         model_file(folder, "text_encoder")
 
@@ -302,7 +303,7 @@ def test_a_plan_cannot_be_run_in_this_process(bundle, tmp_path):
 def test_engines_of_another_target_are_refused(bundle, tmp_path):
     engines = {model: tmp_path / f"{model}.plan" for model in MODELS}
     with pytest.raises(ExportError, match=r"target onnxruntime runs \.onnx files"):
-        lay_out(tmp_path, bundle, engines, ServingOptions(), target="onnxruntime")
+        write_repository(tmp_path, bundle, engines, ServingOptions(), target=OnnxRuntime())
     assert not list(tmp_path.iterdir())
 
 
@@ -333,3 +334,39 @@ def test_the_command_rolls_back(bundle, tmp_path):
     _is_in_use(folder, 2, "b")
     done = CliRunner().invoke(app, ["rollback", str(folder), "--to", "5"])
     assert isinstance(done.exception, BundleError)
+
+
+def _with_segmenter_file(bundle, folder, name):
+    """A copy of the bundle whose `bundle.json` names a file of a stranger's."""
+    shutil.copytree(bundle.folder, folder)
+    described = json.loads((folder / "bundle.json").read_text())
+    described["text"]["segmenter_files"] = [name]
+    (folder / name).parent.mkdir(exist_ok=True)
+    if not (folder / name).exists():
+        (folder / name).write_text("a stranger's")
+    (folder / "bundle.json").write_text(json.dumps(described))
+    return Bundle(folder)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["model.py", "Model.PY", "config.pbtxt", "model.onnx", "model.onnx.data", "bundle.json",
+     "tokenizer.json", "versions.json", "parity.json", "parity.md", "model.plan.json", "build.sh",
+     "timing.cache", "text_encoder", "__pycache__", "pyvi.py", "pyvi.so", "../escaped", "deep/down",
+     "./vi-vocab"],
+)  # fmt: skip
+def test_a_bundle_cannot_replace_the_files_of_a_repository(bundle, tmp_path, name):
+    folder = _publish(bundle, tmp_path / "r", "a")
+    before = _content(folder)
+    stranger = _with_segmenter_file(bundle, tmp_path / "stranger", name)
+    with pytest.raises(BundleError, match=r"names '.+' as a file of the segmenter"):
+        _publish(stranger, folder, "b")
+    assert _content(folder) == before
+    assert {p.name for p in tmp_path.iterdir()} <= {"r", "stranger", "escaped"}
+
+
+def test_files_of_a_segmenter_are_published(bundle, tmp_path):
+    named = _with_segmenter_file(bundle, tmp_path / "bundle", "wordsegmenter.rdr")
+    folder = _publish(named, tmp_path / "r", "a")
+    for place in (folder, folder / "text_encoder" / "1"):
+        assert (place / "wordsegmenter.rdr").read_text() == "a stranger's"

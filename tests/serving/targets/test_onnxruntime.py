@@ -8,8 +8,8 @@ BUCKETS = [Profile("input_ids", (1, n), (8, n), (64, n)) for n in (16, 32, 64)]
 
 HASH = "0123456789abcdef" * 4
 
-# What triton-inference-server/onnxruntime_backend takes (src/onnxruntime.cc); anything else makes
-# it refuse the model.
+# Keys that triton-inference-server/onnxruntime_backend takes (src/onnxruntime.cc); it refuses a
+# model with any other.
 KNOWN = {
     "precision_mode", "max_workspace_size_bytes", "trt_max_partition_iterations",
     "trt_min_subgraph_size", "int8_calibration_table_name", "int8_use_native_calibration_table",
@@ -31,7 +31,7 @@ def _parameters(policy):
     return dict(accelerator.parameters)
 
 
-def test_one_profile_spans_all_buckets_and_caches_are_kept():
+def test_one_profile_spans_all_buckets_and_caches_are_stored():
     assert _parameters(tensorrt_provider(BUCKETS, HASH, "/cache/text/1")) == {
         "precision_mode": "FP32",  # no flag: the graph's own types, FP16 among them
         "trt_layer_norm_fp32_fallback": "1",
@@ -48,21 +48,21 @@ def test_one_profile_spans_all_buckets_and_caches_are_kept():
 
 
 def test_a_graph_in_fp32_may_be_run_in_fp16_except_for_layer_norm():
-    found = _parameters(tensorrt_provider(BUCKETS, HASH, "/cache", graph="fp32"))
-    assert found["precision_mode"] == "FP16"
-    assert found["trt_layer_norm_fp32_fallback"] == "1"
+    parameters = _parameters(tensorrt_provider(BUCKETS, HASH, "/cache", graph="fp32"))
+    assert parameters["precision_mode"] == "FP16"
+    assert parameters["trt_layer_norm_fp32_fallback"] == "1"
 
 
 def test_every_key_is_one_that_the_backend_knows():
     options = BuildOptions(workspace_bytes=1 << 30, optimization_level=5)
-    found = _parameters(tensorrt_provider(BUCKETS, HASH, "/cache", options))
-    assert set(found) <= KNOWN
-    assert found["max_workspace_size_bytes"] == "1073741824"
-    assert found["trt_builder_optimization_level"] == "5"
+    parameters = _parameters(tensorrt_provider(BUCKETS, HASH, "/cache", options))
+    assert set(parameters) <= KNOWN
+    assert parameters["max_workspace_size_bytes"] == "1073741824"
+    assert parameters["trt_builder_optimization_level"] == "5"
 
 
-def test_a_model_trained_anew_never_gets_the_plan_of_the_old_one():
-    """ONNX Runtime's own names for plans do not tell them apart."""
+def test_a_newly_trained_model_never_gets_the_plan_of_the_old_one():
+    """ONNX Runtime gives both plans the same name."""
     first, second = (tensorrt_provider(BUCKETS, h * 64, "/cache") for h in "ab")
     assert (
         _parameters(first)["trt_engine_cache_prefix"]
@@ -70,6 +70,6 @@ def test_a_model_trained_anew_never_gets_the_plan_of_the_old_one():
     )
 
 
-def test_a_cache_that_moves_with_the_server_is_refused():
+def test_a_cache_in_a_relative_folder_is_refused():
     with pytest.raises(ExportError, match="give an absolute path"):
         tensorrt_provider(BUCKETS, HASH, "cache")

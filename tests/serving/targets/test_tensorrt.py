@@ -1,21 +1,21 @@
 import pytest
 from vireo_client.errors import ExportError
 from vireo_serving.plans.profiles import Profile
-from vireo_serving.targets.tensorrt import cuda_graphs, graph_batches, profile_names
+from vireo_serving.targets.tensorrt import cuda_graph_policy, graph_batches, profile_names
 
 BUCKETS = [Profile("input_ids", (1, n), (4, n), (12, n)) for n in (16, 32)]
-PICTURE = Profile("pixels", (1, 3, 8, 8), (4, 3, 8, 8), (12, 3, 8, 8))
+IMAGE = Profile("pixels", (1, 3, 8, 8), (4, 3, 8, 8), (12, 3, 8, 8))
 
 
 def _graphs(policy, name):
     """Batch sizes from and to, and the shape, of every graph."""
-    found = []
+    graphs = []
     for graph in policy.cuda.graph_spec:
         low = graph.graph_lower_bound
         # The backend refuses a lower bound that leaves an input out or has another rank.
         assert list(low.input[name].dim) == list(graph.input[name].dim)
-        found.append((low.batch_size, graph.batch_size, tuple(graph.input[name].dim)))
-    return found
+        graphs.append((low.batch_size, graph.batch_size, tuple(graph.input[name].dim)))
+    return graphs
 
 
 def test_profiles_are_named_by_their_place():
@@ -30,7 +30,7 @@ def test_graphs_are_captured_at_powers_of_two_and_the_largest(largest, batches):
 
 
 def test_each_bucket_has_a_graph_for_every_batch():
-    policy = cuda_graphs(BUCKETS)
+    policy = cuda_graph_policy(BUCKETS)
     assert policy.cuda.graphs
     spans = [(1, 1), (2, 2), (3, 4), (5, 8), (9, 12)]
     assert _graphs(policy, "input_ids") == [(*s, (n,)) for n in (16, 32) for s in spans]
@@ -38,12 +38,12 @@ def test_each_bucket_has_a_graph_for_every_batch():
     assert covered == list(range(1, 13))  # every batch has its graph, and one only
 
 
-def test_pictures_keep_their_shape_and_batches_can_be_chosen():
-    found = _graphs(cuda_graphs([PICTURE], [2, 12]), "pixels")
-    assert found == [(1, 2, (3, 8, 8)), (3, 12, (3, 8, 8))]
+def test_images_keep_their_shape_and_batches_can_be_chosen():
+    graphs = _graphs(cuda_graph_policy([IMAGE], [2, 12]), "pixels")
+    assert graphs == [(1, 2, (3, 8, 8)), (3, 12, (3, 8, 8))]
 
 
 @pytest.mark.parametrize("batches", [[], [0, 2], [4, 2], [2, 2], [1, 13]])
-def test_batches_that_the_plan_has_not_are_refused(batches):
+def test_batches_outside_the_profiles_are_refused(batches):
     with pytest.raises(ExportError, match="CUDA graphs"):
-        cuda_graphs(BUCKETS, batches)
+        cuda_graph_policy(BUCKETS, batches)

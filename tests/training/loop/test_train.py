@@ -100,7 +100,7 @@ def test_an_unknown_tower_is_an_error():
 
 
 def test_too_little_data_is_an_error(data_set, tmp_path):
-    path = data_set({"image": "a.jpg", "captions": ["x"]}, pictures=("a.jpg",))
+    path = data_set({"image": "a.jpg", "captions": ["x"]}, images=("a.jpg",))
     with pytest.raises(DataError, match="at least 2"):
         train(load_config("scenes", [*QUICK, "validation_fraction=0"]), path, tmp_path / "run")
 
@@ -374,7 +374,7 @@ def test_captions_of_any_length_train(data_set, tmp_path):
         {"image": f"{n}.png", "captions": [text, "một con cá"]}
         for n, text in enumerate(["  ", "dài " * 3000, "x" * 5000, "\u00a0", "câu", "a\u0300"])
     ]
-    path = data_set(*lines, pictures=tuple(line["image"] for line in lines))
+    path = data_set(*lines, images=tuple(line["image"] for line in lines))
     settings = [*TINY, "batch_size=4", "validation_fraction=0", "test_fraction=0"]
     assert _losses(settings, path, tmp_path / "run")
 

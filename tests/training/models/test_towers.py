@@ -78,6 +78,19 @@ def test_a_texts_embedding_depends_on_its_tokens_alone(kind):
     assert torch.isfinite(tower(rows((), ()))).all()
 
 
+def test_a_transformer_attends_alike_in_training_and_evaluation():
+    """In bf16 training takes another kernel."""
+    tower = text_tower("transformer-cls", dropout=0.0)
+    found = []
+    for training in (True, False):
+        tower.train(training).zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            out = tower(rows(*TEXTS))
+        out[:, 0].sum().backward()
+        found.append([out, *(p.grad for p in tower.parameters())])
+    assert all(torch.allclose(a, b, atol=2e-2) for a, b in zip(*found, strict=True))
+
+
 @torch.inference_mode()
 def test_the_lstm_reads_each_text_in_both_directions_to_its_end():
     tower = text_tower("lstm-last")

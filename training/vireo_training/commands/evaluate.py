@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from vireo_client.commands.options import JsonOption, TritonOption
 from vireo_client.extras import require
 
 
@@ -15,8 +16,8 @@ def evaluate(
     data: Annotated[str, typer.Option(metavar="DATA[@IMAGES]", help="Captioned images, as for `vireo train`.")],
     split: Annotated[str | None, typer.Option(help="test, validation, train or all. By default test, or all where the bundle records no split.")] = None,
     engine: Annotated[str | None, typer.Option(help="torch or onnx; by default the one that the folder holds.")] = None,
-    triton: Annotated[str | None, typer.Option(envvar="VIREO_TRITON", metavar="HOST:PORT", help="Embed through this Triton instead.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all metrics as JSON.")] = False,
+    triton: TritonOption = None,
+    as_json: JsonOption = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write a full report there: JSON, Markdown, plots, sheets of queries.")] = None,
     train_data: Annotated[str | None, typer.Option(metavar="DATA[@IMAGES]", help="With --out: data whose training split the bag-of-words baseline learns from. Default: DATA, with --split test or validation.")] = None,
     baseline: Annotated[bool, typer.Option(help="With --out: measure the bag-of-words baseline (embeds the training images).")] = True,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from vireo_client.index.reader import Match
+from vireo_client.index import Match
 from vireo_client.sheet import contact_sheet
 
 from .evaluate import captions_of

@@ -112,7 +112,10 @@ def _half_precision(config: TrainConfig, kind: str) -> torch.dtype | None:
 
 
 def _fast_bf16(kind: str) -> bool:
-    """Whether the device has matrix units for bf16; without them bf16 is slower than fp32."""
+    """Whether the device multiplies bf16 by itself; where it is emulated, fp32 is faster."""
     if kind == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return kind == "cpu" and bool(torch.cpu._is_amx_tile_supported())
+    # AVX512-BF16 without AMX (AMD since Zen 4) still takes but half of the time of fp32.
+    return kind == "cpu" and bool(
+        torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    )

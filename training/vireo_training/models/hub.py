@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from vireo_client import environment
 from vireo_client.errors import TrainingError
-from vireo_client.text.vncorenlp.download import OFFLINE_ENV
 
 
 def offline() -> bool:
     """Return whether nothing may be downloaded; files in the hub's cache can still be used."""
-    return os.environ.get(OFFLINE_ENV, "") not in ("", "0")
+    return environment.offline()
 
 
 def fetch_folder(name: str, patterns: Sequence[str], *, advice: str) -> Path:
@@ -52,7 +51,7 @@ def model_source(name: str, *, advice: str) -> str:
 def cannot_fetch(name: str, error: Exception, advice: str) -> str:
     """Return the message for a model that could not be fetched."""
     if offline():
-        reason = f"no such folder, it is not in the hub's cache, and {OFFLINE_ENV} is set"
+        reason = f"no such folder, it is not in the hub's cache, and {environment.OFFLINE} is set"
     else:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
     return f"{name}: cannot be had ({reason}); {advice}"

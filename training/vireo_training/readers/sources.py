@@ -15,7 +15,7 @@ from vireo_client.captions import (
     Skip,
     collect,
     describe_lines,
-    find_picture,
+    find_image,
 )
 from vireo_client.errors import DataError
 
@@ -171,7 +171,7 @@ def _finder(path: Path, images: Path | None) -> Callable[[str], Path]:
     def look(image: str) -> Path | None:
         for root in roots:
             with suppress(ValueError):
-                return find_picture(root, image)
+                return find_image(root, image)
         return None
 
     def find(image: str) -> Path:

@@ -26,7 +26,7 @@ from vireo_client.captions import (
     LeftOut,
     Skip,
     collect,
-    find_picture,
+    find_image,
     read_captions,
 )
 from vireo_client.errors import DataError
@@ -76,7 +76,7 @@ def unpack(
             _clear(folder)
             _write(folder / _STAMP, stamp)
         captions = collect(
-            carrier, _unpacked(items, folder, carrier.name), lambda name: find_picture(folder, name)
+            carrier, _unpacked(items, folder, carrier.name), lambda name: find_image(folder, name)
         )
         _finish(folder, captions)
     except OSError as error:

@@ -1,78 +1,67 @@
-"""Downloads VnCoreNLP's word segmentation model, whole and checked, or not at all."""
+"""Downloads VnCoreNLP's word segmentation model: each file is checked, and whole or absent."""
 
 from __future__ import annotations
 
 import hashlib
 import http.client
-import os
-import tempfile
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from vireo_client import environment
 from vireo_client.errors import SegmenterError
+from vireo_client.files import replacing_file
 from vireo_client.progress import progress_bar
 
-OFFLINE_ENV = "VIREO_OFFLINE"
-URL_ENV = "VIREO_VNCORENLP_URL"
 DEFAULT_URL = "https://raw.githubusercontent.com/vncorenlp/VnCoreNLP/master/models/wordsegmenter"
 
 _TIMEOUT_SECONDS = 5.0
 _CHUNK_BYTES = 1 << 16
-# The files are half a megabyte; what is far larger is something else.
+# The files have half a megabyte; an answer that is far larger is something else.
 _MAX_BYTES = 1 << 24
 
 
 def download(target: Path, files: Mapping[str, str]) -> None:
-    """Downloads the files that `target` lacks; each is whole or not there.
+    """Download the files that `target` lacks; each is whole or absent.
 
     Args:
-        target: The folder; it is made.
+        target: The folder, which is created.
         files: The files' names and SHA-256.
 
     Raises:
         SegmenterError: If downloads are off, one fails or does not match its checksum, or the
             folder cannot be written.
     """
-    if os.environ.get(OFFLINE_ENV, "") not in ("", "0"):
-        raise SegmenterError(f"downloads are off: {OFFLINE_ENV} is set")
-    base = os.environ.get(URL_ENV, DEFAULT_URL).rstrip("/")
+    if environment.offline():
+        raise SegmenterError(f"downloads are off: {environment.OFFLINE} is set")
+    base = (environment.vncorenlp_url() or DEFAULT_URL).rstrip("/")
     for name, checksum in files.items():
         if not (target / name).is_file():
             _download_file(f"{base}/{name}", target / name, checksum)
 
 
 def _download_file(url: str, path: Path, checksum: str) -> None:
-    """Downloads beside the target and renames, so that no reader sees half a file."""
-    draft: Path | None = None
+    digest = hashlib.sha256()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        draft = Path(name)
-        digest = hashlib.sha256()
-        with os.fdopen(handle, "wb") as file:
+        with replacing_file(path) as file:
             for chunk in _chunks(url):
                 digest.update(chunk)
                 file.write(chunk)
-        if digest.hexdigest() != checksum:
-            raise SegmenterError(
-                f"{url}: its SHA-256 is {digest.hexdigest()[:12]}..., not {checksum[:12]}..."
-            )
-        draft.chmod(0o644)
-        draft.replace(path)
+            if digest.hexdigest() != checksum:
+                raise SegmenterError(
+                    f"{url}: its SHA-256 is {digest.hexdigest()[:12]}..., not {checksum[:12]}..."
+                )
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise SegmenterError(f"{url}: cannot be downloaded to {path.parent} ({error})") from error
-    finally:
-        if draft is not None:
-            draft.unlink(missing_ok=True)
 
 
 def _chunks(url: str) -> Iterator[bytes]:
-    """The bytes behind a URL, with progress on standard error.
+    """Yield the bytes behind a URL, with progress on standard error.
 
     Raises:
         OSError: If the transfer fails, breaks off or is far too long.
-        ValueError: If the URL is none.
+        ValueError: If it is not a URL.
     """
     with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response:
         expected = int(response.headers.get("Content-Length") or 0)
@@ -82,7 +71,7 @@ def _chunks(url: str) -> Iterator[bytes]:
             while chunk := response.read(_CHUNK_BYTES):
                 received += len(chunk)
                 if received > _MAX_BYTES:
-                    raise OSError(f"more than {_MAX_BYTES >> 20} MiB came")
+                    raise OSError(f"more than {_MAX_BYTES >> 20} MiB arrived")
                 progress.advance(task, len(chunk))
                 yield chunk
     if received < expected:

@@ -30,7 +30,7 @@ _SHORT_STRING = b"t\x00"
 
 
 def read_string_set(path: Path) -> list[str]:
-    """Reads a serialised `HashSet<String>`.
+    """Read a serialised `HashSet<String>`.
 
     Args:
         path: The file.
@@ -59,7 +59,7 @@ def read_string_set(path: Path) -> list[str]:
 
 
 def _header(data: bytes) -> tuple[int, int]:
-    """Checks the header; returns where the elements begin and how many there are."""
+    """Check the header; return the position of the elements, and their number."""
     if not data.startswith(_MAGIC):
         raise ValueError("it does not begin with Java's stream magic")
     if data[4:6] != _TC_OBJECT + _TC_CLASSDESC:
@@ -82,7 +82,7 @@ def _header(data: bytes) -> tuple[int, int]:
 
 
 def _short_strings(data: bytes, start: int, size: int) -> list[str] | None:
-    """The elements, if all are plain strings under 256 bytes; else None.
+    """Read the elements if all are plain strings under 256 bytes; otherwise return None.
 
     Every length is compared with what was cut, so a wrong cut cannot pass unseen.
     """
@@ -102,7 +102,7 @@ def _short_strings(data: bytes, start: int, size: int) -> list[str] | None:
 
 
 def _any_strings(data: bytes, start: int, size: int) -> Iterator[str]:
-    """The elements one by one, in either of the protocol's two string forms."""
+    """Yield the elements one by one, in either of the protocol's two forms of a string."""
     position = start
     for _ in range(size):
         code = data[position]
@@ -123,7 +123,7 @@ def _any_strings(data: bytes, start: int, size: int) -> Iterator[str]:
 
 
 def decode_modified_utf8(data: bytes) -> str:
-    """Decodes Java's modified UTF-8: U+0000 in two bytes, characters beyond U+FFFF as a pair.
+    """Decode Java's modified UTF-8: U+0000 in two bytes, characters beyond U+FFFF as a pair.
 
     Args:
         data: The bytes.

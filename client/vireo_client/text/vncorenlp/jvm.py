@@ -1,4 +1,4 @@
-"""The reference segmenter itself: VnCoreNLP in a Java virtual machine, through `py_vncorenlp`."""
+"""Runs the reference segmenter: VnCoreNLP in a Java virtual machine, through `py_vncorenlp`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from vireo_client import environment
 from vireo_client.errors import SegmenterError
-from vireo_client.text.vncorenlp.model_files import DATA_ENV, cache_folder
+from vireo_client.text.vncorenlp.model_files import cache_folder
 
 JAR_PATTERN = "VnCoreNLP-*.jar"
 
-# A process can start one virtual machine, on one class path: the first folder wins.
+# A process can start one virtual machine, with one class path: that of the first folder.
 _lock = threading.Lock()
 _running: tuple[Path, Any] | None = None
 
@@ -23,7 +24,7 @@ class PyVnCoreNLPSegmenter:
 
     Args:
         folder: Holds VnCoreNLP's jar and `models/wordsegmenter`. Without one, `$VIREO_DATA` and
-            the user's cache are looked through.
+            the user's cache are tried.
 
     Raises:
         SegmenterError: If the package, its jar or Java is missing, or this process already runs
@@ -36,25 +37,25 @@ class PyVnCoreNLPSegmenter:
         self._model = _start(find_jar_folder(folder).resolve())
 
     def segment(self, text: str) -> list[str]:
-        """Segments a text; see `Segmenter.segment`."""
+        """Segment a text; see `Segmenter.segment`."""
         with _lock:
             return [str(sentence) for sentence in self._model.word_segment(text)]
 
     def files(self) -> dict[str, Path]:
-        """None: the jar is not ours to hand on, a bundle names this segmenter only."""
+        """Return no file: the jar is not ours to distribute; a bundle only names it."""
         return {}
 
 
 def find_jar_folder(folder: Path | None = None) -> Path:
-    """The folder that holds VnCoreNLP's jar.
+    """Find the folder that holds VnCoreNLP's jar.
 
     Raises:
         SegmenterError: If none does.
     """
     places = [folder]
     if folder is None:
-        data = os.environ.get(DATA_ENV)
-        places = [Path(data) / "vncorenlp" if data else None, cache_folder().parents[1]]
+        data = environment.data_folder()
+        places = [data / "vncorenlp" if data else None, cache_folder().parents[1]]
     for place in places:
         if place is not None and any(place.glob(JAR_PATTERN)):
             return place

@@ -1,7 +1,7 @@
-"""Where VnCoreNLP's word segmentation model is: a folder at hand, or a download into the cache.
+"""Finds VnCoreNLP's word segmentation model in a folder, or downloads it into the cache.
 
-Looked through in this order: the given folder (a bundle is one), `$VIREO_DATA`, the user's cache;
-then the files are downloaded into the cache, checked against their SHA-256.
+The places, in this order: the given folder (a bundle is one), `$VIREO_DATA`, the user's cache. If
+none has the files, they are downloaded into the cache and checked against their SHA-256.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from vireo_client import environment
 from vireo_client.errors import SegmenterError
 
 FILES = {
@@ -18,31 +19,29 @@ FILES = {
 }
 """The model's files and their SHA-256."""
 
-DATA_ENV = "VIREO_DATA"
-
 _IN_DATA = Path("vncorenlp", "models", "wordsegmenter")
 
 
 def find_model(folder: Path | None = None) -> Path:
-    """Finds the folder with the model's files, downloading them if need be.
+    """Find the folder with the model's files, and download them if necessary.
 
     Args:
-        folder: Where they must be. Without one the other places are looked through.
+        folder: The folder that must hold them. Without it, the other places are tried.
 
     Raises:
-        SegmenterError: If the given folder lacks them, or they are nowhere and cannot be had.
+        SegmenterError: If the given folder lacks them, or no place has them and the download fails.
     """
     if folder is not None:
-        found = _complete(folder) or _complete(folder / "models" / "wordsegmenter")
-        if found is None:
+        model = _complete(folder) or _complete(folder / "models" / "wordsegmenter")
+        if model is None:
             raise SegmenterError(
                 f"{folder}: holds no {' and '.join(FILES)}; name the folder that does"
             )
-        return found
+        return model
     for place in _places():
-        if (found := _complete(place)) is not None:
-            return found
-    # Imported here: HTTP takes longer to import than the model to load, and is seldom needed.
+        if (model := _complete(place)) is not None:
+            return model
+    # Imported here: to import HTTP takes longer than to load the model, and is seldom necessary.
     from vireo_client.text.vncorenlp.download import download
 
     cache = cache_folder()
@@ -50,24 +49,23 @@ def find_model(folder: Path | None = None) -> Path:
         download(cache, FILES)
     except SegmenterError as error:
         raise SegmenterError(
-            f"VnCoreNLP's word segmentation model is nowhere to be found ({error}); put "
+            f"VnCoreNLP's word segmentation model was not found ({error}); put "
             f"{' and '.join(FILES)} into {cache}, name their folder, or choose another segmenter"
         ) from error
     return cache
 
 
 def cache_folder() -> Path:
-    """The user's cache for the model, by the XDG base directory specification."""
+    """Return the user's cache folder for the model, by the XDG base directory specification."""
     base = os.environ.get("XDG_CACHE_HOME", "")
-    # The specification wants relative paths there ignored.
+    # By the specification, a relative path in this variable is ignored.
     root = Path(base) if base.startswith("/") else Path("~/.cache").expanduser()
     return root / "vireo" / _IN_DATA
 
 
 def _places() -> Iterator[Path]:
-    data = os.environ.get(DATA_ENV)
-    if data:
-        yield Path(data) / _IN_DATA
+    if data := environment.data_folder():
+        yield data / _IN_DATA
     yield cache_folder()
 
 

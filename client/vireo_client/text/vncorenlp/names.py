@@ -18,12 +18,12 @@ from __future__ import annotations
 
 
 def _names(*lines: str) -> frozenset[str]:
-    """Names of several syllables, parted by commas."""
+    """Parse names of several syllables, separated by commas."""
     return frozenset(name.strip() for line in lines for name in line.split(","))
 
 
 def _syllables(*lines: str) -> frozenset[str]:
-    """Single syllables, parted by spaces."""
+    """Parse single syllables, separated by spaces."""
     return frozenset(syllable for line in lines for syllable in line.split())
 
 

@@ -9,7 +9,7 @@ that fired gives the conclusion. The file shows the tree by tabs, one rule a lin
 A level of the tree holds hundreds of rules, of which hardly any can hold at one syllable. So each
 level is a dispatch table: a rule stands under the value it asks of one slot (the word if it asks
 for one, else the word before, and so on), and a syllable looks up its own few values instead of
-trying the rules one by one. The rules found come with their place in the file: the first wins.
+trying the rules one by one. Of the rules that hold, the first in the file wins.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from vireo_client.errors import SegmenterError
 
-# The slots of a context, in the order in which a rule is filed under one of them: most telling
+# The slots of a context, in the order in which a rule is filed under one of them: most selective
 # first. A context is a tuple of strings in this order; outside the sentence a slot is "".
 SLOTS = (
     "word",
@@ -48,9 +48,9 @@ class Rule(NamedTuple):
     """One rule."""
 
     order: int
-    """Its line in the file."""
+    """The number of its line in the file."""
     tests: tuple[tuple[int, str], ...]
-    """(slot number, value) each; all must hold."""
+    """Pairs (slot number, value); all must hold."""
     conclusion: str
     exceptions: Level
 
@@ -67,12 +67,12 @@ class Level:
         self.filed: dict[int, dict[str, list[Rule]]] = {}
 
     def add(self, rule: Rule) -> None:
-        """Files a rule under the most telling of its tests."""
+        """File a rule under the most selective of its tests."""
         slot, value = min(rule.tests)
         self.filed.setdefault(slot, {}).setdefault(value, []).append(rule)
 
     def gate(self) -> tuple[Collection[str], Collection[str], Collection[str], bool]:
-        """What a syllable must have for any rule of this level to hold.
+        """Return the values without which no rule of this level holds for a syllable.
 
         Returns:
             The values of `word`, `prevWord1` and `nextWord1` under which rules are filed, and
@@ -82,28 +82,28 @@ class Level:
         return word, previous, following, any(slot > 2 for slot in self.filed)
 
     def find(self, context: Context) -> Rule | None:
-        """The first rule, in the order of the file, whose condition holds; None without one."""
-        found: Rule | None = None
+        """Return the first rule, in the order of the file, whose condition holds, or None."""
+        first: Rule | None = None
         for slot, by_value in self.filed.items():
             for rule in by_value.get(context[slot], ()):
-                if found is not None and rule.order > found.order:
+                if first is not None and rule.order > first.order:
                     break
                 for at, value in rule.tests:
                     if context[at] != value:
                         break
                 else:
-                    found = rule
+                    first = rule
                     break
-        return found
+        return first
 
 
 def conclude(level: Level, context: Context, default: str) -> str:
-    """The conclusion of the last rule that fires from this level on.
+    """Return the conclusion of the last rule that fires from this level on.
 
     Args:
-        level: Where to begin.
+        level: The level to begin with.
         context: The slots' values, in the order of `SLOTS`.
-        default: What holds if no rule fires.
+        default: The conclusion if no rule fires.
     """
     while (rule := level.find(context)) is not None:
         default = rule.conclusion
@@ -114,7 +114,7 @@ def conclude(level: Level, context: Context, default: str) -> str:
 
 
 def read_rules(path: Path) -> dict[str, Level]:
-    """Reads a `.rdr` file.
+    """Read a `.rdr` file.
 
     Args:
         path: The file: the root on its first line, every rule one tab deeper than what it excepts.
@@ -141,7 +141,7 @@ def read_rules(path: Path) -> dict[str, Level]:
 
 
 def _read_tree(path: Path) -> Level:
-    """The level below the root."""
+    """Read a file and return the level below the root."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except OSError as error:
@@ -179,7 +179,7 @@ def _read_tree(path: Path) -> Level:
 
 
 def _tests(path: Path, number: int, condition: str) -> tuple[tuple[int, str], ...]:
-    """A condition's tests, least telling slots last."""
+    """Parse the tests of a condition, the least selective slots last."""
     tests = []
     for part in condition.split(" and "):
         match = _TEST.fullmatch(part)

@@ -3,7 +3,7 @@
 Nguyen et al., "A Fast and Accurate Vietnamese Word Segmenter", LREC 2018: every syllable gets a
 tag, B where a word begins and I inside one, first from the longest match in a lexicon (section
 2.1), then corrected by a tree of rules over the five syllables and tags around it (section 2.2).
-What the paper leaves open (names, the width of a match) is noted where it is decided.
+The paper leaves names and the width of a match open; comments say how they are decided here.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class VnCoreNLPSegmenter:
     name = "vncorenlp"
 
     def __init__(self, folder: Path) -> None:
-        """Loads the model.
+        """Load the model.
 
         Args:
             folder: Holds `vi-vocab` and `wordsegmenter.rdr`.
@@ -49,11 +49,11 @@ class VnCoreNLPSegmenter:
         self._gates = {tag: level.gate() for tag, level in self._rules.items()}
 
     def files(self) -> dict[str, Path]:
-        """The model files that a bundle must carry, by file name."""
+        """Return the model files that a bundle must carry, by file name."""
         return {name: self._folder / name for name in (LEXICON_FILE, RULES_FILE)}
 
     def segment(self, text: str) -> list[str]:
-        """Segments a text.
+        """Segment a text.
 
         Args:
             text: NFC text.
@@ -67,7 +67,7 @@ class VnCoreNLPSegmenter:
 
     def _segment_sentence(self, tokens: list[str]) -> str:
         lower = [token.lower() for token in tokens]
-        # Two empty slots at either end: what a rule sees beyond the sentence.
+        # Two empty slots at either end, which a rule sees beyond the sentence.
         words = ["", "", *lower, "", ""]
         tags = ["", "", *self._initial_tags(tokens, lower), "", ""]
         gates = self._gates
@@ -86,7 +86,7 @@ class VnCoreNLPSegmenter:
         return "".join(pieces[1:])
 
     def _initial_tags(self, tokens: list[str], lower: list[str]) -> list[str]:
-        """Longest matching over the lexicon and the places; runs of capitals become names."""
+        """Tag by longest matching over lexicon and places; runs of capitals become names."""
         tags: list[str] = []
         last = len(tokens) - 1
         at = 0
@@ -110,7 +110,7 @@ class VnCoreNLPSegmenter:
         return tags
 
     def _longest_match(self, lower: list[str], at: int) -> int:
-        """How many syllables the longest known word that begins here has; 1 without one."""
+        """Count the syllables of the longest known word that begins here; 1 without one."""
         pair = f"{lower[at]} {lower[at + 1]}"
         widest = self._widest.get(pair)
         if widest is None:
@@ -122,7 +122,7 @@ class VnCoreNLPSegmenter:
 
 
 def _name_width(tokens: list[str], at: int) -> int:
-    """How many tokens from here are one name: this and up to three more capitalised ones.
+    """Count the tokens of the name that begins here: this and up to three capitalised ones.
 
     Java looks at UTF-16 units, of which those beyond U+FFFF are no letters: they make no names.
     """
@@ -141,7 +141,7 @@ def _name_width(tokens: list[str], at: int) -> int:
 
 
 def _goes_on(previous: str, syllable: str) -> bool:
-    """Whether a name goes on a family name that ended the word before: "Nguyễn" + "Văn An"."""
+    """Return whether a syllable continues the family name before it: "Nguyễn" + "Văn An"."""
     return (
         syllable in names.MIDDLE_NAMES
         and previous[0].isupper()
@@ -150,7 +150,7 @@ def _goes_on(previous: str, syllable: str) -> bool:
 
 
 def _widest_by_pair(words: frozenset[str]) -> dict[str, int]:
-    """For the first two syllables of each word, how many syllables the longest such word has."""
+    """Count, for the first two syllables of each word, the syllables of the longest such word."""
     widest = dict.fromkeys([word for word in words if word.count(" ") == 1], 2)
     longer = [word for word in words if 1 < word.count(" ") < _MAX_SYLLABLES]
     for word in longer:

@@ -1,4 +1,4 @@
-"""VnCoreNLP's tokeniser and sentence splitter, as its answers show them.
+"""VnCoreNLP's tokenizer and sentence splitter, as its answers show them.
 
 Every rule here was inferred from reference answers; nothing of VnCoreNLP's source was read. Chunks
 between white space (ASCII white space only: a no-break space is an ordinary character) are cut
@@ -13,9 +13,9 @@ _LETTER = r"[^\W\d_]"
 _CONSONANTS = "bcdđghklmnpqrstvx"
 _NUMBER = r"[0-9]+(?:[.,][0-9]+)*%?"
 
-# The kinds of token inside a chunk, tried in this order at each place. What is in none of them
-# (dashes, degree signs, zero-width spaces, emoji, vulgar fractions) sticks to the letters beside
-# it: "—gạch", "°C", "m²".
+# The kinds of token inside a chunk, tried in this order at each place. Characters of no kind
+# (dashes, degree signs, zero-width spaces, emoji, vulgar fractions) stay with the letters beside
+# them: "—gạch", "°C", "m²".
 _TOKEN = re.compile(
     "|".join(
         (
@@ -53,7 +53,7 @@ _GOES_ON = frozenset((",", ")", "]", "}", "”", "’"))
 
 
 def tokenize(text: str) -> list[str]:
-    """Cuts a text into tokens: words' syllables, numbers, punctuation.
+    """Cut a text into tokens: words' syllables, numbers, punctuation.
 
     Args:
         text: NFC text with tones placed.
@@ -78,7 +78,7 @@ def tokenize(text: str) -> list[str]:
 
 
 def split_sentences(tokens: list[str]) -> list[list[str]]:
-    """Parts tokens into sentences.
+    """Split tokens into sentences.
 
     A sentence ends after a full stop, an exclamation or question mark or an ellipsis, unless it
     goes on: with a token that begins with a lower-case letter or a digit, with a comma or a
@@ -86,7 +86,7 @@ def split_sentences(tokens: list[str]) -> list[list[str]]:
     the token after next is a comma ("như : tivi , cassette").
 
     Args:
-        tokens: What `tokenize` gave.
+        tokens: The result of `tokenize`.
 
     Returns:
         The sentences, none of them empty; `[]` without tokens.

@@ -23,7 +23,7 @@ _OLD = re.compile("[òóỏõọ][ae]|[ùúủũụỦ]y")
 
 
 def place_tones(text: str) -> str:
-    """Moves tone marks to the second vowel of `oa`, `oe`, `uy`, as VnCoreNLP does.
+    """Move tone marks to the second vowel of `oa`, `oe`, `uy`, as VnCoreNLP does.
 
     Args:
         text: NFC text; other text passes through unchanged where it has no composed vowel.

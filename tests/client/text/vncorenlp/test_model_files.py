@@ -98,7 +98,7 @@ def test_far_too_long_a_file_is_refused(
     server: type[_Handler], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(download, "_MAX_BYTES", 10)
-    with pytest.raises(SegmenterError, match="MiB came"):
+    with pytest.raises(SegmenterError, match="MiB arrived"):
         find_model()
 
 

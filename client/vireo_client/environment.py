@@ -1,0 +1,71 @@
+"""The environment variables of all of Vireo's packages. No other module reads one of them.
+
+An option of a command that stands beside a variable wins over it.
+
+- `VIREO_INDEX`: the folder of the index (`--index`).
+- `VIREO_MODEL`: the model repository (`--model`).
+- `VIREO_TRITON`: the address of the Triton server that embeds (`--triton`).
+- `VIREO_TLS_CA`, `VIREO_TLS_CERT`, `VIREO_TLS_KEY`: PEM files of that connection (`--tls-ca`,
+  `--tls-cert`, `--tls-key`).
+- `VIREO_ADMIN_KEY`: the key that `vireo serve` asks for before a client may load models
+  (`--admin-key-file`).
+- `VIREO_TRITON_CARRIER`: the folder of the Triton carrier; by default inside the environment.
+- `VIREO_DATA`: the data folder, in which VnCoreNLP's files are looked for.
+- `VIREO_OFFLINE`: set to 1, nothing is downloaded.
+- `VIREO_VNCORENLP_URL`: the address that VnCoreNLP's model files are downloaded from.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# Read by the command line, which also shows them in its help.
+INDEX = "VIREO_INDEX"
+MODEL = "VIREO_MODEL"
+TRITON = "VIREO_TRITON"
+TLS_CA = "VIREO_TLS_CA"
+TLS_CERT = "VIREO_TLS_CERT"
+TLS_KEY = "VIREO_TLS_KEY"
+
+# Read by the functions below; error messages name them.
+ADMIN_KEY = "VIREO_ADMIN_KEY"
+TRITON_CARRIER = "VIREO_TRITON_CARRIER"
+DATA = "VIREO_DATA"
+OFFLINE = "VIREO_OFFLINE"
+VNCORENLP_URL = "VIREO_VNCORENLP_URL"
+
+
+def admin_key() -> str | None:
+    """Return the admin key of `vireo serve`; None where the variable is absent or empty."""
+    return _value(ADMIN_KEY)
+
+
+def triton_carrier() -> Path | None:
+    """Return the folder of the Triton carrier; None where the variable names none."""
+    return _folder(TRITON_CARRIER)
+
+
+def data_folder() -> Path | None:
+    """Return the data folder; None where the variable names none."""
+    return _folder(DATA)
+
+
+def offline() -> bool:
+    """Return whether downloads are forbidden; 0 and an empty value allow them."""
+    return (_value(OFFLINE) or "0") != "0"
+
+
+def vncorenlp_url() -> str | None:
+    """Return the address of VnCoreNLP's model files; None for the project's own."""
+    return _value(VNCORENLP_URL)
+
+
+def _value(name: str) -> str | None:
+    # Containers set a variable that nobody gave to the empty string.
+    return os.environ.get(name) or None
+
+
+def _folder(name: str) -> Path | None:
+    value = _value(name)
+    return Path(value) if value else None

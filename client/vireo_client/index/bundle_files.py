@@ -1,0 +1,130 @@
+"""An index and its model: the small files that an index keeps, and where its repository is found.
+
+An index keeps `bundle.json`, the tokenizer and the segmenter's files of its bundle in a folder of
+its own: enough to search through a Triton that serves the bundle. It does not keep engines and
+weights. A search in this process finds them in the model repository, whose place the index
+remembers relative to itself, so that both can be moved together.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..bundle import BUNDLE_FILE, Bundle, read_bundle_config
+from ..errors import BundleError, SearchIndexError
+from ..files import replacing
+from .catalogue import CATALOGUE_FILE, Catalogue, WritableCatalogue
+
+BUNDLE_FOLDER = "bundle"
+_PLACE = "repository"
+"""Meta key: the model folder, relative to the index, parted by `/`."""
+_ABSOLUTE_PLACE = "model"
+"""Meta key of indexes written before `_PLACE`: the model folder's absolute path."""
+
+
+def record_bundle(folder: Path, catalogue: WritableCatalogue, bundle: Bundle) -> None:
+    """Copy the small files of `bundle` into the index, and record where its folder lies.
+
+    Raises:
+        VireoError, OSError: the files cannot be read or written.
+    """
+    own_folder = folder / BUNDLE_FOLDER
+    if bundle.folder.resolve() == own_folder.resolve():
+        return  # through Triton, an index can be extended with nothing but its own files
+    _copy_files(bundle, own_folder)
+    place = _relative(bundle.folder, folder)
+    if catalogue.meta(_PLACE) != place or catalogue.meta(_ABSOLUTE_PLACE) is not None:
+        with catalogue.transaction():
+            catalogue.set_meta(**{_PLACE: place})
+            catalogue.remove_meta(_ABSOLUTE_PLACE)
+
+
+def sweep_drafts(folder: Path) -> None:
+    """Remove the half-written copies of a writer that was killed."""
+    for draft in folder.glob(f".{BUNDLE_FOLDER}-*"):
+        shutil.rmtree(draft)
+
+
+def open_bundle(folder: str | Path, *, engines: bool) -> Bundle:
+    """Open the bundle that made an index, so that a search need not name it.
+
+    Args:
+        folder: the index.
+        engines: whether the towers will run in this process; otherwise the files that the index
+            keeps suffice.
+
+    Raises:
+        SearchIndexError: there is no index, or its model repository is not found.
+        BundleError: the bundle's files are damaged.
+    """
+    folder = Path(folder)
+    if not engines and (folder / BUNDLE_FOLDER).is_dir():
+        return Bundle(folder / BUNDLE_FOLDER)
+    catalogue = Catalogue(folder / CATALOGUE_FILE)
+    try:
+        bundle_id = catalogue.meta("bundle_id") or ""
+        places = list(dict.fromkeys(_places(folder, catalogue)))
+    finally:
+        catalogue.close()
+    tried = []
+    for place in places:
+        if not (place / BUNDLE_FILE).is_file():
+            tried.append(f"{place} (none there)")
+            continue
+        try:
+            present = read_bundle_config(place).bundle_id
+        except BundleError as error:
+            tried.append(f"{place} ({error})")
+            continue
+        if present == bundle_id:
+            return Bundle(place)
+        tried.append(f"{place} (of bundle {present})")
+    raise SearchIndexError(
+        f"{folder}: the model repository that made this index (bundle {bundle_id}) was not found; "
+        f"looked at {', '.join(tried) or 'no place, as none is recorded'}; give its folder with "
+        "--model"
+    )
+
+
+def _copy_files(bundle: Bundle, target: Path) -> None:
+    files = [bundle.folder / BUNDLE_FILE, *bundle.text_files()]
+    if all(_same(file, target / file.name) for file in files):
+        return
+    with replacing(target, marker=BUNDLE_FILE) as draft:
+        for file in files:
+            with (draft / file.name).open("wb") as copy:
+                copy.write(file.read_bytes())
+                copy.flush()
+                os.fsync(copy.fileno())
+
+
+def _same(file: Path, copy: Path) -> bool:
+    return copy.is_file() and copy.read_bytes() == file.read_bytes()
+
+
+def _relative(target: Path, folder: Path) -> str:
+    target = target.resolve()
+    try:
+        return Path(os.path.relpath(target, folder.resolve())).as_posix()
+    except ValueError:  # Windows: the two lie on different drives
+        return target.name
+
+
+def _places(folder: Path, catalogue: Catalogue) -> Iterator[Path]:
+    """Where the repository may lie, the likeliest place first."""
+    place, absolute = catalogue.meta(_PLACE), catalogue.meta(_ABSOLUTE_PLACE)
+    folder = folder.resolve()
+    name = ""
+    if place:
+        yield Path(os.path.normpath(folder / place))
+        name = Path(place).name
+    if absolute:
+        yield Path(absolute)
+        name = Path(absolute).name
+    if name:
+        yield folder.parent / name
+        yield folder.parent.parent / name
+        yield Path.cwd() / name

@@ -1,0 +1,17 @@
+"""The client's tests use a bundle that is written by hand, in place of one that is trained."""
+
+from __future__ import annotations
+
+import pytest
+from support.bundles import write_bundle, write_repository
+from vireo_client.bundle import Bundle
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return write_bundle(tmp_path_factory.mktemp("small") / "bundle")
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return write_repository(tmp_path_factory.mktemp("small") / "model_repository")

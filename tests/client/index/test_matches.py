@@ -1,0 +1,121 @@
+import threading
+
+import faiss
+import numpy as np
+import pytest
+from support.small_index import DIM, new_image, unit
+from vireo_client.index import Index, IndexWriter
+from vireo_client.index import matches as module
+from vireo_client.index.matches import nearest
+
+
+@pytest.fixture
+def index(tmp_path, small_bundle):
+    with IndexWriter(tmp_path / "i", small_bundle) as writer:
+        writer.add([new_image(f"{n}.jpg", n, captions=1) for n in range(1, 60)])
+        writer.save()
+    with Index(tmp_path / "i", small_bundle) as index:
+        yield index
+
+
+class _Recorder:
+    """An index that notes how many threads FAISS may use while it searches."""
+
+    ntotal = 1
+
+    def __init__(self):
+        self.threads = []
+
+    def search(self, queries, k):
+        self.threads.append(faiss.omp_get_max_threads())
+        return np.ones((len(queries), k), np.float32), np.ones((len(queries), k), np.int64)
+
+
+@pytest.mark.parametrize("queries", [1, 19, 20, 100])
+def test_a_search_leaves_the_threads_of_faiss_as_they_were(index, queries):
+    before = faiss.omp_get_max_threads()
+    try:
+        for threads in (1, 2, 3):
+            faiss.omp_set_num_threads(threads)
+            index.search_images(np.stack([unit(n) for n in range(queries)]), 5)
+            assert faiss.omp_get_max_threads() == threads
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
+def test_a_search_that_fails_leaves_the_threads_of_faiss_as_they_were(index):
+    before = faiss.omp_get_max_threads()
+    try:
+        faiss.omp_set_num_threads(3)
+        with pytest.raises(AssertionError):  # FAISS's own, for queries of another size
+            index.search_images(np.zeros((1, DIM + 1), np.float32), 5)
+        assert faiss.omp_get_max_threads() == 3
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
+def test_few_queries_take_one_thread_and_many_no_more_than_the_caller_allows(monkeypatch):
+    monkeypatch.setattr(module, "usable_cores", lambda: 4)
+    before, recorder = faiss.omp_get_max_threads(), _Recorder()
+    try:
+        for allowed in (2, 8):
+            faiss.omp_set_num_threads(allowed)
+            for queries in (1, 19, 20):
+                nearest(recorder, np.zeros((queries, DIM), np.float32), 1)
+    finally:
+        faiss.omp_set_num_threads(before)
+    assert recorder.threads == [1, 1, 2, 1, 1, 4]
+
+
+def test_a_search_changes_nothing_for_other_threads():
+    """Another thread asks FAISS while this one is in the middle of a search."""
+    seen = []
+
+    class Paused(_Recorder):
+        def search(self, queries, k):
+            for _ in range(2):  # a thread that is new, and one that was there before
+                asking = threading.Thread(target=lambda: seen.append(faiss.omp_get_max_threads()))
+                asking.start()
+                asking.join()
+            resident_asks.set()
+            assert resident_answered.wait(10)
+            return super().search(queries, k)
+
+    resident_asks, resident_answered, ready = (threading.Event() for _ in range(3))
+
+    def resident():
+        faiss.omp_set_num_threads(3)
+        ready.set()
+        assert resident_asks.wait(10)
+        seen.append(faiss.omp_get_max_threads())
+        resident_answered.set()
+
+    before, default = faiss.omp_get_max_threads(), []
+    probe = threading.Thread(target=lambda: default.append(faiss.omp_get_max_threads()))
+    probe.start()
+    probe.join()
+    thread = threading.Thread(target=resident)
+    thread.start()
+    assert ready.wait(10)
+    recorder = Paused()
+    nearest(recorder, np.zeros((1, DIM), np.float32), 1)
+    thread.join()
+    assert recorder.threads == [1]
+    assert seen == [*default, *default, 3]
+    assert faiss.omp_get_max_threads() == before
+
+
+def test_a_query_without_numbers_finds_nothing(index):
+    assert index.search_images(np.full((1, DIM), np.nan, np.float32), 5) == [[]]
+
+
+def test_more_rows_than_one_statement_takes_are_looked_up(index, monkeypatch):
+    monkeypatch.setattr("vireo_client.index.catalogue._IDS_PER_QUERY", 7)
+    queries = np.stack([unit(n) for n in range(1, 60)])
+    assert [row[0].path for row in index.search_images(queries, 20)] == [
+        f"{n}.jpg" for n in range(1, 60)
+    ]
+    captions = np.stack([unit(1000 * n) for n in range(1, 60)])
+    assert [row[0].caption for row in index.search_captions(captions, 20)] == [
+        f"{n}.jpg câu 0" for n in range(1, 60)
+    ]

@@ -1,0 +1,118 @@
+"""Indexes as they were written before their vector files carried a writer's id."""
+
+import sqlite3
+
+import faiss
+import numpy as np
+import pytest
+from support.small_index import DIM, best, best_caption, new_image, unit
+from vireo_client.index import Index, IndexWriter
+from vireo_client.index.bundle_files import open_bundle
+from vireo_client.index.catalogue import CATALOGUE_FILE, FileStamp
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE images (
+    id INTEGER PRIMARY KEY,
+    path TEXT NOT NULL UNIQUE,
+    sha256 TEXT NOT NULL,
+    bytes INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    captions_digest TEXT NOT NULL,
+    metadata TEXT NOT NULL DEFAULT '{}'
+);
+CREATE TABLE captions (
+    id INTEGER PRIMARY KEY,
+    image_id INTEGER NOT NULL REFERENCES images(id) ON DELETE CASCADE,
+    text TEXT NOT NULL
+);
+CREATE INDEX captions_by_image ON captions (image_id);
+"""
+
+
+@pytest.fixture
+def old(tmp_path, small_bundle):
+    """Generation 7: images 11 to 13 of the seeds 1 to 3, each with a caption."""
+    folder = tmp_path / "i"
+    folder.mkdir()
+    with sqlite3.connect(folder / CATALOGUE_FILE) as db:
+        db.executescript(_SCHEMA)
+        meta = {
+            "schema_version": 1,
+            "bundle_id": small_bundle.bundle_id,
+            "model": small_bundle.folder.resolve(),
+            "generation": 7,
+            "next_image_id": 14,
+            "next_caption_id": 24,
+        }
+        db.executemany("INSERT INTO meta VALUES (?, ?)", [(k, str(v)) for k, v in meta.items()])
+        for n in (1, 2, 3):
+            row = (10 + n, f"{n}.jpg", "0" * 64, 1, 1, "", "{}")
+            db.execute("INSERT INTO images VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            db.execute("INSERT INTO captions VALUES (?, ?, ?)", (20 + n, 10 + n, f"câu {n}"))
+    db.close()
+    for kind, first, factor in (("images", 11, 1), ("captions", 21, 1000)):
+        vectors = faiss.IndexIDMap2(faiss.IndexFlatIP(DIM))
+        embeddings = np.stack([unit(factor * n) for n in (1, 2, 3)])
+        vectors.add_with_ids(embeddings, np.arange(first, first + 3))
+        faiss.write_index(vectors, str(folder / f"{kind}-7.faiss"))
+    return folder
+
+
+def _names(folder):
+    return sorted(path.name for path in folder.glob("*.faiss"))
+
+
+def test_an_old_index_is_opened_and_searched(old, small_bundle):
+    with Index(old, small_bundle) as index:
+        assert (len(index), index.captions) == (3, 3)
+        assert [best(index, n) for n in (1, 2, 3)] == [(f"{n}.jpg", 1) for n in (1, 2, 3)]
+        assert best_caption(index, 2000) == ("câu 2", 1)
+        assert not index.refresh()
+    assert open_bundle(old, engines=True).folder == small_bundle.folder.resolve()
+    assert open_bundle(old, engines=False).folder == small_bundle.folder.resolve()
+
+
+def test_an_old_index_is_extended_under_a_reader(old, small_bundle):
+    (old / "images-6.faiss").touch()  # a dead writer's
+    with Index(old, small_bundle) as index:
+        with IndexWriter(old, small_bundle) as writer:
+            assert len(writer) == 3
+            assert writer.is_current("1.jpg", FileStamp(1, 1))
+            assert _names(old) == ["captions-7.faiss", "images-7.faiss"]
+            writer.add([new_image("2.jpg", 5, captions=1, size=2), new_image("4.jpg", 4)])
+            writer.save()
+        assert [best(index, n)[0] for n in (1, 3)] == ["1.jpg", "3.jpg"]
+        assert index.refresh()
+        assert (len(index), index.captions) == (4, 3)
+        near = {seed: best(index, seed)[0] for seed in range(1, 7) if best(index, seed)[1] > 0.99}
+        assert near == {1: "1.jpg", 3: "3.jpg", 4: "4.jpg", 5: "2.jpg"}
+        assert best_caption(index, 5000) == ("2.jpg câu 0", 1)
+    captions, images = _names(old)
+    assert (captions.rpartition("-")[0], images.rpartition("-")[0]) == ("captions-8", "images-8")
+    with sqlite3.connect(old / CATALOGUE_FILE) as db:
+        ids = [row[0] for row in db.execute("SELECT id FROM images ORDER BY id")]
+        meta = dict(db.execute("SELECT key, value FROM meta"))
+    db.close()
+    assert ids == [11, 13, 14, 15]
+    assert "model" not in meta
+    assert meta["repository"] == "../model_repository"
+
+
+def test_a_writer_makes_an_old_index_one_that_can_be_moved(old, small_bundle, tmp_path):
+    """Also when there is nothing to add."""
+    with IndexWriter(old, small_bundle):
+        pass
+    (tmp_path / "there").mkdir()
+    moved = old.rename(tmp_path / "there" / "i")
+    small_bundle.folder.rename(tmp_path / "there" / "model_repository")
+    assert open_bundle(moved, engines=True).bundle_id == small_bundle.bundle_id
+    with Index(moved, open_bundle(moved, engines=False)) as index:
+        assert best(index, 1) == ("1.jpg", 1)
+
+
+def test_an_old_index_whose_repository_moved_beside_it_finds_it(old, small_bundle, tmp_path):
+    (tmp_path / "there").mkdir()
+    moved = old.rename(tmp_path / "there" / "i")
+    small_bundle.folder.rename(tmp_path / "there" / "model_repository")
+    assert open_bundle(moved, engines=True).bundle_id == small_bundle.bundle_id

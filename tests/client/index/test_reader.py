@@ -1,0 +1,291 @@
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+
+import faiss
+import numpy as np
+import pytest
+from support.small_index import DIM, best, best_caption, new_image, unit, write_small_bundle
+from vireo_client.errors import SearchIndexError
+from vireo_client.index import Index, IndexWriter, vectors
+from vireo_client.index.catalogue import CATALOGUE_FILE, Catalogue
+from vireo_client.index.vectors import vector_files
+
+
+def _write(folder, bundle, *images):
+    with IndexWriter(folder, bundle) as writer:
+        writer.add(images)
+        writer.save()
+
+
+def test_what_is_saved_is_found_again(tmp_path, small_bundle):
+    images = [new_image(f"{n}.jpg", n, captions=2) for n in range(1, 20)]
+    _write(tmp_path / "i", small_bundle, *images)
+    with Index(tmp_path / "i", small_bundle) as index:
+        assert (len(index), index.captions) == (19, 38)
+        for number, image in enumerate(images, 1):
+            (match, *_) = index.search_images(image.embedding[None], 3)[0]
+            assert (match.rank, match.path, match.caption) == (1, image.path, None)
+            assert match.score == pytest.approx(1, abs=1e-5)
+            caption = index.search_captions(unit(1000 * number + 1)[None], 1)[0][0]
+            assert (caption.path, caption.caption) == (image.path, f"{image.path} câu 1")
+
+
+def test_hits_come_best_first_and_agree_with_brute_force(tmp_path, small_bundle):
+    images = [new_image(f"{n}.jpg", n) for n in range(1, 60)]
+    _write(tmp_path / "i", small_bundle, *images)
+    query = unit(999)
+    with Index(tmp_path / "i", small_bundle) as index:
+        matches = index.search_images(query[None], 10)[0]
+    scores = {image.path: float(image.embedding @ query) for image in images}
+    expected = sorted(scores, key=scores.__getitem__, reverse=True)[:10]
+    assert [m.path for m in matches] == expected
+    assert [m.rank for m in matches] == list(range(1, 11))
+
+
+def test_an_empty_index_answers_with_nothing(tmp_path, small_bundle):
+    _write(tmp_path / "i", small_bundle)
+    with Index(tmp_path / "i", small_bundle) as index:
+        assert len(index) == 0
+        assert index.search_images(np.stack([unit(1), unit(2)]), 5) == [[], []]
+
+
+def test_more_hits_than_images_gives_all_images(tmp_path, small_bundle):
+    _write(tmp_path / "i", small_bundle, new_image("a.jpg", 1), new_image("b.jpg", 2))
+    with Index(tmp_path / "i", small_bundle) as index:
+        assert len(index.search_images(unit(1)[None], 50)[0]) == 2
+
+
+def test_another_bundles_index_is_refused(tmp_path, small_bundle):
+    _write(tmp_path / "i", small_bundle, new_image("a.jpg", 1))
+    other = write_small_bundle(tmp_path / "other", "another-bundle")
+    for kind in (Index, IndexWriter):
+        with pytest.raises(SearchIndexError, match=r"made by bundle .* is bundle another-bundle"):
+            kind(tmp_path / "i", other)
+    with Index(tmp_path / "i", small_bundle) as index:
+        assert len(index) == 1
+
+
+def test_a_missing_index_is_an_error(tmp_path, small_bundle):
+    with pytest.raises(SearchIndexError, match="no index here; `vireo index` makes one"):
+        Index(tmp_path / "i", small_bundle)
+    assert not (tmp_path / "i").exists()
+
+
+@pytest.mark.parametrize("damage", ["delete", "truncate", "foreign", "without ids"])
+def test_damaged_vectors_are_an_error_not_wrong_answers(tmp_path, small_bundle, damage):
+    _write(tmp_path / "i", small_bundle, new_image("a.jpg", 1), new_image("b.jpg", 2))
+    (path,) = (tmp_path / "i").glob("images-1-*.faiss")
+    if damage == "delete":
+        path.unlink()
+    elif damage == "truncate":
+        path.write_bytes(path.read_bytes()[:40])
+    elif damage == "foreign":  # one vector for two rows
+        other = faiss.IndexIDMap2(faiss.IndexFlatIP(DIM))
+        other.add_with_ids(unit(1)[None], np.array([1]))
+        faiss.write_index(other, str(path))
+    else:  # as many as there are rows, but nothing says which row each belongs to
+        other = faiss.IndexFlatIP(DIM)
+        other.add(np.stack([unit(2), unit(1)]))
+        faiss.write_index(other, str(path))
+    with pytest.raises(SearchIndexError, match=rf"{path.name}.*index the images again"):
+        Index(tmp_path / "i", small_bundle)
+
+
+def test_a_damaged_catalogue_is_an_error(tmp_path, small_bundle):
+    _write(tmp_path / "i", small_bundle)
+    (tmp_path / "i" / CATALOGUE_FILE).write_bytes(b"not a database" * 100)
+    for kind in (Index, IndexWriter):
+        with pytest.raises(SearchIndexError, match="not a usable catalogue"):
+            kind(tmp_path / "i", small_bundle)
+
+
+def test_an_unknown_catalogue_version_is_refused(tmp_path, small_bundle):
+    _write(tmp_path / "i", small_bundle)
+    with sqlite3.connect(tmp_path / "i" / CATALOGUE_FILE) as db:
+        db.execute("UPDATE meta SET value = '99' WHERE key = 'schema_version'")
+    for kind in (Index, IndexWriter):
+        with pytest.raises(SearchIndexError, match="schema version 99"):
+            kind(tmp_path / "i", small_bundle)
+
+
+def test_a_closed_index_says_so(tmp_path, small_bundle):
+    _write(tmp_path / "i", small_bundle, new_image("a.jpg", 1))
+    with Index(tmp_path / "i", small_bundle) as index:
+        pass
+    index.close()
+    for use in (index.refresh, lambda: index.search_images(unit(1)[None], 1)):
+        with pytest.raises(SearchIndexError, match="the index is closed"):
+            use()
+
+
+def test_a_reader_cannot_write(tmp_path, small_bundle):
+    _write(tmp_path / "i", small_bundle, new_image("a.jpg", 1))
+    with Index(tmp_path / "i", small_bundle) as index:
+        assert not hasattr(index, "add")
+        assert not hasattr(index, "save")
+    catalogue = Catalogue(tmp_path / "i" / CATALOGUE_FILE)
+    assert not hasattr(catalogue, "transaction")
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        catalogue._db.execute("DELETE FROM images")
+    catalogue.close()
+
+
+def test_a_reader_stays_at_its_state_until_it_is_refreshed(tmp_path, small_bundle):
+    with IndexWriter(tmp_path / "i", small_bundle) as writer:
+        writer.add([new_image("a.jpg", 1, captions=1), new_image("b.jpg", 2, captions=1)])
+        writer.save()
+        with Index(tmp_path / "i", small_bundle) as index:
+            assert not index.refresh()
+            writer.add([new_image("a.jpg", 3, captions=2), new_image("c.jpg", 4, captions=1)])
+            assert not index.refresh()  # nothing was saved
+            writer.save()
+            # The replaced image is left out, the new one is not there yet, the rest is found.
+            assert (len(index), index.captions) == (2, 2)
+            assert [m.path for m in index.search_images(unit(1)[None], 5)[0]] == ["b.jpg"]
+            assert [m.path for m in index.search_captions(unit(1000)[None], 5)[0]] == ["b.jpg"]
+
+            assert index.refresh()
+            assert not index.refresh()
+            assert (len(index), index.captions) == (3, 4)
+            assert [best(index, n) for n in (2, 3, 4)] == [
+                ("b.jpg", 1), ("a.jpg", 1), ("c.jpg", 1)
+            ]  # fmt: skip
+            assert best_caption(index, 3001) == ("a.jpg câu 1", 1)
+
+
+@pytest.mark.parametrize("moment", ["images", "captions"])
+def test_a_save_while_a_reader_loads_makes_it_load_the_newer_state(
+    tmp_path, small_bundle, monkeypatch, moment
+):
+    """The writer sweeps away the files that the reader was about to read."""
+    with IndexWriter(tmp_path / "i", small_bundle) as writer:
+        writer.add([new_image("a.jpg", 1, captions=1)])
+        writer.save()
+        plain, saves = vectors._read, []
+
+        def read(path, *words):
+            if path.name.startswith(moment) and len(saves) < 3:
+                saves.append(path)
+                number = 1 + len(saves)
+                writer.add([new_image(f"{number}.jpg", number, captions=1)])
+                writer.save()
+            return plain(path, *words)
+
+        monkeypatch.setattr(vectors, "_read", read)
+        with Index(tmp_path / "i", small_bundle) as index:
+            assert (len(index), index.captions) == (4, 4)
+            assert [best(index, n)[0] for n in range(1, 5)] == ["a.jpg", "2.jpg", "3.jpg", "4.jpg"]
+            assert best_caption(index, 4000) == ("4.jpg câu 0", 1)
+
+
+def test_a_refresh_that_fails_leaves_the_reader_as_it_was(tmp_path, small_bundle):
+    _write(tmp_path / "i", small_bundle, new_image("a.jpg", 1))
+    with Index(tmp_path / "i", small_bundle) as index:
+        _write(tmp_path / "i", small_bundle, new_image("b.jpg", 2))
+        catalogue = Catalogue(tmp_path / "i" / CATALOGUE_FILE)
+        _, captions = vector_files(tmp_path / "i", catalogue.state())
+        catalogue.close()
+        captions.unlink()
+        with pytest.raises(SearchIndexError, match=captions.name):
+            index.refresh()
+        assert (len(index), best(index, 1)) == (1, ("a.jpg", 1))
+
+
+def test_a_folder_that_was_replaced_or_deleted_is_not_refreshed(tmp_path, small_bundle):
+    _write(tmp_path / "i", small_bundle, new_image("a.jpg", 1))
+    _write(tmp_path / "other", small_bundle, new_image("b.jpg", 1))
+    with Index(tmp_path / "i", small_bundle) as index:
+        os.rename(tmp_path / "i", tmp_path / "aside")
+        with pytest.raises(SearchIndexError, match="was deleted"):
+            index.refresh()
+        shutil.copytree(tmp_path / "other", tmp_path / "i")
+        with pytest.raises(SearchIndexError, match="another index was put in its place"):
+            index.refresh()
+        assert best(index, 1) == ("a.jpg", 1)
+
+
+_SAVES = 40
+_NAMES = 12
+_BUSY_WRITER = """
+import json, sys
+sys.path[:0] = json.loads(sys.argv[3])
+from support.small_index import new_image
+from vireo_client.bundle import Bundle
+from vireo_client.index import IndexWriter
+
+sys.stdin.readline()
+with IndexWriter(sys.argv[1], Bundle(sys.argv[2])) as writer:
+    for version in range(1, {saves} + 1):
+        # Two names get new embeddings, and one name more is there.
+        numbers = {{version % {names}, (5 * version) % {names}, {names} + version}}
+        writer.add([new_image(f"{{n}}.jpg", 100 * version + n, captions=2) for n in numbers])
+        writer.save()
+"""
+
+
+def _pairs_are_right(index, version, seen):
+    """Search for the embeddings of one version; whoever has one must be of its name."""
+    numbers = range(_NAMES + _SAVES + 1)
+    seeds = [100 * version + n for n in numbers]
+    images = np.stack([unit(s) for s in seeds])
+    for n, row in zip(numbers, index.search_images(images, 1), strict=True):
+        for match in row:
+            if match.score > 0.99:
+                seen.append(version)
+                assert match.path == f"{n}.jpg"
+    captions = np.stack([unit(1000 * s + 1) for s in seeds])
+    for n, row in zip(numbers, index.search_captions(captions, 1), strict=True):
+        for match in row:
+            if match.score > 0.99:
+                assert (match.path, match.caption) == (f"{n}.jpg", f"{n}.jpg câu 1")
+
+
+def test_readers_that_refresh_beside_a_writer_never_mix_two_states(tmp_path, small_bundle):
+    """A writer in another process saves as fast as it can; threads search while one refreshes."""
+    folder = tmp_path / "i"
+    _write(folder, small_bundle, *(new_image(f"{n}.jpg", n, captions=2) for n in range(_NAMES)))
+    code = _BUSY_WRITER.format(saves=_SAVES, names=_NAMES)
+    words = [sys.executable, "-c", code, folder, small_bundle.folder, json.dumps(sys.path)]
+    seen, errors, done = [], [], threading.Event()
+    with Index(folder, small_bundle) as index:
+        _pairs_are_right(index, 0, seen)
+        assert len(seen) == _NAMES
+
+        def search(start):
+            try:
+                version = start
+                while not done.is_set():
+                    _pairs_are_right(index, version % (_SAVES + 1), seen)
+                    version += 1
+            except BaseException as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=search, args=(start,)) for start in (0, _SAVES // 2)]
+        with subprocess.Popen(words, stdin=subprocess.PIPE, text=True) as writer:
+            for thread in threads:
+                thread.start()
+            try:
+                writer.stdin.write("start\n")
+                writer.stdin.flush()
+                sizes = []
+                while writer.poll() is None:
+                    if index.refresh():
+                        sizes.append(len(index))
+                        # Each image has two captions: both halves are of one state.
+                        assert index.captions == 2 * len(index)
+            finally:
+                done.set()
+                for thread in threads:
+                    thread.join()
+        assert writer.returncode == 0
+        assert not errors, errors[0]
+        assert sizes == sorted(sizes)
+        index.refresh()
+        assert len(index) == _NAMES + _SAVES
+        for version in range(_SAVES + 1):
+            _pairs_are_right(index, version, seen)

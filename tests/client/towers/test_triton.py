@@ -1,0 +1,116 @@
+"""The client's errors, against a gRPC server that answers as Triton does."""
+
+from concurrent import futures
+
+import grpc
+import numpy as np
+import pytest
+from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
+from vireo_client.errors import (
+    ServerError,
+    ServerOverloaded,
+    ServerRejected,
+    ServerTimeout,
+    ServerUnavailable,
+)
+from vireo_client.repository import BUNDLE_PARAMETER
+from vireo_client.towers.triton import TritonTowers
+
+IDS = np.full((2, 16), 5, dtype=np.int32)
+
+
+class Service(service_pb2_grpc.GRPCInferenceServiceServicer):
+    """Serves both towers of one bundle; `failure` is the status and text of every inference."""
+
+    def __init__(self, bundle_id):
+        self.bundle_id = bundle_id
+        self.ready = True
+        self.failure = None
+        self.hold = None
+
+    def ServerMetadata(self, request, context):  # noqa: N802
+        return service_pb2.ServerMetadataResponse(version="2.0")
+
+    def ModelReady(self, request, context):  # noqa: N802
+        return service_pb2.ModelReadyResponse(ready=self.ready)
+
+    def ModelMetadata(self, request, context):  # noqa: N802
+        return service_pb2.ModelMetadataResponse(name=request.name, versions=["1"])
+
+    def ModelConfig(self, request, context):  # noqa: N802
+        config = model_config_pb2.ModelConfig(name=request.name, max_batch_size=8)
+        config.parameters[BUNDLE_PARAMETER].string_value = self.bundle_id
+        return service_pb2.ModelConfigResponse(config=config)
+
+    def ModelInfer(self, request, context):  # noqa: N802
+        if self.hold is not None:
+            self.hold.result()
+        if self.failure is not None:
+            context.abort(*self.failure)
+        answer = service_pb2.ModelInferResponse(model_name=request.model_name)
+        output = answer.outputs.add(name="embedding", datatype="FP32", shape=[2, 3])
+        answer.raw_output_contents.append(np.ones((2, 3), np.float32).tobytes())
+        assert output.name == "embedding"
+        return answer
+
+
+@pytest.fixture
+def service(bundle):
+    return Service(bundle.bundle_id)
+
+
+@pytest.fixture
+def url(service):
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(service, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None).wait()
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "kind"),
+    [
+        # Triton's own words, as tests/integration/test_queues.py meets them.
+        ("UNAVAILABLE", "[request id: 1] Exceeds maximum queue size", ServerOverloaded),
+        ("UNAVAILABLE", "Request timeout expired", ServerTimeout),
+        ("UNAVAILABLE", "Request for unknown model: 'x' has no available versions",
+         ServerUnavailable),
+        ("INVALID_ARGUMENT", "inference request batch-size must be <= 64", ServerRejected),
+        ("RESOURCE_EXHAUSTED", "Received message larger than max (9 vs. 4)", ServerRejected),
+        ("RESOURCE_EXHAUSTED", "too many requests", ServerOverloaded),
+        ("INTERNAL", "Failed to process the request(s)", ServerError),
+    ],
+)  # fmt: skip
+def test_the_status_chooses_the_error(service, url, bundle, status, text, kind):
+    towers = TritonTowers(bundle, url)
+    service.failure = grpc.StatusCode[status], text
+    with pytest.raises(ServerError) as error:
+        towers.encode_text(IDS)
+    assert type(error.value) is kind
+    assert text in str(error.value)
+    assert url in str(error.value)
+    service.failure = None
+    assert towers.encode_text(IDS).shape == (2, 3)  # the connection goes on
+    towers.close()
+
+
+def test_an_answer_that_does_not_come_is_a_timeout(service, url, bundle):
+    towers = TritonTowers(bundle, url, request_timeout=0.3)
+    service.hold = futures.Future()
+    with pytest.raises(ServerTimeout, match="Deadline Exceeded"):
+        towers.encode_text(IDS)
+    service.hold.set_result(None)
+    towers.close()
+
+
+def test_a_model_that_is_not_ready_is_unavailable(service, url, bundle):
+    service.ready = False
+    with pytest.raises(ServerUnavailable, match="text_encoder is not ready"):
+        TritonTowers(bundle, url)
+
+
+def test_no_server_is_unavailable(bundle):
+    with pytest.raises(ServerUnavailable, match="vireo serve REPOSITORY"):
+        TritonTowers(bundle, "127.0.0.1:9", connect_timeout=2)

@@ -1,0 +1,3 @@
+"""These tests use torch."""
+
+import support.torch_settings  # noqa: F401
