@@ -109,7 +109,7 @@ def open_clip_losses() -> Any:
 
 
 def everything(rank: int) -> dict[str, Any]:
-    """What the tests compare with one process, computed on one of two ranks."""
+    """Compute, on one of two ranks, all that the tests compare with one process."""
     return {
         "gather": _gather(rank),
         "open_clip": _against_open_clip(rank),
@@ -212,7 +212,7 @@ def _steps(rank: int) -> dict[str, Tensor]:
 
 
 def run_ranks(function: Callable[[int], Any], folder: Path, world_size: int = 2) -> list[Any]:
-    """What `function(rank)` returns in each of several processes joined by gloo.
+    """Return the results of `function(rank)` in several processes joined by gloo.
 
     `function` stands at the top of a module. The processes find each other through a file in
     `folder`, so that no port can be taken.

@@ -138,7 +138,7 @@ def test_every_preset_introduces_itself_and_is_documented(preset):
 @pytest.mark.parametrize(
     "preset", [name for name in preset_names() if name not in ("photos", "scenes")]
 )
-def test_without_a_network_a_preset_says_what_it_lacks(preset, monkeypatch, tmp_path):
+def test_without_a_network_a_preset_names_the_missing_weights(preset, monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     config = load_config(preset)
     with pytest.raises(TrainingError, match=r"cannot be had.*VIREO_OFFLINE.*weights=null"):

@@ -299,9 +299,9 @@ def preset_about(preset: str) -> str:
 
 
 def load_config(preset: str, overrides: Sequence[str] = ()) -> TrainConfig:
-    """Read a preset, by name or as a JSON file of one's own, and applies `overrides`.
+    """Read a preset, by name or from a JSON file, and apply `overrides`.
 
-    Its line "about" is for people (see `preset_about`), not a setting.
+    Its line "about" is for people and no setting (see `preset_about`).
 
     Args:
         preset: a name from `preset_names`, or a path ending in `.json`.

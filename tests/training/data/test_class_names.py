@@ -169,7 +169,7 @@ def test_names_that_can_do_nothing_are_warned_of(scenes, tmp_path, caplog, there
     assert f"class_names can do nothing: {why}" in caplog.text.replace("the weights of ", "")
 
 
-def test_what_the_closed_form_gives_is_epoch_0_and_kept_if_nothing_is_better(scenes, tmp_path):
+def test_the_closed_form_is_epoch_0_and_is_written_if_no_epoch_is_better(scenes, tmp_path):
     """Rates that spoil everything at once."""
     _weights(tmp_path, 3)
     result = _run(scenes, tmp_path, "lr_text=10", "lr_head=10", "patience=1", "epochs=5")

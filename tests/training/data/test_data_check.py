@@ -44,7 +44,7 @@ def test_a_sound_set_is_counted(vireo, split):
     assert result.stdout.endswith("no problems found\n")
 
 
-def test_what_is_broken_is_named_and_only_strict_fails(vireo, split):
+def test_faults_are_named_and_only_strict_fails(vireo, split):
     folder = split(
         "x",
         {"a.jpg": (1, ["một", "một"]), "b.jpg": (2, ["hai"]), "c.jpg": (1, ["ba"])},

@@ -16,7 +16,7 @@ def _copy(record, *captions):
     return CaptionedImage(copy, captions)
 
 
-def test_splits_cover_everything_once_in_about_the_asked_shares(records):
+def test_splits_cover_everything_once_in_about_the_requested_shares(records):
     split = split_by_image(records, 0.2, 0.3, seed=0)
     assert sorted(r.path for part in split[:3] for r in part) == sorted(r.path for r in records)
     assert 8 <= len(split.validation) <= 26
@@ -32,7 +32,7 @@ def test_copies_of_an_image_are_one_record_with_all_captions(records):
     assert found[records[40].path] == ("câu 40", "hai 40")
 
 
-def test_a_file_that_cannot_be_read_is_on_no_side_and_named(records):
+def test_an_unreadable_file_is_in_no_part_and_is_named(records):
     records[5].path.unlink()
     split = split_by_image(records, 0.2, 0.2, seed=0)
     assert [s.where for s in split.unreadable] == [str(records[5].path)]

@@ -43,7 +43,7 @@ def test_nothing_set_leaves_captions_as_written():
     assert draw(TextAugmentation(), np.random.default_rng(0), 5) == [0] * 5
 
 
-def test_every_variant_types_the_caption_its_way():
+def test_every_variant_types_the_caption_as_it_says():
     settings = TextAugmentation(bare=0.5, lower=0.3, upper=0.3)
     assert [apply(variant, CAPTION) for variant in variants(settings)] == [
         "Hai đứa trẻ đang chơi đùa trước Hồ Gươm.",

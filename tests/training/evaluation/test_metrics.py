@@ -167,14 +167,14 @@ def test_a_perfect_model_is_perfect_though_captions_repeat():
 
 
 @pytest.mark.parametrize("value", [0.5, np.nan])
-def test_a_model_that_says_the_same_of_everything_ranks_last(value):
+def test_a_model_with_one_embedding_for_everything_ranks_last(value):
     same = np.full((6, 4), value, dtype=np.float32)
     report = retrieval_metrics(same, same, np.arange(6))
     assert report["text_to_image"]["median_rank"] == 6
     assert report["image_to_text"]["recall_at_5"] == 0
 
 
-def test_equal_vectors_tie_in_whatever_block_they_are(monkeypatch):
+def test_equal_vectors_tie_across_blocks(monkeypatch):
     """Sums of another order differ in the last digit, which would make a tie a win."""
     rng = np.random.default_rng(1)
     vector = _unit(rng, 1, 333)

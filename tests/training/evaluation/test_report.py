@@ -49,7 +49,7 @@ def report(written):
     return json.loads((written / "a" / "evaluation" / "report.json").read_text("utf-8"))
 
 
-def test_the_report_says_what_plain_evaluation_says(report, bundle, test_records):
+def test_the_report_holds_the_metrics_of_plain_evaluation(report, bundle, test_records):
     with Embedder(bundle, TorchTowers.from_bundle(bundle)) as embedder:
         plain = plain_evaluate(embedder, test_records)
     for key in ("text_to_image", "image_to_text", "chance_text_to_image", "chance_image_to_text"):
@@ -75,7 +75,7 @@ def test_the_model_is_measured_beside_chance_and_words_without_diacritics(report
         assert len(curves[way]) == model["candidates"] == 48
 
 
-def test_markdown_says_the_same_numbers(report, written):
+def test_markdown_holds_the_same_numbers(report, written):
     text = (written / "a" / "evaluation" / "report.md").read_text("utf-8")
     parts = text.split("## ")[1:3]
     for way, part in zip(("text_to_image", "image_to_text"), parts, strict=True):
@@ -140,7 +140,7 @@ def test_measured_images_are_not_learnt_from(run, scenes, tmp_path):
     assert "every training image" in report["bag_of_words_note"]
 
 
-def test_what_is_somebody_elses_is_not_overwritten(run, scenes, tmp_path):
+def test_files_of_others_are_not_overwritten(run, scenes, tmp_path):
     (tmp_path / "report.json").write_text('{"text_to_image": {}}')
     words = (run / "bundle", "--data", scenes / "test", "--out")
     with pytest.raises(DataError, match="no report of `vireo evaluate`"):
@@ -219,7 +219,7 @@ def test_compare_warns_where_the_tests_differ(written, report, tmp_path):
     assert "c: others (all, 48 images" in text
 
 
-def test_runs_of_one_name_are_told_apart(written, report, tmp_path):
+def test_runs_of_one_name_get_different_names(written, report, tmp_path):
     for parent in ("x", "y"):
         folder = tmp_path / parent / "run"
         folder.mkdir(parents=True)
@@ -241,7 +241,7 @@ def test_runs_of_one_name_are_told_apart(written, report, tmp_path):
         ('{"kind": "vireo-evaluation", "report_version": 1}', "damaged"),
     ],
 )
-def test_compare_says_what_is_wrong_with_a_report(tmp_path, content, message):
+def test_compare_names_the_fault_of_a_report(tmp_path, content, message):
     if content is not None:
         (tmp_path / "report.json").write_text(content)
     with pytest.raises(DataError, match=message):

@@ -20,7 +20,7 @@ def test_a_short_run_does_not_keep_its_first_weights():
     assert last < 0.01
 
 
-def test_in_the_end_it_is_the_moving_average_that_was_asked_for():
+def test_late_in_a_run_it_is_the_moving_average_of_the_setting():
     values = torch.linspace(0, 1, 200).tolist()
     seen = _averages(0.9, values)
     for step in range(100, 200):

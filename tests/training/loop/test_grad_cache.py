@@ -1,4 +1,4 @@
-"""Cached gradients are the plain ones, whatever the chunks."""
+"""Cached gradients equal plain ones for any chunks."""
 
 from contextlib import contextmanager
 from functools import partial
@@ -45,7 +45,7 @@ def test_the_gradient_is_the_plain_one(dtype, size, dropout, loss):
     following = torch.rand(1)
     torch.manual_seed(1)
     got = cached_backward(model, chunks, partial(loss_of, model, owner))
-    # What comes next is random as if nothing had been drawn twice.
+    # The next numbers are those that follow without a second draw.
     assert torch.equal(torch.rand(1), following)
     tolerance = TOLERANCE[dtype]
     torch.testing.assert_close(got, wanted, rtol=tolerance, atol=0)
@@ -76,7 +76,7 @@ def test_gradients_are_added_to_those_there_are():
     torch.testing.assert_close(model.gradients(), {n: 2 * g for n, g in once.items()})
 
 
-def test_a_scaled_loss_scales_every_gradient_and_not_what_is_returned():
+def test_a_scaled_loss_scales_every_gradient_and_not_the_returned_loss():
     model, scaled = (SmallEncoder("siglip").double() for _ in range(2))
     chunks, owner = chunks_of(torch.float64, 3)
     loss = cached_backward(model, chunks, partial(loss_of, model, owner))
@@ -117,7 +117,7 @@ def test_gradients_are_averaged_over_ranks_in_the_last_chunk_only():
         inside[0] = False
 
     for name, seen in arrivals.items():
-        # What DistributedDataParallel waits for.
+        # DistributedDataParallel waits for these hooks.
         model.get_parameter(name).register_post_accumulate_grad_hook(
             lambda _, seen=seen: seen.append(inside[0])
         )

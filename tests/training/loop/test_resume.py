@@ -148,7 +148,7 @@ def test_a_resumed_run_has_the_rates_of_the_uninterrupted_one(
             assert _equal(mine[key], theirs[key]), key
 
 
-def test_a_finished_run_can_be_given_more_epochs(scenes, tmp_path):
+def test_a_finished_run_can_go_on_for_more_epochs(scenes, tmp_path):
     config = load_config("scenes", [*SETTINGS, "epochs=1"])
     train(config, scenes / "test", tmp_path)
     train(load_config("scenes", [*SETTINGS, "epochs=2"]), scenes / "test", tmp_path, resume=True)
@@ -185,7 +185,7 @@ def test_a_checkpoint_of_another_run_is_refused(uninterrupted, scenes):
         train(load_config("scenes", SETTINGS), scenes / "train", uninterrupted, resume=True)
 
 
-def test_what_a_checkpoint_forbids_is_said_before_images_are_decoded(
+def test_a_checkpoint_of_another_run_is_refused_before_images_are_decoded(
     uninterrupted, scenes, monkeypatch
 ):
     def too_late(*arguments, **options):
@@ -277,7 +277,7 @@ except TrainingError as error:
 
 
 @pytest.mark.parametrize("batch_size", [8, 48])
-def test_weights_that_are_not_finite_are_never_kept(scenes, tmp_path, monkeypatch, batch_size):
+def test_weights_that_are_not_finite_are_never_written(scenes, tmp_path, monkeypatch, batch_size):
     """An update breaks them after a loss that was finite, within an epoch or at its end."""
     plain = Step.update
 

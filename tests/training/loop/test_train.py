@@ -66,7 +66,7 @@ def test_pretrained_weights_are_loaded_and_kept_when_frozen(scenes, tmp_path):
 
 
 def test_a_bundle_carries_its_segmenters_files(scenes, tmp_path, monkeypatch):
-    """What is served later has no other place to look, and no fallback."""
+    """A server has no other place to look for them, and no fallback."""
     write_model(tmp_path / "data" / "vncorenlp" / "models" / "wordsegmenter")
     monkeypatch.setenv("VIREO_DATA", str(tmp_path / "data"))
     settings = [*QUICK, "text.segmenter=auto"]
@@ -80,7 +80,7 @@ def test_a_bundle_carries_its_segmenters_files(scenes, tmp_path, monkeypatch):
         Bundle(result.bundle)
 
 
-def test_bad_weights_are_an_error_that_says_what_to_do(tmp_path):
+def test_bad_weights_are_an_error_with_advice(tmp_path):
     for content, message in ((None, "no such file"), (b"junk", "cannot be read")):
         path = tmp_path / "w.safetensors"
         if content is not None:
@@ -196,7 +196,7 @@ def test_two_devices_train_as_one(plain_losses, scenes, tmp_path):
     assert done.returncode == 0, done.stderr
     losses = [line["loss"] for line in _history(tmp_path)]
     assert losses == pytest.approx(plain_losses, abs=2e-3)
-    assert done.stderr.count("epoch   1/2") == 1  # one of them speaks
+    assert done.stderr.count("epoch   1/2") == 1  # the main process alone prints
     assert done.stdout.count("next: vireo export") == 1
     assert load_model(Bundle(tmp_path / "bundle"))
     assert not list(tmp_path.glob(".pixels*"))
@@ -331,9 +331,7 @@ def test_batch_norm_of_one_image_is_refused_before_it_fails(scenes, tmp_path):
         train(load_config("scenes", settings), scenes / "test", tmp_path)
 
 
-def test_what_happens_to_image_files_while_training_is_of_no_consequence(
-    scenes, tmp_path, monkeypatch
-):
+def test_changes_of_image_files_while_training_change_nothing(scenes, tmp_path, monkeypatch):
     """With a frozen tower, whose features are computed after the images were decoded."""
     import timm
     from vireo_training.loop import train as module
@@ -356,7 +354,7 @@ def test_what_happens_to_image_files_while_training_is_of_no_consequence(
     assert names[0] == names[1]  # of the images that were decoded, not of the files
 
 
-def test_given_validation_data_is_validated_on_and_does_not_leak(scenes, tmp_path, caplog):
+def test_separate_validation_data_is_used_and_does_not_leak(scenes, tmp_path, caplog):
     both = tmp_path / "both"
     shutil.copytree(scenes / "test", both)
     lines = (both / "captions.jsonl").read_text().splitlines()

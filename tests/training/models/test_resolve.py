@@ -1,4 +1,4 @@
-"""What models say of themselves, pretrained files, and what is said where there are none."""
+"""Settings that come with pretrained models, and the errors where their files are missing."""
 
 import json
 import socket
@@ -56,7 +56,7 @@ def text_config(folder, **settings):
     return resolve_architecture(TextTowerConfig(**{**base, **settings}))
 
 
-def test_timms_data_config_fills_what_is_left_out():
+def test_timms_data_config_fills_settings_that_are_not_given():
     image = resolve_image(ImageTowerConfig(name="resnet50.a1_in1k"))
     assert (image.size, image.resize, image.interpolation) == (224, 235, "bicubic")
     assert image.mean == pytest.approx((0.485, 0.456, 0.406))
@@ -66,7 +66,7 @@ def test_timms_data_config_fills_what_is_left_out():
     assert resolve_image(given) == given
 
 
-def test_a_model_of_one_size_is_told_another():
+def test_a_model_of_one_size_gets_another():
     name = "vit_small_patch14_dinov2.lvd142m"
     assert resolve_image(ImageTowerConfig(name=name)).size == 518
     assert resolve_image(ImageTowerConfig(name=name)).kwargs == {}

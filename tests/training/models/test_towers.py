@@ -64,7 +64,7 @@ TEXTS = ((0, 2), (0, 7, 9, 2), (0, 11, 12, 13, 14, 15, 16, 2))
 
 @pytest.mark.parametrize("kind", KINDS)
 @torch.inference_mode()
-def test_a_texts_vector_depends_on_its_tokens_alone(kind):
+def test_a_texts_embedding_depends_on_its_tokens_alone(kind):
     tower = text_tower(kind)
     together = tower(rows(*TEXTS))
     assert torch.allclose(together.norm(dim=1), torch.ones(3), atol=1e-5)
@@ -155,7 +155,7 @@ def test_image_layers_hold_every_parameter_once_from_the_bottom_up(name):
     assert id(first) in {id(p) for p in layers[0]}
 
 
-def test_heads_are_what_the_settings_say():
+def test_heads_are_built_as_the_settings_say():
     torch.manual_seed(0)
     x = torch.randn(5, 12)
     linear = make_head(HeadConfig(kind="linear", dropout=0.5), 12, 8).eval()
@@ -298,7 +298,7 @@ def test_checkpointing_gives_the_same_gradients(kind):
     assert kept_less < kept
 
 
-def test_what_cannot_be_checkpointed_says_so():
+def test_a_tower_without_checkpointing_is_an_error():
     for kind in ("lstm-last", "bag-of-words"):
         with pytest.raises(TrainingError, match=r"text\.checkpointing=false"):
             text_tower(kind, checkpointing=True)
@@ -307,7 +307,7 @@ def test_what_cannot_be_checkpointed_says_so():
         ImageTower(ImageTowerConfig(name="dla46_c", checkpointing=True), 8, load=True)
 
 
-def test_features_kept_of_a_frozen_tower_give_the_same_vectors():
+def test_cached_features_of_a_frozen_tower_give_the_same_embeddings():
     model, config = model_of("mini-lstm")
     model.eval()
     pixels = torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8)
@@ -316,7 +316,7 @@ def test_features_kept_of_a_frozen_tower_give_the_same_vectors():
         image, text = model(pixels, ids)
         features = model.image_tower.features(pixels)
         again, _ = model(features, ids)
-        # What the tower sees is what its data config says of values between 0 and 1.
+        # The tower normalises values between 0 and 1 as its data config says.
         statistics = torch.tensor([config.image.mean, config.image.std])
         mean, std = statistics.view(2, 1, 3, 1, 1)
         expected = model.image_tower.backbone((pixels / 255 - mean) / std)

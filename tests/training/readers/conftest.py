@@ -1,4 +1,4 @@
-"""What the reader tests share: files of each format are written by the tests themselves."""
+"""Fixtures of the reader tests, which write files of each format themselves."""
 
 from __future__ import annotations
 

@@ -31,7 +31,9 @@ def test_annotations_are_joined_by_image(images, write, summary):
     assert captions.skipped == []
 
 
-def test_ktvic_says_filename_and_its_segmented_captions_are_not_read(images, write, summary):
+def test_ktvic_names_images_by_filename_and_its_segmented_captions_are_not_read(
+    images, write, summary
+):
     images("train-images/a.jpg")
     annotation = {"image_id": 1, "caption": "hai học sinh", "segment_caption": "hai học_sinh"}
     path = write("train_data.json", coco([{"id": 1, "filename": "a.jpg"}], [annotation]))
@@ -99,7 +101,7 @@ def test_broken_entries_are_skipped_by_name(images, write, summary, reasons):
         assert skip.startswith(start)
 
 
-def test_a_caption_said_twice_is_left_out_and_no_skip(images, write, summary):
+def test_a_repeated_caption_is_left_out_and_is_no_skip(images, write, summary):
     images("a.jpg")
     texts = ["Chợ nổi", unicodedata.normalize("NFD", "Chợ  nổi")]
     annotations = [{"image_id": 1, "caption": text} for text in texts]
@@ -111,7 +113,7 @@ def test_a_caption_said_twice_is_left_out_and_no_skip(images, write, summary):
     assert item.reason.startswith("repeats a caption")
 
 
-def test_images_that_are_elsewhere_are_an_error_that_says_how_to_name_them(write):
+def test_images_in_another_folder_are_an_error_with_advice(write):
     with pytest.raises(DataError, match=r"no usable \w+ with a caption.*x\.json@FOLDER"):
         read_data(write("x.json", one_caption("a.jpg")))
 

@@ -1,4 +1,4 @@
-"""Whatever happens to a file's bytes, reading it gives records, skips, or an error of ours."""
+"""Reading a damaged file gives records, skips, or an error of ours, whatever the damage."""
 
 import io
 import random
@@ -64,7 +64,7 @@ def damaged(data: bytes, seed: int) -> bytes:
 
 
 @pytest.mark.parametrize("name", [*TEXTS, "x.tar", "x.parquet"])
-def test_damage_is_a_skip_or_an_error_that_says_so(images, write, tmp_path, name):
+def test_damage_is_a_skip_or_an_error_that_names_it(images, write, tmp_path, name):
     image = images("a.jpg", "b.jpg")[0].read_bytes()[:1500]
     if name == "x.tar":
         data = tar_bytes(image)

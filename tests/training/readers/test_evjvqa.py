@@ -15,7 +15,7 @@ from vireo_training.readers.evjvqa import language_of
         ("", "en"),
     ],
 )
-def test_language_is_told_by_script(text, language):
+def test_language_follows_from_script(text, language):
     assert language_of(text) == language
 
 

@@ -56,7 +56,7 @@ def test_a_folder_of_shards_is_one_set(images, parquet, summary, reasons, tmp_pa
     assert "not a readable parquet file" in skip
 
 
-def test_a_file_without_the_columns_says_what_it_has(parquet):
+def test_a_file_without_the_columns_is_an_error_that_lists_its_columns(parquet):
     with pytest.raises(DataError, match=r"column of images .* it has a, b"):
         read_data(parquet("x.parquet", {"a": [1], "b": [2]}))
 

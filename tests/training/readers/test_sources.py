@@ -73,7 +73,7 @@ def test_content_shows_the_format_whatever_the_name(images, write, summary, name
 
 @pytest.mark.parametrize("content", ["hello\n", "", b"\xff\xd8\xff\xe0 an image"])
 def test_an_unknown_format_is_an_error_that_lists_the_known_ones(write, content):
-    with pytest.raises(DataError, match=r"x\.txt:1: not a format.*--format jsonl, coco"):
+    with pytest.raises(DataError, match=r"x\.txt:1: of an unknown format.*--format jsonl, coco"):
         read_data(write("x.txt", content))
 
 
@@ -83,7 +83,7 @@ def test_a_file_that_cannot_be_read_is_an_error():
         read_data("/proc/self/mem")
 
 
-def test_errors_name_what_is_missing(tmp_path, write):
+def test_errors_name_the_missing_field(tmp_path, write):
     with pytest.raises(DataError, match="no such file or folder"):
         read_data(tmp_path / "gone.json")
     with pytest.raises(DataError, match=r"holds no captions\.jsonl"):

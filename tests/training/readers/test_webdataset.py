@@ -84,7 +84,7 @@ def test_broken_samples_are_skipped_by_key(tar, jpegs, reasons):
 
 
 @pytest.mark.parametrize("damage", ["cut", "garbage"])
-def test_a_tar_that_breaks_off_keeps_what_came_before(tar, jpegs, reasons, damage):
+def test_a_truncated_tar_gives_the_samples_before_the_end(tar, jpegs, reasons, damage):
     path = tar("x.tar", {"1.jpg": jpegs[0], "1.txt": "một", "2.jpg": jpegs[1], "2.txt": "hai"})
     with tarfile.open(path) as file:
         second = file.getmember("2.jpg").offset
@@ -142,7 +142,7 @@ def test_an_unpacking_that_was_stopped_goes_on(tar, jpegs):
     assert second.path.read_bytes() == jpegs[1]
 
 
-def test_a_full_disk_is_an_error_and_keeps_what_was_done(tar, jpegs, monkeypatch, tmp_path):
+def test_a_full_disk_is_an_error_and_keeps_finished_images(tar, jpegs, monkeypatch, tmp_path):
     path = tar("x.tar", {"1.jpg": jpegs[0], "1.txt": "một", "2.jpg": jpegs[1], "2.txt": "hai"})
     write = Path.write_bytes
 

@@ -1,4 +1,4 @@
-"""`vireo data`: what to do with a data set before training on it."""
+"""`vireo data`: checks of a data set before training on it."""
 
 from __future__ import annotations
 
@@ -16,32 +16,36 @@ app = typer.Typer(no_args_is_help=True)
 
 _SHOWN = 5
 
-# What the command takes, with its help; the function below then reads as a list.
+# The options and their help stand here, so that the function below reads as a list.
 Sources = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="SOURCE",
-        help="Files or folders of captions, read as one set; FILE@FOLDER says where the images "
-        "of a file are.",
+        help="Files or folders of captions, read as one set; FILE@FOLDER names the folder of "
+        "a file's images.",
     ),
 ]
-Train = Annotated[list[str] | None, typer.Option(metavar="SOURCE", help="What trains; repeatable.")]
-Validation = Annotated[
-    list[str] | None, typer.Option(metavar="SOURCE", help="What chooses the best epoch.")
+Train = Annotated[
+    list[str] | None, typer.Option(metavar="SOURCE", help="Data to train on; repeatable.")
 ]
-Test = Annotated[list[str] | None, typer.Option(metavar="SOURCE", help="What is measured last.")]
+Validation = Annotated[
+    list[str] | None, typer.Option(metavar="SOURCE", help="Data that chooses the best epoch.")
+]
+Test = Annotated[
+    list[str] | None, typer.Option(metavar="SOURCE", help="Data to measure on at the end.")
+]
 Format = Annotated[
     str | None,
     typer.Option(
         "--format",
         help="jsonl, coco, evjvqa, json, flickr, csv, parquet or webdataset; by default the "
-        "content shows it.",
+        "one that the content shows.",
     ),
 ]
 Scratch = Annotated[
     Path | None,
     typer.Option(
-        help="Where images inside tars and parquet files are unpacked; by default beside them."
+        help="Folder to unpack images of tars and parquet files to; by default beside them."
     ),
 ]
 Strict = Annotated[
@@ -53,7 +57,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the whole report as 
 
 @app.callback()
 def data() -> None:
-    """Look at data sets: captions.jsonl, COCO JSON, CSV, parquet, WebDataset tars and others."""
+    """Check data sets: captions.jsonl, COCO JSON, CSV, parquet, WebDataset tars and others."""
 
 
 @app.command()
@@ -69,8 +73,8 @@ def check(
 ) -> None:
     """Validate a data set: counts, caption lengths, unreadable images, copies, leaks.
 
-    Every image is decoded. Exits with 1 when something would spoil training: splits that share
-    an image, or a split with nothing usable.
+    Every image is decoded. The exit code is 1 when something would spoil training: splits that
+    share an image, or a split with nothing usable.
 
     Example: `vireo data check --train ktvic/train.json@ktvic/train-images
     --test ktvic/test.json@ktvic/test-images`

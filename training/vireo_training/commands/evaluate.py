@@ -1,4 +1,4 @@
-"""`vireo evaluate` and `vireo compare`. Heavy imports stay inside: --help answers at once."""
+"""`vireo evaluate` and `vireo compare`. Heavy imports stay inside, so that --help is quick."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ def evaluate(
     bundle: Annotated[Path, typer.Argument(help="A bundle, or a model repository made from one.")],
     data: Annotated[str, typer.Option(metavar="DATA[@IMAGES]", help="Captioned images, as for `vireo train`.")],
     split: Annotated[str | None, typer.Option(help="test, validation, train or all. By default test, or all where the bundle records no split.")] = None,
-    engine: Annotated[str | None, typer.Option(help="torch or onnx; by default whichever the folder holds.")] = None,
+    engine: Annotated[str | None, typer.Option(help="torch or onnx; by default the one that the folder holds.")] = None,
     triton: TritonOption = None,
     as_json: JsonOption = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write a full report there: JSON, Markdown, plots, sheets of queries.")] = None,
     train_data: Annotated[str | None, typer.Option(metavar="DATA[@IMAGES]", help="With --out: data whose training split the bag-of-words baseline learns from. Default: DATA, with --split test or validation.")] = None,
     baseline: Annotated[bool, typer.Option(help="With --out: measure the bag-of-words baseline (embeds the training images).")] = True,
-    confidence: Annotated[float, typer.Option(help="With --out: how much of the resamples an interval holds.")] = 0.95,
+    confidence: Annotated[float, typer.Option(help="With --out: the share of resamples that an interval holds.")] = 0.95,
     resamples: Annotated[int, typer.Option(min=1, help="With --out: bootstrap resamples.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="With --out: seed of resamples and samples.")] = 0,
 ) -> None:  # fmt: skip
-    """Measure retrieval both ways, beside chance: recall@1/5/10, MRR, median rank.
+    """Measure retrieval in both directions, beside chance: recall@1/5/10, MRR, median rank.
 
     With --out: all metrics with intervals, with accents and without, beside a bag of words, as
     files (docs/evaluation.md).
@@ -53,7 +53,7 @@ def evaluate(
         raise typer.BadParameter("--engine and --triton exclude each other")
     if not 0 < confidence < 1:
         raise typer.BadParameter("--confidence lies between 0 and 1, like 0.95")
-    if out is not None:  # what can fail at the end is looked at first
+    if out is not None:  # checked now, since it would fail at the end
         check_out(out)
         need_matplotlib()
     model = Bundle(bundle)
@@ -90,7 +90,7 @@ def evaluate(
 
 
 def metrics_table(report: dict[str, Any]) -> str:
-    """Format both directions beside chance for a terminal."""
+    """Format the metrics of both directions and of chance for a terminal."""
     columns = ("recall_at_1", "recall_at_5", "recall_at_10", "mean_reciprocal_rank", "median_rank")
     head = f"{'':28}" + "".join(f"{h:>9}" for h in ("R@1", "R@5", "R@10", "MRR", "median"))
     lines = [head]
@@ -107,7 +107,7 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders with a report of `vireo evaluate --out` (in them, or in their folder `evaluation`), or report.json files.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write comparison.md and comparison.png there.")] = None,
 ) -> None:  # fmt: skip
-    """Put runs side by side: a table of figures with intervals, beside bag of words and chance.
+    """Compare runs in a table: metrics with intervals, beside bag of words and chance.
 
     Example: `vireo compare runs/small runs/base --out runs/comparison`
     """

@@ -1,4 +1,4 @@
-"""`vireo train`. Heavy imports stay inside: --help answers at once."""
+"""`vireo train`. Heavy imports stay inside, so that --help is quick."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ def train(
     settings: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; repeatable.")] = [],  # noqa: B006
     validation: Annotated[str | None, typer.Option(metavar="DATA[@IMAGES]", help="Validate on this, instead of a part of DATA.")] = None,
     captions: Annotated[list[Path], typer.Option(metavar="FILE", help="JSON lines of captions without images, for tokenizer and text tower; repeatable.")] = [],  # noqa: B006
-    features: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keep what a frozen image tower sees there, for other runs on the same images. Default: OUT.")] = None,
+    features: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Folder that keeps the features of a frozen image tower, for other runs on the same images. Default: OUT.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in OUT.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew although OUT holds an unfinished run.")] = False,
     presets: Annotated[bool, typer.Option("--presets", help="List the presets and stop.")] = False,
-    show: Annotated[bool, typer.Option("--show", help="Print all settings as JSON and stop: a preset file of your own to start from.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Print all settings as JSON and stop: a start for a preset file of your own.")] = False,
 ) -> None:  # fmt: skip
-    """Train a dual encoder on captioned images and writes a bundle.
+    """Train a dual encoder on captioned images and write a bundle.
 
-    Images are divided into training, validation and test; the epoch that does best on validation
-    is kept. Ctrl-C saves the run, to go on with --resume, and writes the best so far.
+    Images are divided into training, validation and test; the bundle holds the epoch that does best
+    on validation. Ctrl-C saves the run, to go on with --resume, and writes the best epoch so far.
 
     Example: `vireo train my-photos --out runs/mine --set image.weights=mobilenet.safetensors
     --set epochs=30`

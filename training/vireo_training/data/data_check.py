@@ -105,7 +105,7 @@ class Part(NamedTuple):
 
 
 def check(parts: Mapping[str, Part], *, workers: int | None = None) -> DataReport:
-    """Decode and hashes every image, and compares the splits.
+    """Decode and hash every image, and compare the splits.
 
     Args:
         parts: the splits, by name.

@@ -99,7 +99,7 @@ def prepare(
             f"{', '.join(sources)}: {len(split.train)} image(s) to train on; at least 2 are needed"
         )
 
-    # Files and segmenter first: what fails, fails before hours of decoding.
+    # Files and segmenter first: an error then comes before hours of decoding.
     groups = _groups_without_images(captions)
     names: list[tuple[str, ...]] = []
     if config.class_names is not None and config.warm_start:

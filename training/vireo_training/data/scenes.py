@@ -267,7 +267,7 @@ def captions_of(scene: Scene, rng: random.Random) -> list[str]:
     """Return four different phrasings, each of which says everything the scene holds."""
 
     def thing(g: Group, *, spelled: bool) -> str:
-        # "hai con cá nhỏ màu đỏ" and "hai con cá đỏ nhỏ" are both what people say.
+        # "hai con cá nhỏ màu đỏ" and "hai con cá đỏ nhỏ" are both natural.
         tail = f"{g.size} màu {g.colour}" if spelled else f"{g.colour} {g.size}"
         return f"{COUNTS[g.count]} {g.kind} {tail}"
 

@@ -27,7 +27,7 @@ def find_report(run: Path) -> Path:
     """
     if run.is_file():
         return run
-    # A run folder may hold a report of another kind; what lies in `evaluation` is ours.
+    # A run folder may hold a report of another kind; files in `evaluation` are ours.
     places = (run / EVALUATION_FOLDER / REPORT_FILE, run / REPORT_FILE)
     for path in places:
         if path.is_file():
@@ -56,7 +56,7 @@ def read_report(path: Path) -> dict[str, Any]:
             f"{REPORT_VERSION}; evaluate again"
         )
     try:
-        for way in WAYS:  # whatever a table needs, so that a damaged report is named here
+        for way in WAYS:  # all that a table needs, so that a damaged report is named here
             comparison_rows({"": raw}, way)
         _ = [raw[key] for key in ("bundle", "data", "split", "data_id", "pictures")]
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -43,7 +43,7 @@ def default_split(bundle: Bundle, usual: str) -> str:
 
 
 def select_records(bundle: Bundle, data: str | Path, split: str) -> list[CaptionedImage]:
-    """Read a data set and keeps the images of `split`, divided as training divided them.
+    """Read a data set and return the records of `split`, divided as training divided them.
 
     Raises:
         DataError: there is no data, or nothing in that split.
@@ -55,14 +55,14 @@ def select_records(bundle: Bundle, data: str | Path, split: str) -> list[Caption
     division = bundle.config.provenance.get("split")
     if division is None:
         raise DataError(f"{bundle.folder}: records no split; use --split all")
-    sides = split_by_image(
+    parts = split_by_image(
         captions.records,
         division["validation_fraction"],
         division["test_fraction"],
         division["seed"],
     )
-    log_skips(sides.unreadable)
-    records: list[CaptionedImage] = getattr(sides, split)
+    log_skips(parts.unreadable)
+    records: list[CaptionedImage] = getattr(parts, split)
     if not records:
         raise DataError(f"{data}: no image is in the {split} split; use --split all")
     return records

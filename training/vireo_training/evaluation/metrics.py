@@ -206,7 +206,7 @@ def chance(counts: npt.NDArray[np.int64], candidates: int) -> RetrievalMetrics:
 
     def precision(cutoff: int) -> npt.NDArray[np.float64]:
         # Rank i holds a right answer with probability m / n; of the i - 1 before it,
-        # (m - 1) / (n - 1) are right as well; precision there is what they make together over i.
+        # (m - 1) / (n - 1) are right as well; precision there is their sum over i.
         harmonic = (1 / rank[:cutoff]).sum()
         others = (m - 1) / max(n - 1, 1)
         return np.asarray((harmonic + others * (min(cutoff, n) - harmonic)) * m / n)

@@ -229,7 +229,7 @@ def is_report(path: Path) -> bool:
 
 
 def write_files(out: Path, files: dict[str, Callable[[Path], None] | None]) -> None:
-    """Write all files, then moves them to `out` one by one; a failure moves none.
+    """Write all files, then move them to `out` one by one; a failure moves none.
 
     Args:
         out: the folder; other files in it stay.

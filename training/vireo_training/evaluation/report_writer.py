@@ -62,7 +62,7 @@ def write_report(evaluation: Evaluation, out: Path, run: Path | None = None) -> 
     files: dict[str, Callable[[Path], None] | None] = {
         **plots,
         MARKDOWN_FILE: lambda path: _write(path, text),
-        # Last: whoever finds it finds the rest.
+        # Last, so that the other files stand when it does.
         REPORT_FILE: lambda path: _write(path, encoded),
     }
     write_files(out, files)

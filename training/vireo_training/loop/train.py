@@ -91,7 +91,7 @@ def train(
             "anew with --restart"
         )
 
-    # Devices, settings and checkpoint: what does not fit is found before an image is decoded.
+    # Devices, settings and checkpoint: an error then comes before hours of decoding.
     accelerator = make_accelerator(config, out)
     torch.manual_seed(config.seed)
     config = resolve(config)

@@ -107,15 +107,14 @@ def warm_start(
     held = np.zeros(len(targets), dtype=bool)
     held[: len(images)] = held_out(len(images), seed)
 
-    def regression(chosen: npt.NDArray[np.bool_]) -> RidgeRegression:
-        texts, owner = tokens.of(chosen)
-        return RidgeRegression(texts, owner, targets, idf=tokens.idf, weights=weights)
-
+    # The penalty by the images held out, then the regression over all of them.
     texts, owner = tokens.of(held)
-    penalty = regression(~held).best_penalty(
+    penalty = tokens.regression(~held, targets, weights).best_penalty(
         PENALTIES, texts, (np.cumsum(held) - 1)[owner], unit_rows(targets[torch.from_numpy(held)])
     )
-    embeddings = regression(held | ~held).solve(penalty) * tokens.idf[:, None]
+    everything = np.ones(len(targets), dtype=bool)
+    regression = tokens.regression(everything, targets, weights)
+    embeddings = regression.solve(penalty) * tokens.idf[:, None]
 
     linear.weight.copy_((components * scale).T)
     linear.bias.copy_(-(mean @ components) * scale)
@@ -165,6 +164,13 @@ class _Tokens:
         """Return the texts of the owners that BOOL `[N]` chooses, and each text's owner."""
         rows = np.flatnonzero(chosen[self._owner])
         return [self._texts[row] for row in rows], self._owner[rows]
+
+    def regression(
+        self, chosen: npt.NDArray[np.bool_], targets: Tensor, weights: Tensor
+    ) -> RidgeRegression:
+        """Return the regression from the texts of chosen owners to targets FP64 `[N, D]`."""
+        texts, owner = self.of(chosen)
+        return RidgeRegression(texts, owner, targets, idf=self.idf, weights=weights)
 
 
 def _principal_components(images: Tensor, count: int) -> tuple[Tensor, Tensor]:

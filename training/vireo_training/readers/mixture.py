@@ -80,7 +80,7 @@ def read_mixture(
     file_format: str | None = None,
     scratch: Path | None = None,
 ) -> Mixture:
-    """Read several sources, as `read_data` does, and joins them.
+    """Read several sources, as `read_data` does, and join them.
 
     Args:
         sources: each a `Source`, or its text: `PATH[@IMAGES][=WEIGHT]`.

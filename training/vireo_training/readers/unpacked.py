@@ -53,7 +53,7 @@ class Embedded:
 def unpack(
     carrier: Path, items: Iterable[Embedded | Described | Skip], scratch: Path | None
 ) -> CaptionSet:
-    """Write the images of `items` to disk, or finds them there, and reads them as a data set.
+    """Write the images of `items` to disk, or find them there, and read them as a data set.
 
     Args:
         carrier: the tar or parquet file that `items` come from; they are not touched where it is

@@ -59,7 +59,7 @@ def _files(path: Path, tar: tarfile.TarFile, damage: list[Skip]) -> Iterator[_Fi
         for member in tar:
             name = PurePosixPath(_printable(member.name))
             stem, dot, suffix = name.name.partition(".")
-            # Links are passed over: what they point to may be anywhere.
+            # Links are passed over: their targets may be anywhere.
             content = tar.extractfile(member) if member.isreg() else None
             last = str(name)
             if content is not None and stem and dot:
