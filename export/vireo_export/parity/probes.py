@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from vireo_client.bundle import TextSpec
 from vireo_client.text.pipeline import TextPath
+from vireo_client.text.tokenize import pad_ids
 
 ROWS = 16
 _JOINED = 12
@@ -41,9 +42,7 @@ def text_probes(
     shorter: list[npt.NDArray[np.int32]] = []
     for bucket in spec.buckets:
         missing = ROWS - len(rows[bucket])
-        for row in shorter[:missing]:
-            pad = (0, bucket - len(row))
-            rows[bucket].append(np.pad(row, pad, constant_values=spec.pad_id))
+        rows[bucket] += list(pad_ids(shorter[:missing], bucket, spec.pad_id, spec.pad_side))
         shorter = rows[bucket]
     return {bucket: np.stack(filled) for bucket, filled in rows.items() if filled}
 
