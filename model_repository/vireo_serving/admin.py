@@ -1,4 +1,4 @@
-"""Triton's HTTP interface for those who run it: readiness, and loading and unloading models."""
+"""Triton's HTTP interface for operators: readiness, and loading and unloading models."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from vireo_client.errors import ServerError
 KEY_HEADER = "vireo-admin-key"
 """HTTP header in which Triton expects the key of the restricted protocols."""
 GRPC_KEY_HEADER = f"triton-grpc-protocol-{KEY_HEADER}"
-"""The same in gRPC's metadata: Triton puts a prefix before the name that it was given."""
+"""The same in gRPC's metadata: Triton puts a prefix before the name."""
 
 
 class Admin:
-    """Speaks to one Triton.
+    """A connection to one Triton.
 
     Args:
         url: `http://host:port`.
@@ -31,7 +31,7 @@ class Admin:
         self._timeout = timeout
 
     def ready(self, model: str) -> bool:
-        """Whether `model` answers; False also where nothing listens yet."""
+        """Return whether `model` answers; False also where nothing listens yet."""
         try:
             self._call("GET", f"models/{model}/ready", timeout=2)
         except ServerError:
@@ -39,13 +39,13 @@ class Admin:
         return True
 
     def version(self) -> str:
-        """The server's version."""
-        return str(json.loads(self._call("GET", "", timeout=5))["version"])
+        """Return the server's version."""
+        return str(json.loads(self._call("GET", "", timeout=30))["version"])
 
     def load(self, model: str) -> None:
-        """Loads a model, or puts what its folder now holds in the place of what is served.
+        """Load a model from its folder, in place of the one of this name that is served.
 
-        Returns when the new one is ready. Until then, and if it fails, the old one serves.
+        It returns when the new one is ready. Until then, and if it fails, the old one serves.
 
         Raises:
             ServerError: it cannot be loaded; the message is Triton's.
@@ -53,7 +53,7 @@ class Admin:
         self._call("POST", f"repository/models/{model}/load", timeout=self._timeout)
 
     def unload(self, model: str) -> None:
-        """Unloads a model; requests that have been accepted are still answered.
+        """Unload a model; requests that have been accepted are still answered.
 
         Raises:
             ServerError: Triton refuses.
@@ -61,8 +61,10 @@ class Admin:
         self._call("POST", f"repository/models/{model}/unload", timeout=self._timeout)
 
     def index(self) -> list[dict[str, Any]]:
-        """The models and versions that Triton knows, with their states."""
-        answer: list[dict[str, Any]] = json.loads(self._call("POST", "repository/index", timeout=5))
+        """Return the models and versions that Triton knows, with their states."""
+        answer: list[dict[str, Any]] = json.loads(
+            self._call("POST", "repository/index", timeout=30)
+        )
         return answer
 
     def _call(self, method: str, path: str, *, timeout: float) -> bytes:

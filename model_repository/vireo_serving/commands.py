@@ -15,21 +15,21 @@ def serve(
     grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free one.")] = 8001,
     metrics_port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free one.")] = 8002,
     triton: Annotated[Path | None, typer.Option(help="A tritonserver binary; by default the one on PATH, else the carrier.")] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds until all models must be ready, and in which a reload loads one.")] = 120.0,
-    reload: Annotated[bool, typer.Option(help="Take over each new publication of the repository; SIGHUP asks for it at once.")] = True,
-    admin_key_file: Annotated[Path | None, typer.Option(help="File with the key for loading models, shared memory, traces and logs; else VIREO_ADMIN_KEY, else a random one.")] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds in which all models must be ready, and in which a reload must load each.")] = 120.0,
+    reload: Annotated[bool, typer.Option(help="Reload the repository whenever it is published; SIGHUP reloads at once.")] = True,
+    admin_key_file: Annotated[Path | None, typer.Option(help="File with the key to load models and change shared memory, traces and logs; else VIREO_ADMIN_KEY, else a random key.")] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate of the gRPC endpoint; HTTP then stays on 127.0.0.1.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its private key.")] = None,
-    tls_ca: Annotated[Path | None, typer.Option(help="Let in only clients with a certificate of this authority.")] = None,
-    cache_size: Annotated[int, typer.Option(min=0, metavar="MIB", help="Triton's response cache in MiB; 0 turns it off. Target cpu keeps vectors itself.")] = 64,
+    tls_ca: Annotated[Path | None, typer.Option(help="Accept only clients with a certificate of this authority.")] = None,
+    cache_size: Annotated[int, typer.Option(min=0, metavar="MIB", help="Triton's response cache; 0 for none. On target cpu the text tower has a cache of its own.")] = 64,
     trace_url: Annotated[str | None, typer.Option(metavar="URL", help="OpenTelemetry collector, such as http://127.0.0.1:4318/v1/traces.")] = None,
     trace_rate: Annotated[int, typer.Option(min=1, help="Trace one request in so many.")] = 1000,
     install_carrier: Annotated[bool, typer.Option("--install-carrier", help="Fetch a Triton binary for this machine (Linux, x86-64) and exit.")] = False,
 ) -> None:  # fmt: skip
-    """Runs a Triton Inference Server until Ctrl-C, and takes over what `vireo export` publishes.
+    """Run a Triton Inference Server until Ctrl-C; reload the repository when it is published.
 
-    A new publication is loaded beside the one that is served and takes its place when it is ready;
-    no request is lost, and one that does not load changes nothing.
+    A new version is loaded beside the one that is served and takes its place when it is ready. No
+    request is lost, and a version that does not load changes nothing.
 
     Example: `vireo serve runs/demo/model_repository --grpc-port 9001`
     """
@@ -58,7 +58,7 @@ def serve(
         trace_url=trace_url,
         trace_rate=trace_rate,
     )
-    with handling_signals() as asked:
+    with handling_signals() as reload_requested:
         with TritonServer(
             repository,
             ports=Ports(http_port, grpc_port, metrics_port),
@@ -70,18 +70,23 @@ def serve(
             typer.echo(f"gRPC {server.url}   HTTP {server.http_url}   metrics {server.metrics_url}")
             typer.echo(f'next: vireo search "..." --triton {server.url} --index INDEX')
             try:
-                watch(server, asked=asked, say=typer.echo, new_publications=reload)
+                watch(
+                    server,
+                    reload_requested=reload_requested,
+                    report=typer.echo,
+                    new_publications=reload,
+                )
             except KeyboardInterrupt:
                 typer.echo("stopping Triton")
 
 
 def rollback(
     repository: Annotated[Path, typer.Argument(help="The model repository that `vireo export` wrote.")],
-    to: Annotated[int | None, typer.Option(min=1, help="A kept version; by default the newest of those older than the one in use.")] = None,
+    to: Annotated[int | None, typer.Option(min=1, help="A kept version; by default the newest one older than the current.")] = None,
 ) -> None:  # fmt: skip
-    """Puts an older version of a model repository back into use.
+    """Make an older version of a model repository the current one.
 
-    Nothing is removed: `--to` goes forward again. A running `vireo serve` takes it up by itself.
+    No version is removed: `--to` goes forward again. A running `vireo serve` reloads by itself.
 
     Example: `vireo rollback runs/mine/model_repository`
     """

@@ -52,7 +52,7 @@ def metrics(repository):
         for _ in range(2):
             towers.encode_text(np.full((1, 16), 5, dtype=np.int32))
         towers.close()
-        with urllib.request.urlopen(server.metrics_url, timeout=5) as answer:
+        with urllib.request.urlopen(server.metrics_url, timeout=60) as answer:
             text = answer.read().decode()
     found: dict[str, list[dict[str, str]]] = {}
     for name, labels in re.findall(r"^(\w+)(?:\{(.*)\})? \S+$", text, re.M):

@@ -38,7 +38,7 @@ def reference(bundle):
         yield value
 
 
-def test_sentences_agree_with_the_reference(embedder, reference):
+def test_queries_agree_with_the_reference(embedder, reference):
     vectors = embedder.embed_texts(SENTENCES)
     assert vectors.dtype == np.float32
     assert vectors.shape == (len(SENTENCES), embedder.dim)
@@ -46,14 +46,14 @@ def test_sentences_agree_with_the_reference(embedder, reference):
     assert np.abs(vectors - reference.embed_texts(SENTENCES)).max() < 1e-4
 
 
-def test_pictures_agree_with_the_reference(embedder, reference, test_records):
+def test_images_agree_with_the_reference(embedder, reference, test_records):
     paths = [record.path for record in test_records]
     vectors = embedder.embed_images(paths)
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     assert np.abs(vectors - reference.embed_images(paths)).max() < 1e-4
 
 
-def test_paths_bytes_and_pictures_are_one(embedder, test_records):
+def test_paths_bytes_and_images_are_one(embedder, test_records):
     path = test_records[0].path
     vectors = embedder.embed_images([path, str(path), path.read_bytes(), Image.open(path)])
     assert np.abs(vectors - vectors[0]).max() < 1e-5
@@ -82,7 +82,7 @@ def test_bad_input_is_an_error_of_the_same_kind(embedder, tmp_path):
         embedder.embed_images("photo.jpg")
 
 
-def test_a_stream_goes_on_past_broken_pictures(embedder, test_records, tmp_path):
+def test_a_stream_goes_on_past_broken_images(embedder, test_records, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"nothing")
     sources = [test_records[0].path, broken, test_records[1].path, b"", test_records[2].path]

@@ -3,14 +3,17 @@
 import json
 import shutil
 import threading
+import time
 
 import numpy as np
 import pytest
 import tritonclient.grpc as grpc
 from support.metrics import metric
+from support.waiting import wait_until
 from tritonclient.utils import InferenceServerException
 from vireo_client.errors import ServerOverloaded, ServerTimeout
 from vireo_client.repository import BULK_PRIORITY, QUERY_PRIORITY
+from vireo_client.towers.onnx import OnnxTowers
 from vireo_client.towers.triton import TritonTowers
 from vireo_serving.configs.parts import batch_dynamically
 from vireo_serving.configs.triton_config import (
@@ -67,7 +70,10 @@ def served(repository, folder):
         code.write(_OBSERVED.format(folder=str(folder)))
     config = read_config(root / "text_encoder" / CONFIG_FILE)
     config.ClearField("dynamic_batching")
-    batch_dynamically(config, ServingOptions(queue_limits=QueueLimits(size=3)))
+    batch_dynamically(
+        config,
+        ServingOptions(queue_limits=QueueLimits(3, timeout_ms=600_000, bulk_timeout_ms=600_000)),
+    )
     write_config(config, root / "text_encoder")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "FOLDER", model_files)
@@ -90,14 +96,6 @@ def _runs(folder):
     return [json.loads(line) for line in (folder / "runs").read_text().splitlines()]
 
 
-def _wait_for(condition):
-    for _ in range(2000):
-        if condition():
-            return
-        threading.Event().wait(0.01)
-    pytest.fail("it never came so far")
-
-
 class _Requests:
     """Requests under way at the same time, told apart by an id in them.
 
@@ -109,9 +107,9 @@ class _Requests:
         self.answers = {}
         self.sent = 0
 
-    def send(self, name, **options):
-        # Each of a length of its own: the batcher does not join them.
-        ids = np.full((1, 10 + self.sent), 5, dtype=np.int32)
+    def send(self, name, length=None, **options):
+        # Each of a length of its own by default: the batcher does not join them.
+        ids = np.full((1, length or 10 + self.sent), 5, dtype=np.int32)
         ids[0, 1] = name
         tensor = grpc.InferInput("input_ids", list(ids.shape), "INT32")
         tensor.set_data_from_numpy(ids)
@@ -123,7 +121,7 @@ class _Requests:
         self.client.async_infer("text_encoder", [tensor], done, **options)
 
     def wait(self):
-        _wait_for(lambda: len(self.answers) == self.sent)
+        wait_until(lambda: len(self.answers) == self.sent)
         self.client.close()
         return self.answers
 
@@ -148,18 +146,40 @@ def test_warm_up_runs_every_bucket_at_both_batches(served, folder, repository):
 def test_a_query_overtakes_bulk_work(served, folder, held):
     requests = _Requests(served)
     requests.send(100, priority=BULK_PRIORITY)
-    _wait_for(lambda: _runs(folder))  # the tower is busy with it
+    wait_until(lambda: _runs(folder))  # the tower is busy with it
     for name in (101, 102):
         requests.send(name, priority=BULK_PRIORITY)
-    _wait_for(lambda: _pending(served) >= 2)
+    wait_until(lambda: _pending(served) >= 2)
     requests.send(103, priority=QUERY_PRIORITY)
     requests.send(104)
-    _wait_for(lambda: _pending(served) >= 4)
+    wait_until(lambda: _pending(served) >= 4)
     held.unlink()
     answers = requests.wait()
     assert not [error for error in answers.values() if isinstance(error, Exception)]
     order = [name for _, _, name, _ in _runs(folder)]
     assert [order[0], {*order[1:3]}, {*order[3:]}] == [100, {103, 104}, {101, 102}]
+
+
+def test_requests_that_wait_run_together_and_each_gets_its_own_answer(
+    served, folder, held, repository
+):
+    """Their answers go out before the run that computed them counts as ended."""
+    requests = _Requests(served)
+    requests.send(150, length=40)
+    wait_until(lambda: _runs(folder))  # the tower is held up with it
+    names = (151, 152, 153)
+    for name in names:
+        requests.send(name, length=20)
+    wait_until(lambda: _pending(served) >= len(names))
+    held.unlink()
+    answers = requests.wait()
+    assert [(rows, length) for rows, length, *_ in _runs(folder)] == [(1, 40), (3, 20)]
+    ids = np.full((3, 20), 5, dtype=np.int32)
+    ids[:, 1] = names
+    expected = OnnxTowers(repository).encode_text(ids)
+    assert np.abs(expected[0] - expected[1]).max() > 1e-4, "answers could be exchanged unseen"
+    for name, vector in zip(names, expected, strict=True):
+        assert np.abs(answers[name][0] - vector).max() < 1e-5
 
 
 def test_what_was_asked_for_before_is_not_run_again(served, folder):
@@ -177,11 +197,11 @@ def test_what_was_asked_for_before_is_not_run_again(served, folder):
 def test_a_request_may_wait_less_than_others(served, folder, held):
     requests = _Requests(served)
     requests.send(110)
-    _wait_for(lambda: _runs(folder))
+    wait_until(lambda: _runs(folder))
     requests.send(111, timeout=1000)  # microseconds
     requests.send(112)
-    _wait_for(lambda: _pending(served) >= 2)
-    threading.Event().wait(0.05)
+    wait_until(lambda: _pending(served) >= 2 or 111 in requests.answers)
+    time.sleep(0.05)  # fifty times as long as that request waits
     held.unlink()
     answers = requests.wait()
     assert isinstance(answers[111], InferenceServerException)
@@ -194,10 +214,10 @@ def test_a_request_may_wait_less_than_others(served, folder, held):
 def test_a_full_queue_refuses_at_once_and_serves_on(served, folder, held, repository):
     requests = _Requests(served)
     requests.send(120)
-    _wait_for(lambda: _runs(folder))
+    wait_until(lambda: _runs(folder))
     for name in range(121, 127):
         requests.send(name)
-    _wait_for(lambda: len(requests.answers) >= 3)  # refused while the tower is held up
+    wait_until(lambda: len(requests.answers) >= 3)  # refused while the tower is held up
     held.unlink()
     answers = requests.wait()
     refused = [error for error in answers.values() if isinstance(error, Exception)]
@@ -224,11 +244,11 @@ def test_indexing_is_bulk_work(served, folder, held, repository):
         return thread
 
     threads = [ask(bulk, 200, 16)]
-    _wait_for(lambda: _runs(folder))
+    wait_until(lambda: _runs(folder))
     threads.append(ask(bulk, 201, 17))
-    _wait_for(lambda: _pending(served) >= 1)
+    wait_until(lambda: _pending(served) >= 1)
     threads.append(ask(query, 202, 18))
-    _wait_for(lambda: _pending(served) >= 2)
+    wait_until(lambda: _pending(served) >= 2)
     held.unlink()
     for thread in threads:
         thread.join()
@@ -241,13 +261,13 @@ def test_indexing_is_bulk_work(served, folder, held, repository):
 def test_the_client_names_a_full_queue_and_a_wait_too_long(served, folder, held, repository):
     requests = _Requests(served)
     requests.send(220)
-    _wait_for(lambda: _runs(folder))  # the tower is held up with it
+    wait_until(lambda: _runs(folder))  # the tower is held up with it
     hasty = TritonTowers(repository, served.url, request_timeout=0.2)
     with pytest.raises(ServerTimeout, match="text_encoder"):
         hasty.encode_text(np.full((1, 16), 221, dtype=np.int32))
     for name in range(222, 228):
         requests.send(name)
-    _wait_for(lambda: len(requests.answers) >= 3)  # the queue is full, and refuses
+    wait_until(lambda: len(requests.answers) >= 3)  # the queue is full, and refuses
     with pytest.raises(ServerOverloaded, match="maximum queue size"):
         TritonTowers(repository, served.url).encode_text(np.full((1, 17), 221, dtype=np.int32))
     held.unlink()

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,11 +14,13 @@ from support.processes import start
 from vireo_client.bundle import Bundle
 
 VIREO = Path(sys.executable).parent / "vireo"
+SMALL = ("--train-pictures", 64, "--test-pictures", 16, "--epochs", 1)
+"""The smallest demo: what it learns does not matter here."""
 
 
 def _vireo(*words, code=0, **options):
     done = subprocess.run(
-        [VIREO, *map(str, words)], capture_output=True, text=True, timeout=600, **options
+        [VIREO, *map(str, words)], capture_output=True, text=True, timeout=1200, **options
     )
     assert done.returncode == code, done.stdout + done.stderr
     return done
@@ -28,15 +29,15 @@ def _vireo(*words, code=0, **options):
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo")
-    _vireo("demo", "--out", out, "--train-pictures", 96, "--test-pictures", 24, "--epochs", 2)
+    _vireo("demo", "--out", out, *SMALL)
     return out
 
 
-def test_the_demo_writes_its_report_and_its_pictures(demo):
+def test_the_demo_writes_its_report_and_its_images(demo):
     report = json.loads((demo / "report.json").read_text())
     for way in ("text_to_image", "image_to_text"):
         assert 0 <= report[way]["recall_at_1"] <= 1
-        assert report[way]["queries"] in (24, 96)
+        assert report[way]["queries"] in (16, 64)
     for tower in ("text", "image"):
         assert report["parity"][tower]["min_cosine"] >= 0.9999
     assert report["parity"]["metric_change"] == 0
@@ -49,7 +50,7 @@ def test_the_demo_writes_its_report_and_its_pictures(demo):
 
 def test_the_demo_can_be_run_again(demo):
     before = Bundle(demo / "bundle").bundle_id
-    _vireo("demo", "--out", demo, "--train-pictures", 96, "--test-pictures", 24, "--epochs", 2)
+    _vireo("demo", "--out", demo, *SMALL)
     assert Bundle(demo / "bundle").bundle_id == before
 
 
@@ -65,7 +66,7 @@ def test_search_answers_through_triton_as_in_process(demo, tmp_path):
         local = json.loads(_vireo(*query).stdout)
         remote = json.loads(_vireo(*query, "--triton", url).stdout)
         server.send_signal(signal.SIGINT)
-        server.wait(30)
+        server.wait(120)
     assert [m["path"] for m in local["matches"]] == [m["path"] for m in remote["matches"]]
     for a, b in zip(local["matches"], remote["matches"], strict=True):
         assert a["score"] == pytest.approx(b["score"], abs=1e-4)
@@ -81,7 +82,7 @@ def test_text_shows_what_the_model_sees(demo):
     assert "bucket" in _vireo(*words).stdout
 
 
-def test_search_draws_a_contact_sheet_and_finds_by_picture(demo, tmp_path):
+def test_search_draws_a_contact_sheet_and_finds_by_image(demo, tmp_path):
     picture = demo / "scenes" / "test" / "images" / "test_00000.png"
     sheet = tmp_path / "hits.png"
     words = ["search", "--index", demo / "index", "--image", picture]
@@ -103,7 +104,7 @@ def test_evaluate_gives_the_same_figures_by_pytorch_and_onnx(demo):
     assert torch["text_to_image"] == onnx["text_to_image"]
     assert torch["image_to_text"] == onnx["image_to_text"]
     table = _vireo("evaluate", demo / "bundle", *words[:-1]).stdout
-    assert "text to image (96 of 24)" in table
+    assert "text to image (64 of 16)" in table
     assert "chance" in table
 
 
@@ -111,15 +112,17 @@ def test_indexing_twice_adds_nothing_and_says_so(demo, tmp_path):
     words = ["index", demo / "scenes" / "test", "--model", demo / "model_repository",
              "--index", tmp_path / "i", "--json"]  # fmt: skip
     first, second = (json.loads(_vireo(*words).stdout) for _ in range(2))
-    assert (first["added"], first["total"]) == (24, 24)
-    assert (second["added"], second["unchanged"], second["total"]) == (0, 24, 24)
+    assert (first["added"], first["total"]) == (16, 16)
+    assert (second["added"], second["unchanged"], second["total"]) == (0, 16, 16)
 
 
 def test_an_interrupted_demo_ends_without_a_traceback(tmp_path):
     process = start([VIREO, "demo", "--out", tmp_path / "d"], stderr=subprocess.PIPE)
-    time.sleep(4)
+    for line in process.stderr:
+        if line.startswith("2. "):  # it begins to train
+            break
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
 

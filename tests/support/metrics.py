@@ -15,7 +15,7 @@ _LINE = re.compile(
 def metric(server: TritonServer, name: str, model: str) -> float:
     """Return the value of `name` for `model`, whatever name the server loaded its engine under."""
     url = f"http://127.0.0.1:{server.ports.metrics}/metrics"
-    with urllib.request.urlopen(url, timeout=5) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         lines = [_LINE.match(line) for line in answer.read().decode().splitlines()]
     found = [m for m in lines if m and m["name"] == name and m["model"] == model]
     engines = [m for m in found if m["slot"]] or found

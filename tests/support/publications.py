@@ -89,5 +89,5 @@ class Requests:
         tensor = grpc.InferInput(name, list(values.shape), kind)
         tensor.set_data_from_numpy(values)
         output = grpc.InferRequestedOutput("embedding")
-        answer = client.infer(model, [tensor], outputs=[output], client_timeout=60)
+        answer = client.infer(model, [tensor], outputs=[output], client_timeout=120)
         return np.asarray(answer.as_numpy("embedding")[0])

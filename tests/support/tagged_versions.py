@@ -162,5 +162,5 @@ def answer_tags(client: grpc.InferenceServerClient, ensemble: str) -> tuple[int,
     """Send one request; return the tags of the preprocessing and of the tower that answered."""
     tensor = grpc.InferInput("IN", [1, 1], "FP32")
     tensor.set_data_from_numpy(np.zeros((1, 1), np.float32))
-    row = client.infer(ensemble, [tensor], client_timeout=30).as_numpy("embedding")[0]
+    row = client.infer(ensemble, [tensor], client_timeout=120).as_numpy("embedding")[0]
     return int(row[0]), int(row[-1])

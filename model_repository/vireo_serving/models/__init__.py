@@ -1,1 +1,1 @@
-"""Model files that export copies into a Triton model repository."""
+"""The models that run inside Triton's Python backend."""

@@ -1,4 +1,4 @@
-"""A publication: what a model repository holds at one moment, copied so that it stays so."""
+"""A publication: the contents of a model repository at one moment, in a copy of their own."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ _TRIES = 20
 
 
 def stamp(repository: Path) -> Stamp:
-    """Tells one publication from the next: `vireo export` exchanges the whole folder.
+    """Return numbers that change with each publication: `vireo export` exchanges the whole folder.
 
     Raises:
         BundleError: there is no model repository.
     """
     try:
-        found = [os.stat(repository), os.stat(repository / BUNDLE_FILE)]
+        stats = [os.stat(repository), os.stat(repository / BUNDLE_FILE)]
     except OSError as error:
         raise BundleError(
             f"{error.filename}: {error.strerror}; no model repository there"
         ) from None
-    return tuple((s.st_dev, s.st_ino, s.st_mtime_ns if n else 0) for n, s in enumerate(found))
+    return tuple((s.st_dev, s.st_ino, s.st_mtime_ns if n else 0) for n, s in enumerate(stats))
 
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """One publication in a folder of its own, which nobody changes."""
+    """One publication in a folder of its own, which nothing changes."""
 
     folder: Path
     bundle_id: str
     configs: dict[str, pb.ModelConfig]
     """By model name."""
     versions: dict[str, int]
-    """The version of each model that is to be served."""
+    """The version to serve, by model name."""
 
     def exported_with(self) -> set[str | None]:
         """Return the versions of vireo that exported its models; None if one records none."""
@@ -61,15 +61,15 @@ class Publication:
         }
 
     def ensembles(self) -> list[str]:
-        """Names of the models that only join others."""
+        """Return the names of the models that only join others."""
         return [name for name, config in self.configs.items() if is_ensemble(config)]
 
     def engines(self) -> list[str]:
-        """Names of the models that compute something themselves."""
+        """Return the names of the models that compute something themselves."""
         return [name for name, config in self.configs.items() if not is_ensemble(config)]
 
     def config(self, model: str) -> pb.ModelConfig:
-        """A copy of a model's configuration in which the served version is the only one."""
+        """Return a copy of a model's configuration with the served version as the only one."""
         config = pb.ModelConfig()
         config.CopyFrom(self.configs[model])
         config.version_policy.specific.versions[:] = [self.versions[model]]
@@ -77,15 +77,15 @@ class Publication:
 
 
 def is_ensemble(config: pb.ModelConfig) -> bool:
-    """Whether a model has no engine of its own."""
+    """Return whether a model has no engine of its own."""
     return bool(config.HasField("ensemble_scheduling"))
 
 
 def copy_publication(repository: Path, folder: Path) -> tuple[Publication, Stamp]:
-    """Copies the present publication into `folder` (by hard links where the file system can).
+    """Copy the present publication into `folder`, by hard links where the file system can.
 
-    Triton reads files while it loads, by their paths. A publication that replaces the folder
-    meanwhile would hand it some files of each; so Triton is only ever shown such a copy.
+    Triton reads files by their paths while it loads. If a new publication replaced the folder
+    meanwhile, Triton would read some files of each; so it is only ever shown such a copy.
 
     Raises:
         BundleError: `repository` is no model repository, or is incomplete.
@@ -95,14 +95,14 @@ def copy_publication(repository: Path, folder: Path) -> tuple[Publication, Stamp
         before = stamp(repository)
         shutil.rmtree(folder, ignore_errors=True)
         try:
-            found = _read(repository)
-            copy_tree(repository, folder, versions=found.versions)
+            publication = _read(repository)
+            copy_tree(repository, folder, versions=publication.versions)
         except (VireoError, OSError):
             if stamp(repository) == before:
                 raise
-            continue  # the folder that was being read has been replaced and removed
+            continue  # a new publication has replaced the folder while it was read
         if stamp(repository) == before:
-            return replace(found, folder=folder), before
+            return replace(publication, folder=folder), before
     raise BundleError(f"{repository}: changes all the time; publish less often")
 
 
@@ -179,7 +179,7 @@ def _read(folder: Path) -> Publication:
             present |= wanted  # it has no files of its own
         if not wanted & present:
             raise BundleError(
-                f"{folder}: {model} lacks the version that it shall serve "
+                f"{folder}: {model} lacks the version that it should serve "
                 f"({sorted(wanted) or 'none named'}; here: {sorted(present) or 'none'})"
             )
         versions[model] = max(wanted & present)

@@ -1,11 +1,12 @@
-"""How a publication is shown to Triton: engines in slots, and ensembles before them.
+"""Writes a publication for Triton: engines under names of their own, and ensembles over them.
 
 Triton replaces one model at a time, but a repository is more than one model, and an answer must
-come from one publication. So each engine is loaded under a name that says which publication it is
-of (`text_encoder@3`), and every name that clients use is an ensemble: `embed_text` as exported but
-over these slots, `text_encoder` with its slot as the only step. To switch is then to replace
-ensembles, which have nothing to load, and both publications' engines stand side by side meanwhile.
-An ensemble takes hold of all its engines when a request starts, so that no answer mixes two.
+come from one publication. So each engine is loaded under a name with its publication's tag, its
+slot (`text_encoder@3`), and every name that clients use is an ensemble: `embed_text` as exported,
+but over these slots; `text_encoder` with its slot as the only step. A reload then replaces
+ensembles, which have nothing to load, while the engines of both publications are loaded. An
+ensemble holds all its engines from the moment when a request starts, so that no answer mixes two
+publications.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ class Layout:
     """Writes the models of one publication into the folder that Triton reads.
 
     Args:
-        publication: what to show.
+        publication: the publication.
         root: the folder.
-        tag: tells its slots from those of other publications in `root`.
+        tag: differs from the tags of other publications in `root`.
     """
 
     def __init__(self, publication: Publication, root: Path, tag: str) -> None:
@@ -35,11 +36,11 @@ class Layout:
         self.root = root
         self.tag = tag
         self.slots = {model: f"{model}@{tag}" for model in publication.engines()}
-        """Names of the engines, by the models' names."""
+        """Names of the engines, by model name."""
         self.trials = {model: f"{model}@{tag}" for model in publication.ensembles()}
-        """Names under which ensembles are tried, by their own."""
+        """Names under which ensembles are loaded on trial, by model name."""
         self.names = [*publication.configs]
-        """What clients call."""
+        """The names that clients use."""
 
     def write_slots(self) -> None:
         """Write the engines, and the ensembles under the names of `trials`.
@@ -64,14 +65,14 @@ class Layout:
             self._write(self._ensemble(ensemble, trial))
 
     def write_name(self, model: str) -> None:
-        """Lays out what clients call `model`."""
+        """Write the ensemble that clients call `model`."""
         if model in self.slots:
             self._write(self._over_slot(model))
         else:
             self._write(self._ensemble(model, model))
 
     def remove(self, name: str) -> None:
-        """Removes a slot, a trial or a name."""
+        """Remove a slot, a trial or a name."""
         shutil.rmtree(self.root / name, ignore_errors=True)
 
     def _ensemble(self, model: str, name: str) -> pb.ModelConfig:
@@ -83,7 +84,7 @@ class Layout:
         return config
 
     def _over_slot(self, model: str) -> pb.ModelConfig:
-        """An ensemble that looks like the engine: signature, batch size and parameters."""
+        """Return an ensemble with the signature, batch size and parameters of an engine."""
         engine = self.publication.config(model)
         # An ensemble has no optional inputs; clients know such an engine by its first tensors.
         first = slice(1 if engine.input[0].optional else None)
@@ -101,7 +102,7 @@ class Layout:
             model_name=self.slots[model], model_version=self.publication.versions[model]
         )
         for tensor in config.input:
-            tensor.ClearField("reshape")  # the engine's own business
+            tensor.ClearField("reshape")  # only the engine needs it
             tensor.ClearField("optional")
             step.input_map[tensor.name] = tensor.name
         for tensor in config.output:

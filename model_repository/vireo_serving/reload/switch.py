@@ -16,35 +16,35 @@ from .slots import Layout
 log = logging.getLogger(__name__)
 
 _SETTLE = 0.5
-"""Seconds for requests that have chosen an ensemble but not yet taken hold of its engines."""
+"""Seconds for requests that have chosen an ensemble but do not hold its engines yet."""
 
 
 def switch(admin: Admin, old: Layout, new: Layout) -> None:
-    """Loads `new` beside `old`, turns to it, and drops `old`.
+    """Load `new` beside `old`, make every name one of `new`, and unload `old`.
 
     Args:
         admin: the running Triton.
-        old: what it serves.
-        new: what it shall serve, in the same folder.
+        old: the publication that it serves.
+        new: the publication to serve, in the same folder.
 
     Raises:
-        ServerError: `new` does not load; `old` is served as before. If even a way back fails, the
-            message says so.
+        ServerError: `new` does not load; `old` is served as before. If a name cannot be restored,
+            the message says so.
     """
-    _refuse_other_vectors_under_one_number(old.publication, new.publication)
-    turned: list[str] = []
+    _refuse_other_bundle_of_same_version(old.publication, new.publication)
+    switched: list[str] = []
     try:
         new.write_slots()
         _load(admin, new.slots.values())
         _load(admin, new.trials.values())
         for name in new.names:
             new.write_name(name)
-            turned.append(name)
+            switched.append(name)
             admin.load(name)
     except (ServerError, OSError) as error:  # OSError: the disk is full
-        failed = "".join(_turn_back(admin, old, name) for name in turned if name in old.names)
-        _drop(admin, new, [name for name in turned if name not in old.names])
-        if turned:
+        failed = "".join(_restore(admin, old, name) for name in switched if name in old.names)
+        _drop(admin, new, [name for name in switched if name not in old.names])
+        if switched:
             time.sleep(_SETTLE)
         _drop(admin, new, [*new.trials.values(), *new.slots.values()])
         raise ServerError(f"{error}{failed}") from error
@@ -55,19 +55,19 @@ def switch(admin: Admin, old: Layout, new: Layout) -> None:
 
 
 def _load(admin: Admin, names: Iterable[str]) -> None:
-    """Loads models side by side, and waits for all of them."""
+    """Load models side by side, and wait for all of them."""
     with ThreadPoolExecutor(8) as pool:
         loads = [pool.submit(admin.load, name) for name in names]
     for load in loads:
         load.result()
 
 
-def _turn_back(admin: Admin, old: Layout, name: str) -> str:
+def _restore(admin: Admin, old: Layout, name: str) -> str:
     try:
         old.write_name(name)
         admin.load(name)
     except (ServerError, OSError) as error:
-        return f"; the old {name} cannot be put back, restart the server ({error})"
+        return f"; the old {name} cannot be restored, so restart the server ({error})"
     return ""
 
 
@@ -82,8 +82,8 @@ def _drop(admin: Admin, layout: Layout, names: Iterable[str]) -> None:
         layout.remove(name)
 
 
-def _refuse_other_vectors_under_one_number(old: Publication, new: Publication) -> None:
-    """Clients ask for the version that they checked; it must not become another bundle's."""
+def _refuse_other_bundle_of_same_version(old: Publication, new: Publication) -> None:
+    """Refuse a version of another bundle: clients rely on the version that they checked."""
     if old.bundle_id == new.bundle_id:
         return
     for model, version in new.versions.items():

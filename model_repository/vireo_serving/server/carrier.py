@@ -26,7 +26,7 @@ _STUB = "triton_python_backend_stub"
 
 
 def default_folder() -> Path:
-    """Where the carrier lies: `VIREO_TRITON_CARRIER`, or inside the running environment."""
+    """Return the carrier's folder: `VIREO_TRITON_CARRIER`, or inside the running environment."""
     return environment.triton_carrier() or Path(sys.prefix) / "share" / "vireo" / "triton"
 
 
@@ -42,7 +42,7 @@ class Carrier:
 
 
 def install(folder: Path | None = None) -> Path:
-    """Fetches the wheel with pip and completes its Python backend for this interpreter.
+    """Fetch the wheel with pip and complete its Python backend for this interpreter.
 
     Raises:
         ServerError: pip fails, or there is no Triton for this platform or interpreter.
@@ -63,7 +63,7 @@ def install(folder: Path | None = None) -> Path:
 
 
 def _complete(root: Path) -> None:
-    """Puts the stub of the running Python beside the Python backend."""
+    """Copy the stub of the running Python beside the Python backend."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     stub = root / _FOLDER / "python_backend_stubs" / version / _STUB
     if not stub.is_file():
@@ -75,7 +75,7 @@ def _complete(root: Path) -> None:
 
 
 def find(folder: Path | None = None) -> Carrier | None:
-    """Gives the installed carrier, or None where there is none.
+    """Return the installed carrier, or None where there is none.
 
     Raises:
         ServerError: the interpreter's shared library, which the stub needs, is not on the machine.
@@ -92,7 +92,7 @@ def find(folder: Path | None = None) -> Carrier | None:
 
 
 def _python_library_folder() -> Path | None:
-    """The folder of `libpython3.x.so.1.0`, or None where the system's loader finds it itself."""
+    """Return the folder of `libpython3.x.so.1.0`, or None where the loader finds it itself."""
     name = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
     own = Path(sysconfig.get_config_var("LIBDIR") or "/nonexistent")
     if (own / name).is_file():

@@ -17,7 +17,7 @@ from . import carrier
 
 
 def find_triton(binary: Path | None) -> tuple[list[str], dict[str, str]]:
-    """Says how to start Triton: the first words of the command line, and the environment.
+    """Return how to start Triton: the first words of the command line, and the environment.
 
     Args:
         binary: a `tritonserver`; by default the one on PATH, else the carrier.
@@ -51,11 +51,11 @@ def find_triton(binary: Path | None) -> tuple[list[str], dict[str, str]]:
 
 
 def check_python(environment: dict[str, str], *, towers: bool) -> None:
-    """Refuses an environment in which the Python backend would fail, some of it silently.
+    """Refuse an environment in which the Python backend would fail, some of it silently.
 
     Args:
         environment: the server's.
-        towers: whether that backend runs the towers too, not only text and pictures.
+        towers: whether that backend runs the towers too, not only preprocessing.
 
     Raises:
         ServerError: no python3, a package is missing, or numpy 2.
@@ -81,10 +81,10 @@ def check_python(environment: dict[str, str], *, towers: bool) -> None:
 
 
 def check_plans(publication: Publication) -> list[str]:
-    """Refuses TensorRT plans that this machine must not load, before Triton tries to.
+    """Refuse TensorRT plans that this machine must not load, before Triton tries to.
 
     Returns:
-        What Triton must be told so that it loads them.
+        Flags that Triton needs to load them.
 
     Raises:
         EngineError: a plan is missing, or was built for another GPU or TensorRT version.

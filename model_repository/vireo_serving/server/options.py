@@ -1,4 +1,4 @@
-"""What an operator may set on the server, and Triton's flags for it."""
+"""The server options that an operator may set, and Triton's flags for them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from .ports import Ports
 
 LOOPBACK = "127.0.0.1"
 RESTRICTED = "model-repository,shared-memory,trace,logging"
-"""Protocols that change or read the server's inside; searching needs none of them."""
+"""Protocols that change or read the server's state; searching needs none of them."""
 _KEY = re.compile(r"[A-Za-z0-9._~-]{16,}")  # Triton splits its flag at "," and "="
 
 
 def random_key() -> str:
-    """A key that nobody knows: the protocols are then this process's alone."""
+    """Return a key that only this process knows."""
     return secrets.token_urlsafe(24)
 
 
 def read_key(file: Path | None) -> str:
-    """Takes the admin key from a file, else from `VIREO_ADMIN_KEY`, else makes one up.
+    """Read the admin key from a file, else from `VIREO_ADMIN_KEY`, else make a random one.
 
     Raises:
         ServerError: the file cannot be read, or the key is too short or has other characters.
@@ -57,7 +57,7 @@ class ServerTls:
     """The server's certificate, with those between it and its authority."""
     key: Path
     client_ca: Path | None = None
-    """Only clients with a certificate of this authority are let in (mutual TLS)."""
+    """Only clients with a certificate of this authority may connect (mutual TLS)."""
 
     def __post_init__(self) -> None:
         for file in filter(None, (self.cert, self.key, self.client_ca)):
@@ -66,7 +66,7 @@ class ServerTls:
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """How the server listens, whom it trusts and what it tells."""
+    """Addresses, keys, certificates, cache and traces of a server."""
 
     host: str = LOOPBACK
     """Address to listen on; 0.0.0.0 is every one."""
@@ -82,11 +82,11 @@ class ServerOptions:
 
     @property
     def http_host(self) -> str:
-        """Where HTTP listens. Triton cannot encrypt it, so that with TLS it stays inside."""
+        """Address of HTTP: Triton cannot encrypt it, so with TLS only this machine reaches it."""
         return LOOPBACK if self.tls else self.host
 
     def flags(self, ports: Ports) -> Iterator[str]:
-        """Triton's flags, without those about models."""
+        """Yield Triton's flags, without those about models."""
         yield f"--grpc-address={self.host}"
         yield f"--http-address={self.http_host}"
         yield f"--metrics-address={self.host}"
@@ -94,7 +94,7 @@ class ServerOptions:
             yield f"--{endpoint}-port={getattr(ports, endpoint)}"
         yield f"--grpc-restricted-protocol={RESTRICTED}:{KEY_HEADER}={self.admin_key}"
         yield f"--http-restricted-api={RESTRICTED}:{KEY_HEADER}={self.admin_key}"
-        # p50 and p99 of each stage; the histograms of later versions say more, 2.51 has none.
+        # p50 and p99 of each stage; later versions have histograms, which say more; 2.51 has none.
         yield "--metrics-config=summary_latencies=true"
         yield "--metrics-config=summary_quantiles=0.5:0.01,0.9:0.01,0.99:0.001"
         if self.cache_mib:

@@ -18,7 +18,7 @@ class Ports:
 
 
 def claim(ports: Ports, host: str) -> Ports:
-    """Checks that the ports are free on `host`, and picks free ones for those given as 0.
+    """Check that the ports are free on `host`, and pick free ones for those that are 0.
 
     Raises:
         ServerError: a port is taken, or `host` is no address of this machine.

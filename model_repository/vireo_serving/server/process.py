@@ -17,19 +17,22 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def die_with_parent() -> None:
-    """Runs in the child: asks the kernel to end it when its parent dies, however that happens."""
+    """Let the kernel end this child process when its parent dies, however that happens."""
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 @contextmanager
 def handling_signals() -> Iterator[threading.Event]:
-    """Turns SIGTERM into KeyboardInterrupt, so that `vireo serve` ends the same way by both.
+    """Raise KeyboardInterrupt on SIGTERM, and set an event on SIGHUP.
 
-    SIGHUP sets the event that this gives: it asks for a reload. Only the hang-up of the terminal
-    from which the server was started still ends it.
+    `vireo serve` ends the same way by SIGTERM and by Ctrl-C, and reloads when the event is set.
+    Only the hang-up of the terminal from which the server was started still ends it.
+
+    Yields:
+        The event.
     """
-    asked = threading.Event()
+    reload_requested = threading.Event()
     had_terminal = os.isatty(0)
 
     def interrupt(*_: object) -> None:
@@ -38,14 +41,14 @@ def handling_signals() -> Iterator[threading.Event]:
     def hang_up(*_: object) -> None:
         if had_terminal and not os.isatty(0):
             raise KeyboardInterrupt
-        asked.set()
+        reload_requested.set()
 
     previous = {
         number: signal.signal(number, handler)
         for number, handler in ((signal.SIGTERM, interrupt), (signal.SIGHUP, hang_up))
     }
     try:
-        yield asked
+        yield reload_requested
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

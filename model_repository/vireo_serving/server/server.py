@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -39,8 +40,8 @@ class TritonServer:
         timeout: seconds until every model must be ready, and in which a reload loads one.
         log: file for the server's output; by default a temporary one, removed after a clean stop.
 
-    On Linux the server ends with the thread that made it, however that ends: make it in a thread
-    that lives as long as the server shall.
+    On Linux the server ends with the thread that created it, however that ends: create it in a
+    thread that lives as long as the server should.
 
     Raises:
         BundleError: `repository` is no model repository.
@@ -60,7 +61,7 @@ class TritonServer:
     ) -> None:
         self.repository = repository
         self.options = options or ServerOptions()
-        stamp(repository)  # refuses what is no repository before anything is made
+        stamp(repository)  # fails for a folder that is no repository, before anything is created
         self._serving = ServingFolder(repository)
         self._process: subprocess.Popen[bytes] | None = None
         self._keep_log = log is not None
@@ -85,23 +86,33 @@ class TritonServer:
                 log = Path(name)
             self.log_path = log
             self._admin = Admin(
-                f"http://{self._reached(self.options.http_host)}:{self.ports.http}",
+                f"http://{self._reachable(self.options.http_host)}:{self.ports.http}",
                 self.options.admin_key,
                 timeout=timeout,
             )
             self._process = self._start(command, environment)
-            self.version = self._wait(timeout)
+            try:
+                self.version = self._wait(timeout)
+            except ServerError:
+                if self.poll() != -signal.SIGABRT:
+                    raise
+                # On a busy machine Triton 2.51 sometimes aborts while its Python backend starts:
+                # "boost::interprocess::lock_exception".
+                logger.warning("Triton aborted while starting, starting it again: %s", self.error())
+                self._end_process(0)
+                self._process = self._start(command, environment)
+                self.version = self._wait(timeout)
         except BaseException:
             self.stop()
             raise
 
     @property
     def publication(self) -> Publication:
-        """What is served."""
+        """The publication that is served."""
         return self._layout.publication
 
     def engine_name(self, model: str) -> str:
-        """Under which name Triton now holds the engine of `model`; see `layout.py`."""
+        """Return the name under which Triton has loaded the engine of `model`; see `slots.py`."""
         return self._layout.slots[model]
 
     def _start(self, command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -122,24 +133,24 @@ class TritonServer:
             )  # fmt: skip
 
     @staticmethod
-    def _reached(host: str) -> str:
+    def _reachable(host: str) -> str:
         return {"0.0.0.0": LOOPBACK, "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
 
     @property
     def url(self) -> str:
-        """Where this machine's clients find the gRPC endpoint; `grpcs://` before it means TLS."""
+        """Address of the gRPC endpoint for clients on this machine; `grpcs://` means TLS."""
         scheme = "grpcs://" if self.options.tls else ""
-        return f"{scheme}{self._reached(self.options.host)}:{self.ports.grpc}"
+        return f"{scheme}{self._reachable(self.options.host)}:{self.ports.grpc}"
 
     @property
     def http_url(self) -> str:
         """`http://host:port` of the HTTP endpoint."""
-        return f"http://{self._reached(self.options.http_host)}:{self.ports.http}"
+        return f"http://{self._reachable(self.options.http_host)}:{self.ports.http}"
 
     @property
     def metrics_url(self) -> str:
-        """Where Prometheus finds the metrics."""
-        return f"http://{self._reached(self.options.host)}:{self.ports.metrics}/metrics"
+        """URL of the metrics, for Prometheus."""
+        return f"http://{self._reachable(self.options.host)}:{self.ports.metrics}/metrics"
 
     def _wait(self, timeout: float) -> str:
         deadline = time.monotonic() + timeout
@@ -149,13 +160,21 @@ class TritonServer:
                 raise ServerError(f"Triton ended while starting (exit {code}): {self.error()}")
             while waiting and self._admin.ready(waiting[-1]):
                 waiting.pop()
-            if not waiting:
+            if not waiting and self._has_metrics():  # their endpoint opens last
                 return self._admin.version()
             time.sleep(0.05)
         raise ServerError(f"Triton is not ready after {timeout:.0f} s: {self.error()}")
 
+    def _has_metrics(self) -> bool:
+        host = self._reachable(self.options.host).strip("[]")
+        try:
+            socket.create_connection((host, self.ports.metrics), timeout=2).close()
+        except OSError:
+            return False
+        return True
+
     def changed(self) -> bool:
-        """Whether the repository has been published anew since the last start or reload.
+        """Return whether the repository has been published since the start or the last reload.
 
         Raises:
             BundleError: the repository is gone.
@@ -163,13 +182,13 @@ class TritonServer:
         return stamp(self.repository) != self._seen
 
     def reload(self) -> Publication:
-        """Serves what the repository now holds; no request is lost on the way.
+        """Serve the present publication of the repository; no request is lost on the way.
 
         Raises:
             BundleError, ExportError: the repository is incomplete; the old publication is served.
             ServerError: the new publication does not load; the old one is served.
         """
-        self._seen = stamp(self.repository)  # what fails is tried again when it has changed
+        self._seen = stamp(self.repository)  # a failed reload is tried again after a change
         new, self._seen = self._serving.copy_repository()
         try:
             check_plans(new.publication)
@@ -177,8 +196,8 @@ class TritonServer:
             switch(self._admin, self._layout, new)
             self._layout = new
         except ServerError as error:
-            reason = self._serving.named_for_people(str(error))
-            raise ServerError(f"{self.repository}: not taken over: {reason}") from error
+            reason = self._serving.with_repository_paths(str(error))
+            raise ServerError(f"{self.repository}: not reloaded: {reason}") from error
         finally:
             self._serving.keep_only(self._layout)
         return new.publication
@@ -190,7 +209,7 @@ class TritonServer:
                 logger.warning("%s: %s", self.repository, warning)
 
     def error(self) -> str:
-        """The line of the server's log that tells best what went wrong."""
+        """Return the line of the server's log that is most likely to name the cause."""
         lines = self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()
         # Triton marks errors "E1121 ..."; the table of models repeats them after "UNAVAILABLE: ".
         marked = [
@@ -200,35 +219,39 @@ class TritonServer:
         ]
         causes = [line for line in marked if "rror" in line.partition("]")[2]]
         best = (causes or marked or [line for line in lines if line.strip()] or ["no log"])[0]
-        best = self._serving.named_for_people(best.partition("] ")[2] or best)
+        best = self._serving.with_repository_paths(best.partition("] ")[2] or best)
         return f"{best} (log: {self.log_path})"
 
     def poll(self) -> int | None:
-        """The exit code, or None while the server runs."""
+        """Return the exit code, or None while the server runs."""
         return self._process.poll() if self._process else None
 
     def wait(self, timeout: float | None = None) -> int | None:
-        """Waits until the server ends and gives its exit code; None if `timeout` comes first."""
+        """Wait until the server ends and return its exit code; None if `timeout` comes first."""
         try:
             return self._process.wait(timeout) if self._process else None
         except subprocess.TimeoutExpired:
             return None
 
     def stop(self, grace: float = 15.0) -> None:
-        """Stops the server and its backend processes; calling it twice does no harm."""
-        if self._process is not None:
-            if self._process.poll() is None:
-                self._process.send_signal(signal.SIGTERM)
-                try:
-                    self._process.wait(grace)
-                except subprocess.TimeoutExpired:
-                    pass
-            try:  # stubs outlive a server that had to be killed; they share its process group
-                os.killpg(self._process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            self._process.wait()
+        """Stop the server and its backend processes; calling it twice does no harm."""
+        self._end_process(grace)
         self._serving.close()
+
+    def _end_process(self, grace: float) -> None:
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(grace)
+            except subprocess.TimeoutExpired:
+                pass
+        try:  # stubs outlive a server that had to be killed; they share its process group
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self._process.wait()
 
     def __enter__(self) -> TritonServer:
         return self

@@ -1,4 +1,4 @@
-"""What `vireo serve` does while Triton runs: it looks for new publications and takes them over."""
+"""The loop of `vireo serve` while Triton runs: it reloads the repository when it is published."""
 
 from __future__ import annotations
 
@@ -17,42 +17,45 @@ log = logging.getLogger(__name__)
 def watch(
     server: TritonServer,
     *,
-    asked: threading.Event,
-    say: Callable[[str], None],
+    reload_requested: threading.Event,
+    report: Callable[[str], None],
     new_publications: bool = True,
     seconds: float = 1.0,
 ) -> None:
-    """Reloads whenever the repository is published anew, or on request; returns never.
+    """Reload whenever the repository is published anew, or on request; never return.
+
+    A failed reload is logged once, and tried again when the repository has changed.
 
     Args:
         server: the running server.
-        asked: asks for a reload when it is set, also of an unchanged repository.
-        say: is told of each success; failures are logged.
+        reload_requested: set it to reload even an unchanged repository; each reload clears it.
+        report: gets a line for each successful reload.
         new_publications: whether to look for them, or to reload on request only.
         seconds: how often to look.
 
     Raises:
         ServerError: Triton ended by itself.
     """
-    told = ""
+    logged = ""
     while (code := server.wait(seconds)) is None:
         try:
-            if not asked.is_set() and not (new_publications and server.changed()):
+            if reload_requested.is_set():
+                reload_requested.clear()
+                logged = ""
+            elif not (new_publications and server.changed()):
                 continue
-            if asked.is_set():
-                asked.clear()
-                told = ""
             started = time.monotonic()
             new = server.reload()
         except (VireoError, OSError) as error:
-            if server.poll() is None and str(error) != told:  # a folder that is gone stays gone
-                told = str(error)
-                log.error("%s; still serving bundle %s", told, server.publication.bundle_id)
+            # A repository that is gone fails at every look.
+            if server.poll() is None and str(error) != logged:
+                logged = str(error)
+                log.error("%s; still serving bundle %s", logged, server.publication.bundle_id)
             continue
-        told = ""
+        logged = ""
         versions = sorted(set(new.versions.values()))
-        say(
+        report(
             f"now serving bundle {new.bundle_id}, version {', '.join(map(str, versions))} "
-            f"(switched in {time.monotonic() - started:.1f} s)"
+            f"(reloaded in {time.monotonic() - started:.1f} s)"
         )
     raise ServerError(f"Triton ended by itself (exit {code}): {server.error()}")

@@ -6,7 +6,7 @@ def _vector(value):
     return np.full((1, 4), value, dtype=np.float32)
 
 
-def test_what_was_asked_for_last_stays():
+def test_the_embeddings_used_last_stay():
     cache = VectorCache(2 * (_ENTRY + 1 + 16))
     for key in (b"a", b"b"):
         cache.put(key, _vector(ord(key)))

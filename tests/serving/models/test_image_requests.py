@@ -1,4 +1,4 @@
-"""Pictures of many requests at once, without a server."""
+"""Images of many requests at once, without a server."""
 
 import io
 
@@ -49,7 +49,7 @@ def test_each_request_gets_its_own_pixels(images, bundle):
     assert np.array_equal(alone.pixels, one.pixels)
 
 
-def test_a_broken_picture_fails_its_request_alone_and_all_are_named(images):
+def test_a_broken_image_fails_its_request_alone_and_all_are_named(images):
     good, broken, after = images.load(
         [_request(_file(0)), _request(b"", _file(1), b"zzz"), _request(_file(2))], ["", "", ""]
     )
@@ -64,7 +64,7 @@ def test_a_broken_picture_fails_its_request_alone_and_all_are_named(images):
     ("given", "taken"),
     [(PARTIAL, True), ('{"partial": "true"}', True), ('{"partial": false}', False), ("", False)],
 )
-def test_who_asks_for_a_part_gets_the_readable_ones(images, bundle, given, taken):
+def test_a_partial_request_gets_its_readable_images(images, bundle, given, taken):
     (found,) = images.load([_request(_file(0), b"zzz")], [given])
     if not taken:
         assert isinstance(found, DataError)
@@ -76,7 +76,7 @@ def test_who_asks_for_a_part_gets_the_readable_ones(images, bundle, given, taken
     assert found.errors[1, 0].startswith(b"image 1: not a readable image")
 
 
-def test_what_is_not_the_pictures_fault_is_not_called_so(images, monkeypatch):
+def test_an_error_that_no_image_causes_is_the_servers(images, monkeypatch):
     def fail(value, spec, *, name):
         raise MemoryError(f"{name}: no room")
 

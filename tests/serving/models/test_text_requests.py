@@ -76,3 +76,15 @@ print(rows[0].tolist())
     assert done.returncode == 0, done.stderr
     (row,) = TextRequests(bundle.folder).encode([_request("học sinh đi học".encode())])[0]
     assert done.stdout.strip() == str(row.tolist())
+
+
+def test_importing_the_package_sets_no_environment_variable():
+    code = """
+import os
+before = dict(os.environ)
+import vireo_serving.models.image_requests, vireo_serving.models.text_requests
+import vireo_serving.server.server
+assert dict(os.environ) == before, set(os.environ) ^ set(before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
