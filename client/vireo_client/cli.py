@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 
 COMMANDS = "vireo.commands"
 """The entry-point group of the subcommands. An entry's name is the subcommand; its object is a
-function for typer, or a typer app whose commands stand below that name. An app of one command is
-that subcommand itself."""
+function for typer, or a typer app whose commands stand below that name. An app of one command and
+without a callback is that subcommand itself, as in typer."""
 
 # The order in which a newcomer meets them.
 _ORDER = ("demo", "data", "train", "evaluate", "compare", "export", "rollback", "serve", "index",
@@ -63,14 +63,14 @@ def build_app() -> typer.Typer:
     entries = sorted(entry_points(group=COMMANDS), key=lambda e: (order.get(e.name, 99), e.name))
     for entry in entries:
         command = entry.load()
-        if isinstance(command, typer.Typer) and len(command.registered_commands) == 1:
+        if not isinstance(command, typer.Typer):
+            app.command(entry.name)(command)
+        elif command.registered_callback or len(command.registered_commands) > 1:
+            app.add_typer(command, name=entry.name)
+        else:
             (only,) = command.registered_commands
             only.name = entry.name
             app.registered_commands.append(only)
-        elif isinstance(command, typer.Typer):
-            app.add_typer(command, name=entry.name)
-        else:
-            app.command(entry.name)(command)
     return app
 
 

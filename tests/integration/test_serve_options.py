@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -308,3 +309,26 @@ def test_a_port_taken_on_one_address_only_is_free_elsewhere():
         with pytest.raises(ServerError, match=rf"port {port} \(http\) is in use on 127"):
             claim(Ports(port, 0, 0), "127.0.0.1")
         assert claim(Ports(port, 0, 0), "127.0.0.2").http == port
+
+
+@pytest.mark.parametrize("endpoint", ["grpc", "http"])
+def test_a_free_port_that_another_program_takes_meanwhile_is_chosen_again(
+    repository, monkeypatch, endpoint
+):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen(1)
+        claims = []
+
+        def overtaken(ports, host):
+            claims.append(claim(ports, host))
+            taken = {endpoint: other.getsockname()[1]} if len(claims) == 1 else {}
+            return replace(claims[-1], **taken)
+
+        monkeypatch.setattr("vireo_serving.server.server.claim", overtaken)
+        with TritonServer(repository.folder, ports=FREE) as server:
+            assert server.ports == claims[1]
+        claims.clear()
+        with pytest.raises(ServerError, match="in use"):
+            TritonServer(repository.folder, ports=claim(FREE, "127.0.0.1"))
+        assert len(claims) == 1

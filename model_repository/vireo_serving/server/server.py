@@ -28,6 +28,11 @@ from .process import die_with_parent
 
 logger = logging.getLogger(__name__)
 
+_STARTS = 3
+"""How often Triton is started before its failure is final."""
+_NO_GPU = ("CUDA driver", "CudaDriverHelper")
+"""Parts of the errors that Triton logs on every machine without a GPU."""
+
 
 class TritonServer:
     """A running Triton, ready to answer when the constructor returns.
@@ -79,29 +84,12 @@ class TritonServer:
                 check_python(environment, towers=towers)
             command += check_plans(self.publication)
             self._warn_of_other_version(self.publication)
-            self.ports = claim(ports, self.options.host)
             if log is None:
                 handle, name = tempfile.mkstemp(prefix="vireo-triton-", suffix=".log")
                 os.close(handle)
                 log = Path(name)
             self.log_path = log
-            self._admin = Admin(
-                f"http://{self._reachable(self.options.http_host)}:{self.ports.http}",
-                self.options.admin_key,
-                timeout=timeout,
-            )
-            self._process = self._start(command, environment)
-            try:
-                self.version = self._wait(timeout)
-            except ServerError:
-                if self.poll() != -signal.SIGABRT:
-                    raise
-                # On a busy machine Triton 2.51 sometimes aborts while its Python backend starts:
-                # "boost::interprocess::lock_exception".
-                logger.warning("Triton aborted while starting, starting it again: %s", self.error())
-                self._end_process(0)
-                self._process = self._start(command, environment)
-                self.version = self._wait(timeout)
+            self.version = self._start(command, environment, ports, timeout)
         except BaseException:
             self.stop()
             raise
@@ -115,7 +103,36 @@ class TritonServer:
         """Return the name under which Triton has loaded the engine of `model`; see `slots.py`."""
         return self._layout.slots[model]
 
-    def _start(self, command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    def _start(
+        self, command: list[str], environment: dict[str, str], ports: Ports, timeout: float
+    ) -> str:
+        """Start Triton until it is ready, and return its version."""
+        for left in reversed(range(_STARTS)):
+            self.ports = claim(ports, self.options.host)
+            self._admin = Admin(self.http_url, self.options.admin_key, timeout=timeout)
+            self._process = self._launch(command, environment)
+            try:
+                return self._wait(timeout)
+            except ServerError:
+                if not (left and self._may_start_now(ports)):
+                    raise
+                logger.warning("Triton did not start, starting it again: %s", self.error())
+                self._end_process(0)
+        raise AssertionError("unreachable")
+
+    def _may_start_now(self, ports: Ports) -> bool:
+        """Return whether the start failed for a reason that may be gone by now.
+
+        On a busy machine Triton 2.51 sometimes aborts while its Python backend starts
+        ("boost::interprocess::lock_exception"). And another program may take a free port between
+        the moment that it was found and the moment that Triton opens it.
+        """
+        if self.poll() == -signal.SIGABRT:
+            return True
+        chosen_here = 0 in (ports.http, ports.grpc, ports.metrics)
+        return chosen_here and any("already in use" in line for line in self._log_lines())
+
+    def _launch(self, command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
         command = [
             *command,
             f"--model-repository={self._serving.root}",
@@ -210,17 +227,21 @@ class TritonServer:
 
     def error(self) -> str:
         """Return the line of the server's log that is most likely to name the cause."""
-        lines = self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = self._log_lines()
         # Triton marks errors "E1121 ..."; the table of models repeats them after "UNAVAILABLE: ".
         marked = [
             line
             for line in lines
-            if (line[:1] == "E" and line[1:3].isdigit()) or line.startswith("Bad option")
+            if (line[:1] == "E" and line[1:3].isdigit() and not any(n in line for n in _NO_GPU))
+            or line.startswith("Bad option")
         ]
         causes = [line for line in marked if "rror" in line.partition("]")[2]]
         best = (causes or marked or [line for line in lines if line.strip()] or ["no log"])[0]
         best = self._serving.with_repository_paths(best.partition("] ")[2] or best)
         return f"{best} (log: {self.log_path})"
+
+    def _log_lines(self) -> list[str]:
+        return self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()
 
     def poll(self) -> int | None:
         """Return the exit code, or None while the server runs."""

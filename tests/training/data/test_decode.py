@@ -17,7 +17,7 @@ def test_unreadable_images_are_left_out_by_name(photo, bundle):
     records[7].path.unlink()
     spec = bundle.config.image
     with tempfile.TemporaryFile() as file:
-        decoded = decode_images(records, spec, side=96, file=file, label="test")
+        decoded = decode_images(records, spec, side=spec.size, file=file, label="test")
     assert len(decoded.records) == len(decoded.pixels) == 8
     assert [s.where for s in decoded.skipped] == [str(records[3].path), str(records[7].path)]
     for record in decoded.records:
