@@ -176,7 +176,7 @@ def test_requests_that_wait_run_together_and_each_gets_its_own_answer(
     assert [(rows, length) for rows, length, *_ in _runs(folder)] == [(1, 40), (3, 20)]
     ids = np.full((3, 20), 5, dtype=np.int32)
     ids[:, 1] = names
-    expected = OnnxTowers(repository).encode_text(ids)
+    expected = OnnxTowers.from_repository(repository).encode_text(ids)
     assert np.abs(expected[0] - expected[1]).max() > 1e-4, "answers could be exchanged unseen"
     for name, vector in zip(names, expected, strict=True):
         assert np.abs(answers[name][0] - vector).max() < 1e-5
