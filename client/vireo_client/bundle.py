@@ -86,6 +86,14 @@ class TextSpec(_Spec):
         check_buckets(self.buckets, least=2)
         return self
 
+    @model_validator(mode="after")
+    def _files_lie_in_the_bundle(self) -> TextSpec:
+        # They are copied: into repositories, indexes and servers. A path would copy another file.
+        for name in self.segmenter_files:
+            if name in ("", "..") or name != Path(name).name:
+                raise ValueError(f"segmenter_files names {name!r}; only plain file names are taken")
+        return self
+
     @property
     def max_length(self) -> int:
         """The longest sequence of ids, in tokens."""

@@ -13,7 +13,7 @@ import importlib.util
 from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
 
-from .errors import MissingExtraError
+from .errors import MissingExtraError, VireoError
 
 _IN_EITHER = ("faiss", "onnxruntime")
 _OR_GPU = " (or 'vireo[gpu]' on a machine with an NVIDIA GPU)"
@@ -68,8 +68,19 @@ def import_onnxruntime() -> Any:
 def _import(package: str) -> Any:
     try:
         return importlib.import_module(package)
-    except ImportError as error:
-        raise missing(package, "cpu") from error
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise _broken(package, error) from error
+        raise missing(package, "cpu") from None
+    except ImportError as error:  # a library that it links, say
+        raise _broken(package, error) from error
+
+
+def _broken(package: str, error: ImportError) -> VireoError:
+    return VireoError(
+        f"{package} is installed, but does not import ({error}); install the package or library "
+        f"that it lacks, or {package} again"
+    )
 
 
 def clashing_builds() -> list[str]:

@@ -71,6 +71,15 @@ def test_specs_refuse_what_cannot_work():
         TextSpec(normalization="n", segmenter="none", pad_id=1, vocab_size=9, buckets=(32, 16))
 
 
+@pytest.mark.parametrize("name", ["../escaped", "/etc/passwd", "deep/down", "./vi-vocab", ".."])
+def test_a_bundle_names_no_file_outside_its_folder(copy, name):
+    settings = json.loads((copy / BUNDLE_FILE).read_text())
+    settings["text"]["segmenter_files"] = [name]
+    (copy / BUNDLE_FILE).write_text(json.dumps(settings))
+    with pytest.raises(BundleError, match="only plain file names are taken"):
+        Bundle(copy)
+
+
 def test_a_bundle_from_before_other_sources_means_what_it_meant(copy):
     """None of these settings was recorded then."""
     settings = json.loads((copy / BUNDLE_FILE).read_text())

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from vireo_client.errors import MissingExtraError
+from vireo_client.errors import MissingExtraError, VireoError
 from vireo_client.extras import (
     BUILDS,
     clashing_builds,
@@ -76,6 +76,20 @@ def test_a_missing_build_names_both_extras(monkeypatch, package, load):
     message = rf"{package} is not installed.*'vireo\[cpu\]' \(or 'vireo\[gpu\]' on a machine"
     with pytest.raises(MissingExtraError, match=message):
         load()
+
+
+@pytest.mark.parametrize(
+    "fault", ["import numpy_of_another_kind", "raise ImportError('libcudart.so.12: cannot open')"]
+)
+def test_a_build_that_does_not_import_is_not_called_missing(monkeypatch, tmp_path, fault):
+    """Installing the other build beside it would make two."""
+    (tmp_path / "faiss.py").write_text(fault)
+    monkeypatch.delitem(sys.modules, "faiss", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(VireoError, match="faiss is installed, but does not import") as raised:
+        import_faiss()
+    assert not isinstance(raised.value, MissingExtraError)
+    assert "vireo[" not in str(raised.value)
 
 
 def test_a_missing_package_names_its_extra(monkeypatch):

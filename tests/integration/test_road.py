@@ -186,7 +186,9 @@ def test_an_index_of_another_bundle_is_refused(demo, repository, tmp_path):
 
 def test_a_missing_extra_is_named(demo, tmp_path):
     """As in an environment that has only the base: importing the package fails."""
-    (tmp_path / "onnxruntime.py").write_text("raise ImportError('no onnxruntime')")
+    (tmp_path / "onnxruntime.py").write_text(
+        "raise ModuleNotFoundError('no onnxruntime', name='onnxruntime')"
+    )
     done = _vireo(
         "search", "x", "--index", demo / "index", code=1,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},

@@ -114,7 +114,7 @@ def _relative(target: Path, folder: Path) -> str:
 
 
 def _places(folder: Path, catalogue: Catalogue) -> Iterator[Path]:
-    """Where the repository may lie, the likeliest place first."""
+    """Yield the places where the repository may lie, the likeliest first."""
     place, absolute = catalogue.meta(_PLACE), catalogue.meta(_ABSOLUTE_PLACE)
     folder = folder.resolve()
     name = ""

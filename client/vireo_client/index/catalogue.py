@@ -147,6 +147,14 @@ class Catalogue:
         )
         return State(int(generation or 0), writer_id or "", int(images), int(captions))
 
+    def saved(self) -> tuple[int, str]:
+        """Return generation and writer of the committed state, without counting its rows."""
+        ((generation, writer_id),) = self._rows(
+            "SELECT (SELECT value FROM meta WHERE key = 'generation'), "
+            "(SELECT value FROM meta WHERE key = 'writer_id')"
+        )
+        return int(generation or 0), writer_id or ""
+
     def check_bundle(self, bundle: Bundle) -> None:
         """Check that `bundle` made this index.
 
@@ -170,6 +178,8 @@ class Catalogue:
             present = _identity(self.path)
         except FileNotFoundError:
             raise SearchIndexError(f"{self.path.parent}: the index was deleted") from None
+        except OSError as error:
+            raise SearchIndexError(f"{self.path}: {error.strerror}") from error
         if present != self._file:
             raise SearchIndexError(
                 f"{self.path.parent}: another index was put in its place; open it anew"
@@ -196,7 +206,8 @@ class Catalogue:
 
     def close(self) -> None:
         """Close the file; calling it twice does no harm."""
-        self._db.close()
+        with self._lock:
+            self._db.close()
 
 
 class WritableCatalogue(Catalogue):

@@ -17,8 +17,6 @@ Embeddings = npt.NDArray[np.float32]
 Hits = list[list[tuple[int, float]]]
 """Id and score of each hit, best first, one list a query."""
 
-_FEW_QUERIES = 20
-
 
 class Match(NamedTuple):
     """One hit."""
@@ -44,7 +42,7 @@ def nearest(index: Any, queries: Embeddings, k: int) -> Hits:
     k = min(k, index.ntotal)
     if k == 0:
         return [[] for _ in queries]
-    with _threads(1 if len(queries) < _FEW_QUERIES else usable_cores()):
+    with _threads(min(len(queries), usable_cores())):
         scores, ids = index.search(np.ascontiguousarray(queries, dtype=np.float32), k)
     return [
         [(int(i), float(s)) for i, s in zip(row_ids, row_scores, strict=True)]

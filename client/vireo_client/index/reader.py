@@ -67,7 +67,7 @@ class Index:
         """
         with self._refreshing:
             self._catalogue.check_in_place()
-            if self._catalogue.state() == self._vectors.state:
+            if self._catalogue.saved() == self._vectors.state[:2]:
                 return False
             # A search takes this one reference once: it sees the old state or the new one whole.
             self._vectors = load_vectors(self.folder, self._catalogue, self._dim)

@@ -134,7 +134,7 @@ class IndexWriter:
         return int(self._captions.ntotal)
 
     def is_current(self, path: str, stamp: FileStamp) -> bool:
-        """Whether an image is indexed and neither its file nor its captions changed since.
+        """Return whether an image is indexed and neither its file nor its captions changed since.
 
         A stamp without captions goes with any captions that are indexed.
         """
@@ -213,6 +213,9 @@ class IndexWriter:
         self._check_open()
         state = State(self._saved.generation + 1, self._writer_id, len(self), self.captions)
         try:
+            # Looked at before anything is written: files of a committed state are never replaced.
+            if self._catalogue.saved() != self._saved[:2]:
+                raise SearchIndexError("another writer saved in between; open it anew")
             write_vectors(self.folder, Vectors(state, self._images, self._captions))
             with self._catalogue.transaction():
                 if self._catalogue.state() != self._saved:
@@ -232,10 +235,10 @@ class IndexWriter:
                     )
             self._settle(state)
         except BaseException as error:
+            self._writer_id = _new_writer_id()
             # The commit may have taken effect all the same, as with a Ctrl-C right after it.
             if self._catalogue.state() == state:
                 self._settle(state)
-            self._writer_id = _new_writer_id()
             if isinstance(error, (RuntimeError, OSError, sqlite3.Error, SearchIndexError)):
                 raise SearchIndexError(f"{self.folder}: cannot be saved ({error})") from error
             raise

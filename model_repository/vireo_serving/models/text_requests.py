@@ -41,6 +41,8 @@ class IdRange(NamedTuple):
             return DataError(
                 f"{ids.shape[1]} ids in a row, at most {self.max_length} are taken; cut the texts"
             )
+        if not ids.size:
+            return DataError("a row holds no ids; send at least one")
         if ids.min() < 0 or ids.max() >= self.vocab_size:
             wrong = ids[(ids < 0) | (ids >= self.vocab_size)][0]
             return DataError(f"input_ids hold {wrong}; ids are from 0 to {self.vocab_size - 1}")

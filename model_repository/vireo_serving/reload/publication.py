@@ -114,11 +114,21 @@ def _refuse_foreign_code(folder: Path, model: str, config: pb.ModelConfig) -> No
             f"{', '.join(FILES)}); code in a repository is not run, so remove the model or export "
             "the bundle again"
         )
-    if _OWN_PYTHON in config.parameters or config.model_operations.op_library_filename:
+    # Triton joins these file names to the version's folder as they are: a path leads out of it.
+    files = [config.default_model_filename, *config.cc_model_filenames.values()]
+    if (
+        _OWN_PYTHON in config.parameters
+        or config.model_operations.op_library_filename
+        or config.runtime
+        or config.HasField("model_repository_agents")
+        or (config.backend == PYTHON_BACKEND and config.default_model_filename)
+        or any(os.sep in file for file in files)
+    ):
         raise BundleError(
-            f"{folder}: {model} brings a Python environment or a library of its own "
-            f"({CONFIG_FILE}: {_OWN_PYTHON} or op_library_filename); code in a repository is not "
-            "run, so export the bundle again"
+            f"{folder}: {model} names code of its own, or a file outside its folder "
+            f"({CONFIG_FILE}: {_OWN_PYTHON}, op_library_filename, runtime, "
+            "model_repository_agents, default_model_filename or cc_model_filenames); code in a "
+            "repository is not run, so export the bundle again"
         )
 
 

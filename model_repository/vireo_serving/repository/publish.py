@@ -158,12 +158,7 @@ def _check_segmenter_files(bundle: Bundle) -> None:
     """
     for name in bundle.config.text.segmenter_files:
         lower = name.lower()
-        if (
-            name != Path(name).name  # a path, which leads elsewhere
-            or lower in _OWN_FILES
-            or lower.startswith(_OWN_STEMS)
-            or lower.endswith(_CODE)
-        ):
+        if lower in _OWN_FILES or lower.startswith(_OWN_STEMS) or lower.endswith(_CODE):
             raise BundleError(
                 f"{bundle.folder}: its bundle.json names {name!r} as a file of the segmenter, but "
                 "such a file would become part of the model repository itself; it is not "

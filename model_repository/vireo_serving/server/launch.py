@@ -70,7 +70,11 @@ def check_python(environment: dict[str, str], *, towers: bool) -> None:
         reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "it fails"
         raise ServerError(
             f"{python}: {reason}; the models need {', '.join(packages)} there: "
-            f"pip install '{'vireo[cpu]' if towers else 'vireo'}'"
+            + (
+                "pip install 'vireo[cpu]', or 'vireo[gpu]' where that is installed already"
+                if towers
+                else "pip install 'vireo'"
+            )
         )
     version = done.stdout.strip()
     if int(version.split(".")[0]) >= 2:

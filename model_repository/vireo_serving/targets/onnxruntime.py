@@ -63,12 +63,12 @@ class OnnxRuntime(PreprocessedTarget):
 
     def __post_init__(self) -> None:
         if self.device not in get_args(Device):
-            raise ExportError(f"device is {self.device!r}; it must be cpu or gpu")
+            raise ExportError(f"--device is {self.device!r}; it must be cpu or gpu")
         check_gpus(self.gpus)
-        for option in ("gpus", "ort_tensorrt_cache"):
-            if self._on_cpu() and getattr(self, option):
+        for option, value in (("gpu", self.gpus), ("ort-tensorrt-cache", self.ort_tensorrt_cache)):
+            if self._on_cpu() and value:
                 raise ExportError(
-                    f"option {option} is for device gpu, and this is device cpu; leave it out, or "
+                    f"--{option} is for --device gpu, and this is device cpu; leave it out, or "
                     "choose device gpu"
                 )
 

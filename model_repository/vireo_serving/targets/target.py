@@ -34,7 +34,7 @@ class Samples:
     pixels: npt.NDArray[np.uint8]
     """The same image, `[3, H, W]`."""
     embedding_dim: int
-    """Numbers of an embedding."""
+    """Size of an embedding."""
 
 
 class WarmUp(NamedTuple):
@@ -130,4 +130,4 @@ def check_gpus(gpus: Sequence[int]) -> None:
         ExportError: one is negative.
     """
     if any(gpu < 0 for gpu in gpus):
-        raise ExportError(f"gpus are {tuple(gpus)}; they are numbered from 0")
+        raise ExportError(f"--gpu is given {tuple(gpus)}; GPUs are numbered from 0")

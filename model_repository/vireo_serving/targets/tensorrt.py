@@ -79,7 +79,7 @@ class TensorRT(PreprocessedTarget):
         check_gpus(self.gpus)
         if self.hardware_compatibility not in get_args(HardwareCompatibility):
             raise ExportError(
-                f"hardware_compatibility is {self.hardware_compatibility!r}; it must be one of "
+                f"--hardware-compatibility is {self.hardware_compatibility!r}; it must be one of "
                 f"{', '.join(get_args(HardwareCompatibility))}"
             )
 

@@ -54,17 +54,17 @@ def test_a_search_that_fails_leaves_the_threads_of_faiss_as_they_were(index):
         faiss.omp_set_num_threads(before)
 
 
-def test_few_queries_take_one_thread_and_many_no_more_than_the_caller_allows(monkeypatch):
+def test_a_search_takes_a_thread_a_query_and_no_more_than_the_caller_allows(monkeypatch):
     monkeypatch.setattr(module, "usable_cores", lambda: 4)
     before, recorder = faiss.omp_get_max_threads(), _Recorder()
     try:
         for allowed in (2, 8):
             faiss.omp_set_num_threads(allowed)
-            for queries in (1, 19, 20):
+            for queries in (1, 3, 20):
                 nearest(recorder, np.zeros((queries, DIM), np.float32), 1)
     finally:
         faiss.omp_set_num_threads(before)
-    assert recorder.threads == [1, 1, 2, 1, 1, 4]
+    assert recorder.threads == [1, 2, 2, 1, 3, 4]
 
 
 def test_a_search_changes_nothing_for_other_threads():

@@ -124,7 +124,7 @@ def test_a_closed_index_says_so(tmp_path, small_bundle):
 
 
 def test_without_faiss_the_error_names_what_to_install(tmp_path):
-    (tmp_path / "faiss.py").write_text("raise ImportError('no faiss')")
+    (tmp_path / "faiss.py").write_text("raise ModuleNotFoundError('no faiss', name='faiss')")
     done = subprocess.run(
         [sys.executable, "-c", "from vireo_client import Index"],
         env={**os.environ, "PYTHONPATH": str(tmp_path)},

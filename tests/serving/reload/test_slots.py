@@ -78,11 +78,16 @@ def test_a_python_model_of_an_unknown_name_is_refused(repository, serving):
     [
         lambda config: setattr(config.parameters["EXECUTION_ENV_PATH"], "string_value", "x.tar.gz"),
         lambda config: config.model_operations.op_library_filename.append("libops.so"),
+        lambda config: setattr(config, "default_model_filename", "other.py"),
+        lambda config: setattr(config, "default_model_filename", "../../stranger.py"),
+        lambda config: setattr(config, "runtime", "libtriton_own.so"),
+        lambda config: config.model_repository_agents.agents.add(name="own"),
+        lambda config: config.cc_model_filenames.update({"8.9": "../../stranger.plan"}),
     ],
 )
 def test_a_configuration_that_brings_code_is_refused(repository, serving, change):
     _change(repository, "text_encoder", change)
-    with pytest.raises(BundleError, match=r"text_encoder brings a Python environment or a library"):
+    with pytest.raises(BundleError, match=r"text_encoder names code of its own, or a file outside"):
         serving.copy_repository()
 
 

@@ -112,7 +112,7 @@ def _half_precision(config: TrainConfig, kind: str) -> torch.dtype | None:
 
 
 def _fast_bf16(kind: str) -> bool:
-    """Whether the device multiplies bf16 by itself; where it is emulated, fp32 is faster."""
+    """Return whether the device multiplies bf16 by itself; where it is emulated, fp32 is faster."""
     if kind == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # AVX512-BF16 without AMX (AMD since Zen 4) still takes but half of the time of fp32.
