@@ -82,3 +82,11 @@ class MissingExtraError(VireoError):
             f"{package} is not installed; this command needs it: "
             f"pip install 'vireo[{extra}]'{instead}"
         )
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or its class name where it has none.
+
+    For messages of ours that quote another library's error, which may have dozens of lines.
+    """
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -152,8 +152,8 @@ def _summarise(out: Path, report: dict[str, Any]) -> None:
         )  # fmt: skip
     console.rule()
     for way, label in (
-        ("text_to_image", "caption to image"),
-        ("image_to_text", "image to caption"),
+        ("text_to_image", "text to image"),
+        ("image_to_text", "image to text"),
     ):
         recall, chance = report[way]["recall_at_1"], report[f"chance_{way}"]["recall_at_1"]
         console.print(

@@ -1,1 +1,1 @@
-"""What an operator runs: model repositories, and the Triton that serves them."""
+"""Model repositories, and the Triton that serves them: the operator's part of Vireo."""

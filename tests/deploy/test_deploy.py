@@ -61,14 +61,14 @@ def metrics(repository):
 
 
 def test_every_metric_is_one_that_the_server_writes(dashboard, metrics):
-    asked = {
+    queried = {
         name
         for query in _queries(dashboard) + _rules()
         for name in re.findall(r"(?:nv|vireo)_\w+", query)
     }
-    assert {name for name in asked if name.startswith("vireo_")} <= metrics.keys()
-    assert len(asked) > 12
-    assert asked - metrics.keys() <= GPU_ONLY
+    assert {name for name in queried if name.startswith("vireo_")} <= metrics.keys()
+    assert len(queried) > 12
+    assert queried - metrics.keys() <= GPU_ONLY
 
 
 def test_every_selector_finds_something(dashboard, metrics):

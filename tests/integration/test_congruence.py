@@ -9,7 +9,7 @@ from vireo_client.towers.onnx import OnnxTowers
 from vireo_client.towers.triton import TritonTowers
 from vireo_training.models.torch_towers import TorchTowers
 
-SENTENCES = [
+TEXTS = [
     "Hai con cá màu đỏ ở bên trái",
     "",
     "   ",
@@ -39,11 +39,11 @@ def reference(bundle):
 
 
 def test_queries_agree_with_the_reference(embedder, reference):
-    vectors = embedder.embed_texts(SENTENCES)
+    vectors = embedder.embed_texts(TEXTS)
     assert vectors.dtype == np.float32
-    assert vectors.shape == (len(SENTENCES), embedder.dim)
+    assert vectors.shape == (len(TEXTS), embedder.dim)
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
-    assert np.abs(vectors - reference.embed_texts(SENTENCES)).max() < 1e-4
+    assert np.abs(vectors - reference.embed_texts(TEXTS)).max() < 1e-4
 
 
 def test_images_agree_with_the_reference(embedder, reference, test_records):
@@ -60,9 +60,9 @@ def test_paths_bytes_and_images_are_one(embedder, test_records):
 
 
 def test_a_vector_does_not_depend_on_its_batch(embedder):
-    together = embedder.embed_texts(SENTENCES)
-    for number, sentence in enumerate(SENTENCES):
-        alone = embedder.embed_texts([sentence])[0]
+    together = embedder.embed_texts(TEXTS)
+    for number, text in enumerate(TEXTS):
+        alone = embedder.embed_texts([text])[0]
         assert np.abs(alone - together[number]).max() < 1e-5
 
 

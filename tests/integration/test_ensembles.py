@@ -26,7 +26,7 @@ from vireo_serving.repository.rollback import rollback
 from vireo_serving.server.ports import Ports
 from vireo_serving.server.server import TritonServer
 
-SENTENCES = [
+TEXTS = [
     "con cá",
     "Hai con cá màu đỏ ở bên trái, ba ngôi sao màu vàng ở bên phải, bãi cỏ xanh phía sau",
     "ngôi nhà " * 300,
@@ -77,9 +77,9 @@ def _refused(client, model, rows, output="embedding"):
     return caught.value.message()
 
 
-def _encoded(picture, kind, **options):
+def _encoded(image, kind, **options):
     buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -90,18 +90,18 @@ def _photo(size=(300, 200), seed=0):
 
 def test_one_string_gives_the_clients_vector(client, local):
     buckets = set()
-    for sentence in SENTENCES:
-        ((_, ids),) = local.text_path.encode([sentence])
+    for text in TEXTS:
+        ((_, ids),) = local.text_path.encode([text])
         buckets.add(ids.shape[1])
-        vectors = _texts(client, [sentence])
+        vectors = _texts(client, [text])
         assert vectors.shape == (1, local.dim)
-        assert np.abs(vectors - local.embed_texts([sentence])).max() < 1e-5
+        assert np.abs(vectors - local.embed_texts([text])).max() < 1e-5
     assert buckets == set(local.bundle.config.text.buckets)
 
 
 def test_strings_of_several_buckets_in_one_request_give_the_same_vectors(client, local):
-    vectors = _texts(client, SENTENCES)
-    assert np.abs(vectors - local.embed_texts(SENTENCES)).max() < 1e-5
+    vectors = _texts(client, TEXTS)
+    assert np.abs(vectors - local.embed_texts(TEXTS)).max() < 1e-5
 
 
 def test_files_give_the_clients_vectors(client, local, files):
@@ -151,8 +151,8 @@ BAD_TEXTS = {
 def test_a_bad_text_is_refused_and_the_next_request_answered(client, local, name):
     bad, message = BAD_TEXTS[name]
     assert re.search(message, _refused(client, "embed_text", [b"con ca", bad]))
-    again = _texts(client, SENTENCES[:2])
-    assert np.abs(again - local.embed_texts(SENTENCES[:2])).max() < 1e-5
+    again = _texts(client, TEXTS[:2])
+    assert np.abs(again - local.embed_texts(TEXTS[:2])).max() < 1e-5
 
 
 def _bomb():
@@ -215,8 +215,8 @@ def test_a_good_request_has_empty_errors(client, files):
 def test_a_broken_request_fails_alone_among_many_at_once(client, local, files, model, broken):
     """The dynamic batcher joins them; neither the broken ones nor their neighbours may mix."""
     if model == "embed_text":
-        good = [sentence.encode() for sentence in SENTENCES]
-        expected = local.embed_texts(SENTENCES)
+        good = [text.encode() for text in TEXTS]
+        expected = local.embed_texts(TEXTS)
     else:
         good, expected = files, local.embed_images(files)
     requests = [row for pair in zip(good * 4, itertools.cycle(broken)) for row in pair]
@@ -273,9 +273,9 @@ def test_the_image_tower_takes_either_pixels_or_files(triton, client, local, fil
 
 
 def test_preprocessing_alone_gives_the_clients_ids_and_pixels(client, local, files):
-    ids = _ask(client, "preprocess_text", [s.encode() for s in SENTENCES], ("input_ids",))
-    for row, sentence in zip(ids, SENTENCES, strict=True):
-        ((_, expected),) = local.text_path.encode([sentence])
+    ids = _ask(client, "preprocess_text", [s.encode() for s in TEXTS], ("input_ids",))
+    for row, text in zip(ids, TEXTS, strict=True):
+        ((_, expected),) = local.text_path.encode([text])
         length = expected.shape[1]
         assert row[:length].tolist() == expected[0].tolist()
         assert set(row[length:]) <= {local.bundle.config.text.pad_id}
@@ -297,10 +297,14 @@ def test_preprocessing_alone_gives_the_clients_ids_and_pixels(client, local, fil
 def test_requests_for_other_outputs_share_batches_and_get_their_own(client, local, files):
     """Pixels, vectors, or errors alone."""
     expected = local.embed_images(files)
-    asked = [("embed_image", "embedding"), ("preprocess_image", "pixels"), ("embed_image", "error")]
+    calls = [
+        ("embed_image", "embedding"),
+        ("preprocess_image", "pixels"),
+        ("embed_image", "error"),
+    ]
 
     def ask(number):
-        model, output = asked[number % 3]
+        model, output = calls[number % 3]
         return _ask(client, model, [files[number % len(files)]], (output,))
 
     with ThreadPoolExecutor(12) as pool:
@@ -391,5 +395,5 @@ def test_what_was_rolled_back_to_is_served(repository, bundle, test_records, loc
     with TritonServer(folder, ports=Ports(0, 0, 0)) as server:
         with grpc.InferenceServerClient(server.url) as client:
             assert client.get_model_config("embed_text").config.max_batch_size == 64
-            vectors = _texts(client, SENTENCES)
-    assert np.abs(vectors - local.embed_texts(SENTENCES)).max() < 1e-5
+            vectors = _texts(client, TEXTS)
+    assert np.abs(vectors - local.embed_texts(TEXTS)).max() < 1e-5

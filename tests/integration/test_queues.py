@@ -97,9 +97,9 @@ def _runs(folder):
 
 
 class _Requests:
-    """Requests under way at the same time, told apart by an id in them.
+    """Requests under way at the same time, which an id in them tells apart.
 
-    Each test has ids of its own: what was asked before is answered from the cache.
+    Each test has ids of its own: a repeated text is answered from the cache.
     """
 
     def __init__(self, server):
@@ -132,7 +132,7 @@ def _pending(server):
 
 
 def test_warm_up_runs_every_bucket_at_both_batches(served, folder, repository):
-    """The first test here: nobody has asked for anything yet."""
+    """The first test here: no request was sent yet."""
     runs = _runs(folder)
     buckets = repository.config.text.buckets
     assert {(requests, length) for requests, length, _, _ in runs} == {
@@ -182,7 +182,7 @@ def test_requests_that_wait_run_together_and_each_gets_its_own_answer(
         assert np.abs(answers[name][0] - vector).max() < 1e-5
 
 
-def test_what_was_asked_for_before_is_not_run_again(served, folder):
+def test_a_repeated_text_is_not_run_again(served, folder):
     (folder / "runs").write_text("")
     answers = []
     for _ in range(3):

@@ -83,16 +83,16 @@ def test_text_shows_what_the_model_sees(demo):
 
 
 def test_search_draws_a_contact_sheet_and_finds_by_image(demo, tmp_path):
-    picture = demo / "scenes" / "test" / "images" / "test_00000.png"
+    image = demo / "scenes" / "test" / "images" / "test_00000.png"
     sheet = tmp_path / "hits.png"
-    words = ["search", "--index", demo / "index", "--image", picture]
+    words = ["search", "--index", demo / "index", "--image", image]
     done = _vireo(*words, "--sheet", sheet)
     rank, score, path = done.stdout.splitlines()[0].split(maxsplit=2)
-    assert (rank, path) == ("1", str(picture.resolve()))
+    assert (rank, path) == ("1", str(image.resolve()))
     assert float(score) > 0.99
     assert Image.open(sheet).size[1] > 150
-    sentences = json.loads(_vireo(*words, "--sentences", "--json").stdout)["matches"]
-    assert all(m["caption"] for m in sentences)
+    captions = json.loads(_vireo(*words, "--sentences", "--json").stdout)["matches"]
+    assert all(m["caption"] for m in captions)
 
 
 def test_evaluate_gives_the_same_figures_by_pytorch_and_onnx(demo):

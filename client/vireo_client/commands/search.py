@@ -23,7 +23,7 @@ from .options import (
 def search(
     text: Annotated[str | None, typer.Argument(help="A Vietnamese query.")] = None,
     image: Annotated[Path | None, typer.Option(help="Search by this image instead.")] = None,
-    sentences: Annotated[bool, typer.Option("--captions", "--sentences", help="With --image: find captions, not images.")] = False,
+    captions: Annotated[bool, typer.Option("--captions", "--sentences", help="With --image: find captions, not images.")] = False,
     index: IndexOption = DEFAULT_INDEX,
     k: Annotated[int, typer.Option("-k", min=1, help="The number of hits.")] = 10,
     model: IndexedModelOption = None,
@@ -46,7 +46,7 @@ def search(
 
     if (text is None) == (image is None):
         raise typer.BadParameter("give a query, or --image FILE, and not both")
-    if sentences and image is None:
+    if captions and image is None:
         raise typer.BadParameter("--captions needs --image FILE")
     if sheet is not None:
         from PIL import Image
@@ -57,7 +57,7 @@ def search(
     with SearchClient(index, model=model, triton=triton, tls=tls) as client:
         if text is not None:
             matches = client.search(text, k)
-        elif sentences:
+        elif captions:
             matches = client.describe(image, k)  # type: ignore[arg-type]  # checked above
         else:
             matches = client.search_by_image(image, k)  # type: ignore[arg-type]

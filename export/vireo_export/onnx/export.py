@@ -11,10 +11,9 @@ import onnx
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
-from vireo_client.errors import ExportError
+from vireo_client.errors import ExportError, first_line
 from vireo_client.repository import ENGINE_FILE, IMAGE_MODEL, TEXT_MODEL
 
-from ..reasons import first_line
 from .external_data import EXTERNAL_DATA_LIMIT, save_engine
 
 OPSET = 18

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnx
 import onnxruntime
-from vireo_client.errors import ExportError
+from vireo_client.errors import ExportError, first_line
 from vireo_serving.targets import Target
 
 _STANDARD = ("", "ai.onnx")
@@ -40,7 +40,7 @@ def check_operators(engine: Path, model: str, target: Target) -> None:
         for node in nodes:
             if node.op_type == kind:
                 raise _missing(model, target, node) from error
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise ExportError(f"{model}: does not load in ONNX Runtime ({reason})") from error
 
 

@@ -26,9 +26,8 @@ from vireo_client.bundle import (
     make_bundle_id,
     write_config,
 )
-from vireo_client.errors import ExportError
+from vireo_client.errors import ExportError, first_line
 
-from ..reasons import first_line
 from .source import Source
 
 Module = TypeVar("Module", bound=nn.Module)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from vireo_client.bundle import ImageSpec
-from vireo_client.errors import ExportError
-
-from ..reasons import first_line
+from vireo_client.errors import ExportError, first_line
 
 # The processors' files name filters by Pillow's numbers.
 _INTERPOLATION: dict[int, Literal["lanczos", "bilinear", "bicubic"]] = {

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tokenizers import Tokenizer
 from vireo_client.bundle import TextSpec
-from vireo_client.errors import ExportError
+from vireo_client.errors import ExportError, first_line
 from vireo_client.text.cleaning import NONE, RULES, SIGLIP
 
-from ..reasons import first_line
 from .families import Family
 from .foreign import buckets_up_to
 

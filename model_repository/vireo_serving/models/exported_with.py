@@ -1,4 +1,4 @@
-"""Which vireo exported a model, and whether it is the one that is installed."""
+"""Compare the vireo that exported a model with the one that is installed."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from vireo_client.repository import (
 )
 
 FOLDER = Path(__file__).parent
-"""Where the files are."""
+"""The folder of the files."""
 FILES = {
     TEXT_MODEL: "onnx_tower.py",
     IMAGE_MODEL: "onnx_tower.py",

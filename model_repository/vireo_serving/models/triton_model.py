@@ -1,4 +1,4 @@
-"""What the models have in common that run inside Triton's Python stub."""
+"""Functions that all models inside Triton's Python stub share."""
 
 from __future__ import annotations
 

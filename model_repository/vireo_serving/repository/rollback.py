@@ -45,7 +45,7 @@ def rollback(repository: Path, to: int | None = None) -> int:
         if not older:
             raise BundleError(
                 f"{repository}: version {versions.current} is in use and no older one is kept "
-                f"(kept: {kept}); `vireo export --keep` says how many are"
+                f"(kept: {kept}); `vireo export --keep` sets how many are"
             )
         to = max(older)
     elif to == versions.current:

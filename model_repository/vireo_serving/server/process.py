@@ -1,4 +1,4 @@
-"""How a server process ends: with its parent, and on signals."""
+"""The end of a server process: with its parent, and on signals."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class WarmUp(NamedTuple):
 
 
 class PlanBuild(NamedTuple):
-    """How TensorRT plans are built from the towers' graphs."""
+    """A build of TensorRT plans from the towers' graphs."""
 
     options: BuildOptions
     here: bool
@@ -58,11 +58,11 @@ class PlanBuild(NamedTuple):
 
 @dataclass(frozen=True)
 class Target(ABC):
-    """What runs the towers inside Triton, with the options that it alone has."""
+    """A way to run the towers inside Triton, with the options that it alone has."""
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    """Where the towers run, in a few words for help texts."""
+    """The place where the towers run, in a few words for help texts."""
 
     precisions: ClassVar[tuple[str, ...]]
     """Precisions of engines that it runs. The first is the default."""

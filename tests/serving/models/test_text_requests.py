@@ -20,11 +20,11 @@ def texts(bundle):
 
 
 def test_each_request_gets_its_own_ids(texts, bundle):
-    sentences = ["con cá", "hai con cá màu đỏ " * 8, "ba ngôi sao"]
+    queries = ["con cá", "hai con cá màu đỏ " * 8, "ba ngôi sao"]
     path = TextPath.from_bundle(bundle)
-    expected = [path.encode([sentence])[0].input_ids[0] for sentence in sentences]
+    expected = [path.encode([query])[0].input_ids[0] for query in queries]
     assert len(expected[1]) > len(expected[0])
-    encoded = [sentence.encode() for sentence in sentences]
+    encoded = [query.encode() for query in queries]
     first, both = texts.encode([_request(encoded[0]), _request(*encoded[1:])])
     for rows, wanted in ((first, expected[:1]), (both, expected[1:])):
         assert [row.tolist() for row in rows] == [row.tolist() for row in wanted]

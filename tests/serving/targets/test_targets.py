@@ -98,7 +98,7 @@ def test_options_of_another_target_cannot_be_passed(target, options):
         (OnnxRuntime, {"device": "tpu"}, "--device is 'tpu'; it must be cpu or gpu"),
         (OnnxRuntime, {"device": "gpu", "gpus": (0, -1)}, r"--gpu is given \(0, -1\)"),
         (OnnxRuntime, {"gpus": (0,)}, "--gpu is for --device gpu"),
-        (OnnxRuntime, {"ort_tensorrt_cache": "/plans"}, "ort_tensorrt_cache is for device gpu"),
+        (OnnxRuntime, {"ort_tensorrt_cache": "/plans"}, "--ort-tensorrt-cache is for --device gpu"),
         (TensorRT, {"gpus": (-1,)}, "--gpu is given"),
         (TensorRT, {"hardware_compatibility": "all"}, "--hardware-compatibility is 'all'"),
     ],

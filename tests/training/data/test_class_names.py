@@ -123,14 +123,14 @@ def test_names_are_captions_of_the_classifiers_directions(tmp_path):
     ridge = Ridge(alpha=penalty, fit_intercept=False).fit(given, targets, sample_weight=share)
 
     # One text of each kind, and one of a word that names alone have.
-    asked = [rows[0], names[0], np.r_[0, max(int(n[1:-1].max()) for n in names), 2]]
+    rows_to_predict = [rows[0], names[0], np.r_[0, max(int(n[1:-1].max()) for n in names), 2]]
     ids = torch.full((3, 7), PAD, dtype=torch.int32)
-    for number, row in enumerate(asked):
+    for number, row in enumerate(rows_to_predict):
         ids[number, : len(row)] = torch.from_numpy(row)
     with torch.inference_mode():
         image = model.image_tower.project(torch.from_numpy(features[:, 0])).numpy()
         text = model.text_tower(ids).numpy()
-    expected = ridge.predict(counts.transform([" ".join(map(str, row)) for row in asked]))
+    expected = ridge.predict(counts.transform([" ".join(map(str, row)) for row in rows_to_predict]))
     # The signs of principal components are free, so similarities are compared.
     cosine = _unit(expected) @ _unit(pca.transform(images)).T
     assert np.allclose(text @ image.T, cosine, atol=1e-4)

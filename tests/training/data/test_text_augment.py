@@ -111,14 +111,14 @@ def test_old_and_new_tone_placement_are_one_text(segmenter):
     pairs = both_placements()
     assert len(pairs) > 70
     assert all(old != new for old, new in pairs)
-    # Every way to write a syllable is known to the tokeniser, or all could be one unknown.
+    # Every way to write a syllable is known to the tokenizer, or all could be one unknown.
     tokenizer = train_bpe([f"{old} {new}" for old, new in pairs], min_frequency=1)
     path = TextPath(load_segmenter(segmenter), TextTokenizer(tokenizer, (16, 32)))
     assert all(path.tokenizer.ids([old]) != path.tokenizer.ids([new]) for old, new in pairs)
 
     for old, new in pairs:
-        for sentence in ("{}", "một chiếc {} bên cạnh người đàn ông", "{} và hai con mèo"):
-            one, other = sentence.format(old), sentence.format(new)
+        for caption in ("{}", "một chiếc {} bên cạnh người đàn ông", "{} và hai con mèo"):
+            one, other = caption.format(old), caption.format(new)
             decomposed = unicodedata.normalize("NFD", one)
             ids = {path.stages(text).ids for text in (one, other, decomposed)}
             assert len(ids) == 1, (one, other)

@@ -30,10 +30,10 @@ def test_it_equals_scikit_learn(corpus):
     vectorizer = TfidfVectorizer(token_pattern=r"\S+")
     ridge = Ridge(alpha=model.penalty, fit_intercept=False)
     ridge.fit(vectorizer.fit_transform(texts), images[owner] - images.mean(axis=0))
-    asked = ["một con_cá màu tím", "ngôi_nhà ngôi_nhà đỏ lạ"]
-    expected = ridge.predict(vectorizer.transform(asked))
+    queries = ["một con_cá màu tím", "ngôi_nhà ngôi_nhà đỏ lạ"]
+    expected = ridge.predict(vectorizer.transform(queries))
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    assert np.allclose(model.embed_texts(asked), expected, atol=1e-5)
+    assert np.allclose(model.embed_texts(queries), expected, atol=1e-5)
 
 
 def test_it_finds_what_words_alone_can_tell(corpus):

@@ -49,9 +49,9 @@ def _orders(images, texts, owner):
         "image_to_text": [(images[i], texts, [p == i for p in owner]) for i in described],
     }  # fmt: skip
     orders = {}
-    for way, asked in queries.items():
+    for way, cases in queries.items():
         orders[way] = []
-        for query, candidates, right in asked:
+        for query, candidates, right in cases:
             scores = [float(query @ c) for c in candidates]
             # Highest first; of equals, wrong ones first.
             by_score = sorted(range(len(scores)), key=lambda c: (-scores[c], right[c]))

@@ -20,7 +20,7 @@ from vireo_client.bundle import (
     make_bundle_id,
     write_config,
 )
-from vireo_client.errors import BundleError, TrainingError
+from vireo_client.errors import BundleError, TrainingError, first_line
 from vireo_client.files import replacing
 from vireo_client.text.pipeline import TextPath
 
@@ -88,7 +88,7 @@ def load_model(bundle: Bundle) -> DualEncoder:
         model = DualEncoder(config, spec.vocab_size, spec.pad_id, load=False)
         model.load_state_dict(state)
     except (RuntimeError, OSError, ValueError, SafetensorError, TrainingError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise BundleError(f"{bundle.folder}: the weights do not load ({reason})") from error
     # Convolutions on CPUs run best on this layout.
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vireo_client import environment
-from vireo_client.errors import TrainingError
+from vireo_client.errors import TrainingError, first_line
 
 
 def offline() -> bool:
@@ -53,5 +53,5 @@ def cannot_fetch(name: str, error: Exception, advice: str) -> str:
     if offline():
         reason = f"no such folder, it is not in the hub's cache, and {environment.OFFLINE} is set"
     else:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = first_line(error)
     return f"{name}: cannot be had ({reason}); {advice}"

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from vireo_client.errors import TrainingError
+from vireo_client.errors import TrainingError, first_line
 
 from ..config import ImageTowerConfig
 from .heads import make_head
@@ -159,7 +159,7 @@ def _make_backbone(config: ImageTowerConfig, *, load: bool, classifier: bool = F
         if from_timm and not isinstance(error, TypeError):  # that is of a setting in kwargs
             what = _weights(config.name)
             raise TrainingError(cannot_fetch(what, error, _FROM_SCRATCH)) from error
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = first_line(error)
         raise TrainingError(
             f"image tower {config.name!r}: cannot be built ({reason}); see timm for image.kwargs"
         ) from error
@@ -207,7 +207,7 @@ def _feature_width(backbone: nn.Module, name: str, size: int) -> int:
         with torch.no_grad():
             features: Tensor = backbone.eval()(torch.zeros(1, 3, size, size))
     except Exception as error:  # assertions and shape errors of many models
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = first_line(error)
         raise TrainingError(
             f"image tower {name!r}: does not take images of {size} x {size} ({reason}); "
             "set image.size to what it takes"

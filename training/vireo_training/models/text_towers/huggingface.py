@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from vireo_client.errors import TrainingError
+from vireo_client.errors import TrainingError, first_line
 
 from ...config import TextTowerConfig
 from ..hub import cannot_fetch, model_source
@@ -137,7 +137,7 @@ def _make_config(architecture: dict[str, Any]) -> PreTrainedConfig:
     try:
         config: PreTrainedConfig = AutoConfig.for_model(**architecture)
     except Exception as error:  # a missing or unknown model_type, or a setting of a wrong type
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = first_line(error)
         raise TrainingError(
             f"text.architecture: not a model of transformers ({reason}); give what its "
             "config.json holds, model_type included"
@@ -170,7 +170,7 @@ def _build(config: PreTrainedConfig) -> PreTrainedModel:
             config, **_options(config)
         )
     except Exception as error:  # each model refuses settings that do not fit in its own way
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = first_line(error)
         raise TrainingError(f"text.architecture: cannot be built ({reason})") from error
     return model
 
