@@ -13,6 +13,7 @@ import numpy.typing as npt
 from vireo_client.bundle import Bundle
 from vireo_client.errors import DataError, SegmenterError, VireoError
 from vireo_client.text.pipeline import TextPath
+from vireo_client.text.tokenize import pad_ids
 
 MAX_TEXT_BYTES = 16_384
 """No model reads a tenth of it; a longer text would keep the others waiting."""
@@ -61,8 +62,7 @@ class TextRequests:
 
     def __init__(self, folder: Path) -> None:
         bundle = Bundle(folder)
-        self._pad_id = bundle.config.text.pad_id
-        self._pad_left = bundle.config.text.pad_side == "left"
+        self._spec = bundle.config.text
         try:
             with _without("sklearn"):
                 self._text_path = TextPath.from_bundle(bundle)
@@ -110,12 +110,7 @@ class TextRequests:
 
     def pad(self, rows: EncodedTexts) -> npt.NDArray[np.int32]:
         """Join texts of several buckets to one batch `[N, L]`, padded to the longest."""
-        length = max(map(len, rows))
-        ids = np.full((len(rows), length), self._pad_id, dtype=np.int32)
-        for number, row in enumerate(rows):
-            start = length - len(row) if self._pad_left else 0
-            ids[number, start : start + len(row)] = row
-        return ids
+        return pad_ids(rows, max(map(len, rows)), self._spec.pad_id, self._spec.pad_side)
 
     def _encode(self, texts: list[str]) -> EncodedTexts:
         rows: dict[int, npt.NDArray[np.int32]] = {}
