@@ -69,6 +69,7 @@ class TritonServer:
         stamp(repository)  # fails for a folder that is no repository, before anything is created
         self._serving = ServingFolder(repository)
         self._process: subprocess.Popen[bytes] | None = None
+        self._group: int | None = None
         self._keep_log = log is not None
         try:
             self._layout, self._seen = self._serving.copy_repository()
@@ -111,6 +112,7 @@ class TritonServer:
             self.ports = claim(ports, self.options.host)
             self._admin = Admin(self.http_url, self.options.admin_key, timeout=timeout)
             self._process = self._launch(command, environment)
+            self._group = self._process.pid  # it leads a session, and so a process group
             try:
                 return self._wait(timeout)
             except ServerError:
@@ -260,8 +262,8 @@ class TritonServer:
         self._serving.close()
 
     def _end_process(self, grace: float) -> None:
-        if self._process is None:
-            return
+        if self._process is None or self._group is None:
+            return  # its number may be another program's by now
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             try:
@@ -269,9 +271,10 @@ class TritonServer:
             except subprocess.TimeoutExpired:
                 pass
         try:  # stubs outlive a server that had to be killed; they share its process group
-            os.killpg(self._process.pid, signal.SIGKILL)
+            os.killpg(self._group, signal.SIGKILL)
         except ProcessLookupError:
             pass
+        self._group = None
         self._process.wait()
 
     def __enter__(self) -> TritonServer:
