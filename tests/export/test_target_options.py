@@ -119,8 +119,11 @@ def test_values_reach_the_target(monkeypatch):
     [
         (["--target", "openvino"], "--target is 'openvino'; it must be one of cpu, onnxruntime"),
         (["--target", "onnxruntime", "--device", "tpu"], "it must be cpu or gpu"),
-        (["--target", "onnxruntime", "--gpu", "1"], "gpus is for device gpu"),
-        (["--target", "onnxruntime", "--ort-tensorrt-cache", "/p"], "is for device gpu"),
+        (["--target", "onnxruntime", "--gpu", "1"], "--gpu is for --device gpu"),
+        (
+            ["--target", "onnxruntime", "--ort-tensorrt-cache", "/p"],
+            "tensorrt-cache is for --device",
+        ),
         (["--target", "tensorrt", "--hardware-compatibility", "all"], "must be one of none"),
         (["--target", "tensorrt", "--builder-level", "6"], "--builder-level"),
         (["--no-such-option"], "No such option"),
