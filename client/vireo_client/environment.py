@@ -10,6 +10,8 @@ An option of a command that stands beside a variable wins over it.
 - `VIREO_ADMIN_KEY`: the key that `vireo serve` asks for before a client may load models
   (`--admin-key-file`).
 - `VIREO_TRITON_CARRIER`: the folder of the Triton carrier; by default inside the environment.
+- `VIREO_RESTARTS_ENGINE`, `VIREO_RESTARTS_SERVER`: how often `vireo serve` has started Triton anew,
+  by cause. It sets them itself, for the models in Triton, which report them as metrics.
 - `VIREO_DATA`: the data folder, in which VnCoreNLP's files are looked for.
 - `VIREO_OFFLINE`: set to 1, nothing is downloaded.
 - `VIREO_VNCORENLP_URL`: the address that VnCoreNLP's model files are downloaded from.
@@ -31,6 +33,7 @@ TLS_KEY = "VIREO_TLS_KEY"
 # Read by the functions below; error messages name them.
 ADMIN_KEY = "VIREO_ADMIN_KEY"
 TRITON_CARRIER = "VIREO_TRITON_CARRIER"
+RESTARTS = {"engine": "VIREO_RESTARTS_ENGINE", "server": "VIREO_RESTARTS_SERVER"}
 DATA = "VIREO_DATA"
 OFFLINE = "VIREO_OFFLINE"
 VNCORENLP_URL = "VIREO_VNCORENLP_URL"
@@ -44,6 +47,11 @@ def admin_key() -> str | None:
 def triton_carrier() -> Path | None:
     """Return the folder of the Triton carrier; None where the variable names none."""
     return _folder(TRITON_CARRIER)
+
+
+def restarts() -> dict[str, int]:
+    """Return how often Triton has been started anew, by cause; 0 outside `vireo serve`."""
+    return {cause: int(_value(name) or 0) for cause, name in RESTARTS.items()}
 
 
 def data_folder() -> Path | None:

@@ -16,6 +16,7 @@ def serve(
     metrics_port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free one.")] = 8002,
     triton: Annotated[Path | None, typer.Option(help="A tritonserver binary; by default the one on PATH, else the carrier.")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds in which all models must be ready, and in which a reload must load each.")] = 120.0,
+    dead_after: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="An engine that answers nothing for so long counts as dead, and Triton is started anew; 0 sends engines no probes.")] = 60.0,
     reload: Annotated[bool, typer.Option(help="Reload the repository whenever it is published; SIGHUP reloads at once.")] = True,
     admin_key_file: Annotated[Path | None, typer.Option(help="File with the key to load models and change shared memory, traces and logs; else VIREO_ADMIN_KEY, else a random key.")] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate of the gRPC endpoint; HTTP then stays on 127.0.0.1.")] = None,
@@ -29,7 +30,9 @@ def serve(
     """Run a Triton Inference Server until Ctrl-C; reload the repository when it is published.
 
     A new version is loaded beside the one that is served and takes its place when it is ready. No
-    request is lost, and a version that does not load changes nothing.
+    request is lost, and a version that does not load changes nothing. An engine whose process dies
+    is noticed within seconds, and Triton is started anew; after five restarts in ten minutes the
+    command ends with an error, for whatever supervises it.
 
     Example: `vireo serve runs/demo/model_repository --grpc-port 9001`
     """
@@ -75,6 +78,7 @@ def serve(
                     reload_requested=reload_requested,
                     report=typer.echo,
                     new_publications=reload,
+                    dead_after=dead_after,
                 )
             except KeyboardInterrupt:
                 typer.echo("stopping Triton")

@@ -21,6 +21,7 @@ from vireo_client.towers.engine import OnnxEngine
 from vireo_serving.models.batching import BatchDelay, Batcher, Embeddings, Rows
 from vireo_serving.models.cache import VectorCache
 from vireo_serving.models.cache_metrics import CacheMetrics
+from vireo_serving.models.restart_metrics import RestartMetrics
 from vireo_serving.models.triton_model import (
     check_version,
     error_response,
@@ -75,6 +76,7 @@ class TritonPythonModel:
             keep_tokenizer_on_one_thread()
             from vireo_serving.models.text_requests import IdRange, TextRequests
 
+            self.restarts = RestartMetrics(args["model_name"], args["model_version"])
             self.id_range = IdRange.from_parameters(parameters)
             self.texts = TextRequests(folder)
         else:

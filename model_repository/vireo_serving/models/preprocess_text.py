@@ -12,6 +12,7 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
+from vireo_serving.models.restart_metrics import RestartMetrics
 from vireo_serving.models.text_requests import TextRequests
 from vireo_serving.models.triton_model import (
     check_version,
@@ -29,6 +30,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         check_version(args)
         keep_tokenizer_on_one_thread()
+        self.restarts = RestartMetrics(args["model_name"], args["model_version"])
         self.texts = TextRequests(Path(args["model_repository"]) / args["model_version"])
 
     def execute(self, requests: list[Any]) -> list[Any]:

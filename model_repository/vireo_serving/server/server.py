@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from vireo_client import __version__
+from vireo_client import __version__, environment
 from vireo_client.errors import ServerError
 from vireo_client.repository import MODELS
 
@@ -21,6 +21,7 @@ from ..models.exported_with import mismatch
 from ..reload.folder import ServingFolder
 from ..reload.publication import Publication, stamp
 from ..reload.switch import switch
+from .health import Health
 from .launch import check_plans, check_python, find_triton
 from .options import LOOPBACK, ServerOptions
 from .ports import Ports, claim
@@ -30,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 _STARTS = 3
 """How often Triton is started before its failure is final."""
+DEAD_GRACE = 2.0
+"""Seconds for the requests of other engines when one is dead: Triton waits in vain for that one."""
+_SHARED_MEMORY = Path("/dev/shm")
 _NO_GPU = ("CUDA driver", "CudaDriverHelper")
 """Parts of the errors that Triton logs on every machine without a GPU."""
 
@@ -70,6 +74,9 @@ class TritonServer:
         self._serving = ServingFolder(repository)
         self._process: subprocess.Popen[bytes] | None = None
         self._group: int | None = None
+        self._log_start = 0
+        self.restarts = dict.fromkeys(environment.RESTARTS, 0)
+        """How often Triton was started anew, by cause: a dead engine, or its own end."""
         self._keep_log = log is not None
         try:
             self._layout, self._seen = self._serving.copy_repository()
@@ -78,11 +85,11 @@ class TritonServer:
                 self._layout.write_name(name)
             for name in self._layout.trials.values():
                 self._layout.remove(name)
-            command, environment = find_triton(binary)
+            command, variables = find_triton(binary)
             configs = self.publication.configs
             if any(config.backend == "python" for config in configs.values()):
                 towers = any(configs[model].backend == "python" for model in MODELS)
-                check_python(environment, towers=towers)
+                check_python(variables, towers=towers)
             command += check_plans(self.publication)
             self._warn_of_other_version(self.publication)
             if log is None:
@@ -90,7 +97,9 @@ class TritonServer:
                 os.close(handle)
                 log = Path(name)
             self.log_path = log
-            self.version = self._start(command, environment, ports, timeout)
+            log.write_bytes(b"")
+            self._command, self._variables, self._timeout = command, variables, timeout
+            self.version = self._start(ports)
         except BaseException:
             self.stop()
             raise
@@ -104,17 +113,39 @@ class TritonServer:
         """Return the name under which Triton has loaded the engine of `model`; see `slots.py`."""
         return self._layout.slots[model]
 
-    def _start(
-        self, command: list[str], environment: dict[str, str], ports: Ports, timeout: float
-    ) -> str:
+    def health(self, limit: float) -> Health:
+        """Return a watch over the engines that are served now; a reload needs another.
+
+        Args:
+            limit: seconds without an answer after which an engine counts as dead.
+        """
+        return Health(self._admin, self._layout, limit=limit)
+
+    def restart(self, cause: str) -> None:
+        """Start Triton anew, at the same ports and with the same publication.
+
+        This also mends an engine whose process died. A reload would not: Triton 2.51 cannot unload
+        such a model, calls itself not ready from then on, and does not end when it is stopped.
+
+        Args:
+            cause: `engine` or `server`, for the counts in `restarts`.
+
+        Raises:
+            ServerError: it does not start; `restart` may be called again.
+        """
+        self.restarts[cause] += 1
+        self._end_process(DEAD_GRACE)
+        self._start(self.ports)
+
+    def _start(self, ports: Ports) -> str:
         """Start Triton until it is ready, and return its version."""
         for left in reversed(range(_STARTS)):
             self.ports = claim(ports, self.options.host)
-            self._admin = Admin(self.http_url, self.options.admin_key, timeout=timeout)
-            self._process = self._launch(command, environment)
+            self._admin = Admin(self.http_url, self.options.admin_key, timeout=self._timeout)
+            self._process = self._launch()
             self._group = self._process.pid  # it leads a session, and so a process group
             try:
-                return self._wait(timeout)
+                return self._wait(self._timeout)
             except ServerError:
                 if not (left and self._may_start_now(ports)):
                     raise
@@ -134,22 +165,29 @@ class TritonServer:
         chosen_here = 0 in (ports.http, ports.grpc, ports.metrics)
         return chosen_here and any("already in use" in line for line in self._log_lines())
 
-    def _launch(self, command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    def _launch(self) -> subprocess.Popen[bytes]:
         command = [
-            *command,
+            *self._command,
             f"--model-repository={self._serving.root}",
             "--model-control-mode=explicit",
             "--load-model=*",
             "--disable-auto-complete-config",
-            # Two servers on one machine must not share the backend's shared-memory regions.
-            f"--backend-config=python,shm-region-prefix-name=vireo_{os.getpid()}_{self.ports.grpc}",
+            f"--backend-config=python,shm-region-prefix-name={self._shared_memory()}",
             *self.options.flags(self.ports),
         ]
-        with self.log_path.open("wb") as output:
+        variables = self._variables | {
+            environment.RESTARTS[cause]: str(count) for cause, count in self.restarts.items()
+        }
+        with self.log_path.open("ab") as output:  # what ended an earlier Triton stays readable
+            self._log_start = output.tell()
             return subprocess.Popen(
-                command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                command, env=variables, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 preexec_fn=die_with_parent, start_new_session=True,
             )  # fmt: skip
+
+    def _shared_memory(self) -> str:
+        """Return the prefix of the Python backend's shared memory: each server has its own."""
+        return f"vireo_{os.getpid()}_{self.ports.grpc}_"
 
     @staticmethod
     def _reachable(host: str) -> str:
@@ -243,7 +281,9 @@ class TritonServer:
         return f"{best} (log: {self.log_path})"
 
     def _log_lines(self) -> list[str]:
-        return self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()
+        """Return the lines since Triton's last start."""
+        text = self.log_path.read_bytes()[self._log_start :]
+        return text.decode("utf-8", errors="replace").splitlines()
 
     def poll(self) -> int | None:
         """Return the exit code, or None while the server runs."""
@@ -276,6 +316,8 @@ class TritonServer:
             pass
         self._group = None
         self._process.wait()
+        for region in _SHARED_MEMORY.glob(f"{self._shared_memory()}*"):
+            region.unlink(missing_ok=True)  # a killed process leaves its regions behind
 
     def __enter__(self) -> TritonServer:
         return self

@@ -1,4 +1,4 @@
-"""The loop of `vireo serve` while Triton runs: it reloads the repository when it is published."""
+"""The loop of `vireo serve` while Triton runs: it reloads publications and restarts what died."""
 
 from __future__ import annotations
 
@@ -9,9 +9,15 @@ from collections.abc import Callable
 
 from vireo_client.errors import ServerError, VireoError
 
-from .server import TritonServer
+from .health import Health
+from .restarts import MOST, WINDOW_SECONDS, Backoff
+from .server import DEAD_GRACE, TritonServer
 
 log = logging.getLogger(__name__)
+
+DEAD_AFTER_SECONDS = 60.0
+"""Seconds without any answer after which an engine counts as dead. A batch on a slow CPU may take
+many."""
 
 
 def watch(
@@ -20,42 +26,127 @@ def watch(
     reload_requested: threading.Event,
     report: Callable[[str], None],
     new_publications: bool = True,
+    dead_after: float = DEAD_AFTER_SECONDS,
     seconds: float = 1.0,
 ) -> None:
     """Reload whenever the repository is published anew, or on request; never return.
 
-    A failed reload is logged once, and tried again when the repository has changed.
+    A failed reload is logged once, and tried again when the repository has changed. An engine that
+    died and a Triton that ended are logged, and Triton is started anew.
 
     Args:
         server: the running server.
         reload_requested: set it to reload even an unchanged repository; each reload clears it.
-        report: gets a line for each successful reload.
+        report: gets a line for each successful reload and restart.
         new_publications: whether to look for them, or to reload on request only.
+        dead_after: seconds without an answer after which an engine counts as dead; 0 for no probes.
         seconds: how often to look.
 
     Raises:
-        ServerError: Triton ended by itself.
+        ServerError: Triton died more often than restarts mend.
     """
-    logged = ""
-    while (code := server.wait(seconds)) is None:
-        try:
-            if reload_requested.is_set():
+    reload = _Reload(server, report)
+    backoff = Backoff()
+    health = _health(server, dead_after)
+    try:
+        while True:
+            if (code := server.wait(seconds)) is not None:
+                reason = f"Triton ended by itself (exit {code}): {server.error()}"
+                _restart(server, "server", reason, backoff, report)
+            elif health is not None and (dead := health.look()) is not None:
+                if server.poll() is not None:
+                    continue  # the whole server went: that is the cause to name
+                _restart(server, "engine", f"the engine {dead}", backoff, report)
+            elif reload_requested.is_set():
                 reload_requested.clear()
-                logged = ""
-            elif not (new_publications and server.changed()):
+                reload.run(forget=True)
+            elif not reload.is_due(new_publications):
                 continue
-            started = time.monotonic()
-            new = server.reload()
-        except (VireoError, OSError) as error:
-            # A repository that is gone fails at every look.
-            if server.poll() is None and str(error) != logged:
-                logged = str(error)
-                log.error("%s; still serving bundle %s", logged, server.publication.bundle_id)
+            else:
+                reload.run()
+            if health is not None:  # the engines or their server are others now
+                health.close()
+                health = _health(server, dead_after)
+    finally:
+        if health is not None:
+            health.close()
+
+
+def _health(server: TritonServer, dead_after: float) -> Health | None:
+    return server.health(dead_after) if dead_after and server.poll() is None else None
+
+
+def _restart(
+    server: TritonServer, cause: str, reason: str, backoff: Backoff, report: Callable[[str], None]
+) -> None:
+    """Start Triton anew, after a pause that grows with each attempt.
+
+    Raises:
+        ServerError: there were too many.
+    """
+    while True:
+        delay = backoff.next_delay()
+        if delay is None:
+            server.stop(DEAD_GRACE)  # with a dead engine Triton would take its whole time
+            raise ServerError(
+                f"{reason}; Triton was started anew {MOST} times within "
+                f"{WINDOW_SECONDS / 60:.0f} minutes, and is given up"
+            )
+        log.error("%s; starting Triton anew%s", reason, f" in {delay:.0f} s" if delay else "")
+        time.sleep(delay)
+        started = time.monotonic()
+        try:
+            server.restart(cause)
+        except ServerError as error:
+            reason = str(error)
             continue
-        logged = ""
-        versions = sorted(set(new.versions.values()))
+        seconds = time.monotonic() - started
         report(
+            f"serving bundle {server.publication.bundle_id} again (Triton started anew in "
+            f"{seconds:.1f} s; {sum(server.restarts.values())} restarts so far)"
+        )
+        return
+
+
+class _Reload:
+    """Reloads, and the failure that was logged last."""
+
+    def __init__(self, server: TritonServer, report: Callable[[str], None]) -> None:
+        self._server = server
+        self._report = report
+        self._logged = ""
+
+    def is_due(self, new_publications: bool) -> bool:
+        """Return whether the repository was published since the start or the last reload."""
+        try:
+            return new_publications and self._server.changed()
+        except (VireoError, OSError) as error:
+            self._log(error)  # a repository that is gone fails at every look
+            return False
+
+    def run(self, *, forget: bool = False) -> None:
+        """Reload once; a failure is logged, and again only if it is another one.
+
+        Args:
+            forget: log a failure even if it was logged before.
+        """
+        if forget:
+            self._logged = ""
+        started = time.monotonic()
+        try:
+            new = self._server.reload()
+        except (VireoError, OSError) as error:
+            self._log(error)
+            return
+        self._logged = ""
+        versions = sorted(set(new.versions.values()))
+        self._report(
             f"now serving bundle {new.bundle_id}, version {', '.join(map(str, versions))} "
             f"(reloaded in {time.monotonic() - started:.1f} s)"
         )
-    raise ServerError(f"Triton ended by itself (exit {code}): {server.error()}")
+
+    def _log(self, error: Exception) -> None:
+        if self._server.poll() is None and str(error) != self._logged:
+            self._logged = str(error)
+            bundle_id = self._server.publication.bundle_id
+            log.error("%s; still serving bundle %s", self._logged, bundle_id)
