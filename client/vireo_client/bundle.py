@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from .errors import BundleError
 from .text.buckets import check_buckets
+from .text.segment import BUNDLED_FILES
 
 SCHEMA_VERSION = 1
 BUNDLE_FILE = "bundle.json"
@@ -92,6 +93,13 @@ class TextSpec(_Spec):
         for name in self.segmenter_files:
             if name in ("", "..") or name != Path(name).name:
                 raise ValueError(f"segmenter_files names {name!r}; only plain file names are taken")
+            known = BUNDLED_FILES.get(self.segmenter, frozenset())
+            if name not in known:
+                raise ValueError(
+                    f"segmenter_files names {name!r}; segmenter {self.segmenter!r} has "
+                    f"{' and '.join(sorted(known)) or 'no files'} in a bundle. Use this bundle "
+                    "only if you trust where it comes from"
+                )
         return self
 
     @property

@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 from vireo_client.bundle import BUNDLE_FILE, Bundle, ImageSpec, TextSpec
-from vireo_client.errors import BundleError
+from vireo_client.errors import BundleError, SegmenterError
 from vireo_client.text.pipeline import TextPath
 
 
@@ -78,6 +78,30 @@ def test_a_bundle_names_no_file_outside_its_folder(copy, name):
     (copy / BUNDLE_FILE).write_text(json.dumps(settings))
     with pytest.raises(BundleError, match="only plain file names are taken"):
         Bundle(copy)
+
+
+@pytest.mark.parametrize("segmenter", ["vncorenlp", "py_vncorenlp", "pyvi", "none", "raw", "own"])
+@pytest.mark.parametrize("name", ["model.py", "VnCoreNLP-1.2.jar", "tokenizer.json", "rules.txt"])
+def test_a_bundle_names_only_files_that_its_segmenter_is_known_to_have(copy, segmenter, name):
+    """The files lie beside the models' code on a server, and one of them could be run."""
+    (copy / name).touch()
+    settings = json.loads((copy / BUNDLE_FILE).read_text())
+    settings["text"] |= {"segmenter": segmenter, "segmenter_files": [name]}
+    (copy / BUNDLE_FILE).write_text(json.dumps(settings))
+    with pytest.raises(BundleError, match=f"segmenter_files names '{name}'"):
+        Bundle(copy)
+
+
+def test_the_jar_of_a_bundle_is_never_run(copy, monkeypatch, tmp_path):
+    monkeypatch.setenv("VIREO_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (copy / "VnCoreNLP-1.2.jar").touch()
+    settings = json.loads((copy / BUNDLE_FILE).read_text())
+    settings["text"] |= {"segmenter": "py_vncorenlp", "segmenter_files": []}
+    (copy / BUNDLE_FILE).write_text(json.dumps(settings))
+    with pytest.raises(SegmenterError, match=r"no VnCoreNLP-\*\.jar in") as error:
+        TextPath.from_bundle(Bundle(copy))
+    assert str(copy) not in str(error.value)
 
 
 def test_a_bundle_from_before_other_sources_means_what_it_meant(copy):

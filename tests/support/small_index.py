@@ -43,8 +43,8 @@ def write_small_bundle(folder: Path, bundle_id: str = "small-bundle", **metrics:
         image=ImageSpec(size=8, resize=8, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
         text=TextSpec(
             normalization="nfc",
-            segmenter="none",
-            segmenter_files=("words.txt",),
+            segmenter="vncorenlp",
+            segmenter_files=("vi-vocab",),
             pad_id=0,
             vocab_size=10,
             buckets=(8,),
@@ -54,7 +54,7 @@ def write_small_bundle(folder: Path, bundle_id: str = "small-bundle", **metrics:
     )
     write_config(folder, config)
     (folder / TOKENIZER_FILE).write_text("{}")
-    (folder / "words.txt").write_text("con_chó")
+    (folder / "vi-vocab").write_text("con_chó")
     return Bundle(folder)
 
 

@@ -9,6 +9,11 @@ from pathlib import Path
 from typing import Protocol
 
 from vireo_client.errors import SegmenterError
+from vireo_client.text.vncorenlp.model_files import FILES as _VNCORENLP_FILES
+
+BUNDLED_FILES = {"vncorenlp": frozenset(_VNCORENLP_FILES)}
+"""The files that a bundle may carry for a segmenter, by the segmenter's name; none for others. All
+are data. VnCoreNLP's jar is a program, so that `py_vncorenlp` never takes it from a bundle."""
 
 logger = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from vireo_client.bundle import BUNDLE_FILE, TOKENIZER_FILE, Bundle
+from vireo_client.bundle import BUNDLE_FILE, Bundle
 from vireo_client.captions import CaptionedImage
-from vireo_client.errors import BundleError, ExportError
+from vireo_client.errors import ExportError
 from vireo_client.files import replacing
 from vireo_client.repository import (
     ALL_MODELS,
@@ -29,10 +29,6 @@ from ..models.files import write_model_file
 from ..targets import Cpu, Target
 from .link import link
 from .warm_up import add_warm_up
-
-_OWN_FILES = {BUNDLE_FILE, TOKENIZER_FILE, VERSIONS_FILE, CONFIG_FILE, "build.sh", *ALL_MODELS}
-_OWN_STEMS = ("model.", "parity.", "timing.", "__")
-_CODE = (".py", ".pyc", ".so")
 
 
 @contextmanager
@@ -110,11 +106,9 @@ def write_repository(
         records: captioned images; warm-up uses their texts and an image.
 
     Raises:
-        BundleError: a file of the segmenter has a name that a repository uses itself.
         ExportError: `options` or `engines` do not fit `target`.
     """
     _check_engines(engines, target)
-    _check_segmenter_files(bundle)
     version = current_version(repository)
     for file in (bundle.folder / BUNDLE_FILE, *bundle.text_files()):
         shutil.copyfile(file, repository / file.name)
@@ -148,22 +142,6 @@ def _check_engines(engines: dict[str, Path], target: Target) -> None:
             raise ExportError(
                 f"{model}: target {target.name} runs {target.engine_suffixes[0]} files, "
                 f"{engine.name} is none; build the engines for this target first"
-            )
-
-
-def _check_segmenter_files(bundle: Bundle) -> None:
-    """Refuse a bundle whose files would take the place of the repository's own.
-
-    A bundle may be a stranger's, and the files lie beside the models' code.
-    """
-    for name in bundle.config.text.segmenter_files:
-        lower = name.lower()
-        if lower in _OWN_FILES or lower.startswith(_OWN_STEMS) or lower.endswith(_CODE):
-            raise BundleError(
-                f"{bundle.folder}: its bundle.json names {name!r} as a file of the segmenter, but "
-                "such a file would become part of the model repository itself; it is not "
-                "published. Use this bundle only if you trust where it comes from, and rename the "
-                "file"
             )
 
 

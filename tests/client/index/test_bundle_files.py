@@ -22,7 +22,7 @@ def test_an_index_keeps_the_small_files_of_its_bundle_and_no_others(tmp_path, sm
         (small_bundle.folder / large).touch()
     _write(tmp_path / "i", small_bundle)
     assert sorted(os.listdir(tmp_path / "i" / "bundle")) == [
-        "bundle.json", "tokenizer.json", "words.txt"
+        "bundle.json", "tokenizer.json", "vi-vocab"
     ]  # fmt: skip
     own = open_bundle(tmp_path / "i", engines=False)
     assert own.folder == tmp_path / "i" / "bundle"

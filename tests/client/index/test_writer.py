@@ -370,7 +370,7 @@ def test_a_kill_at_any_moment_leaves_the_old_or_the_new_index(tmp_path, small_bu
                 assert (len(index), index.captions) == ((2, 3) if lasting else (1, 1))
     own = Bundle(folder / "bundle")  # whole, old or new
     assert own.config.metrics in ({}, {"recall": 0.9})
-    assert (own.folder / "words.txt").read_text() == "con_chó"
+    assert (own.folder / "vi-vocab").read_text() == "con_chó"
     with IndexWriter(folder, again) as writer:  # it sweeps what the dead one left
         current, present = _vector_files(folder)
         assert present == current
