@@ -14,8 +14,7 @@ from typing import Any
 
 from vireo_client.captions import Described, Skip
 from vireo_client.errors import DataError
-
-from .fields import image_name
+from vireo_client.fields import image_name
 
 
 def read(path: Path, document: Any) -> Iterator[Described | Skip]:
