@@ -61,6 +61,11 @@ class Source:
         return cls(Path(path), images, weight)
 
 
+def column_names(text: str | None) -> tuple[str, ...]:
+    """Read `--columns image,caption`; no names without it."""
+    return tuple(name.strip() for name in text.split(",")) if text else ()
+
+
 def read_data(
     source: str | Path | Source,
     *,
