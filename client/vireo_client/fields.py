@@ -140,7 +140,9 @@ def _flat(value: object) -> list[object]:
     texts: list[object] = []
     for item in value if isinstance(value, list) else [value]:
         if isinstance(item, dict):
-            texts += [item[name] for name in caption_fields([*map(str, item)])] or [item]
+            inner = [item[name] for name in caption_fields([*map(str, item)])]
+            for text in inner or [item]:
+                texts += text if isinstance(text, list) else [text]
         else:
             texts.append(item)
     return texts
