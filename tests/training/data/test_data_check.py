@@ -153,3 +153,15 @@ def test_a_set_that_names_its_splits_is_checked_split_by_split(vireo, tmp_path, 
     }
     assert report["problems"] == ["train and test share 1 image(s): remove them from one split"]
     assert sum(len(part["skipped"]) for part in report["splits"].values()) == 1
+
+
+def test_of_data_for_one_split_only_what_is_named_so_counts(vireo, tmp_path, photo):
+    photo("a.jpg", seed=1)
+    photo("b.jpg", seed=2)
+    path = tmp_path / "x.csv"
+    path.write_text("image,caption,split\na.jpg,một,train\nb.jpg,hai,test\n")
+    result = vireo("data", "check", "--train", path, "--test", path, "--json")
+    report = json.loads(result.stdout)
+    assert report["problems"] == []
+    assert report["splits"]["train"]["left_out"] == {"is in the test split": 1}
+    assert report["splits"]["test"]["pictures"] == 1

@@ -119,10 +119,20 @@ def check(
 
 
 def _parts(name: str, read: Mixture) -> dict[str, Part]:
-    """Divide a set whose records name their splits; its skips stay with the first part."""
+    """Divide a set whose records name their splits; its skips stay with the first part.
+
+    Of data given for one split, what is named for others is left out, unless that is all.
+    """
+    from vireo_client.captions import LeftOut
+
     from ..data.data_check import Part
 
     named = [s for s in (*_SPLITS, None) if any(record.split == s for record in read.records)]
+    if name != "data" and (name in named or None in named):
+        others = [record for record in read.records if record.split not in (name, None)]
+        records = [record for record in read.records if record.split in (name, None)]
+        left_out = [LeftOut(str(r.path), f"is in the {r.split} split") for r in others]
+        return {name: Part(records, read.skipped, [*read.left_out, *left_out])}
     if name != "data" or named == [None]:
         return {name: Part(read.records, read.skipped, read.left_out)}
     parts: dict[str, Part] = {}
