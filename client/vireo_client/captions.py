@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import DataError
-from .fields import described, split_named
+from .fields import described, joined_keys, split_named
 
 logger = logging.getLogger(__name__)
 
@@ -209,7 +209,7 @@ def _numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 def _parse(line: bytes) -> tuple[str, list[object], object]:
     try:
-        record = json.loads(line)
+        record = json.loads(line, object_pairs_hook=joined_keys)
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"not JSON in UTF-8 ({error})") from None
     if not isinstance(record, dict):

@@ -148,6 +148,23 @@ def _flat(value: object) -> list[object]:
     return texts
 
 
+def joined_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Make an object of parsed JSON (`object_pairs_hook`); values of a repeated key are a list.
+
+    Python keeps the last one: `{"a.jpg": "một", "a.jpg": "hai"}` would lose a caption unsaid.
+    """
+    record = dict(pairs)
+    if len(record) == len(pairs):
+        return record
+    values: dict[str, list[object]] = {}
+    for key, value in pairs:
+        values.setdefault(key, []).append(value)
+    for key, several in values.items():
+        if len(several) > 1:
+            record[key] = [item for v in several for item in (v if isinstance(v, list) else [v])]
+    return record
+
+
 def captions_in_cell(text: str) -> list[object]:
     """Return the captions that a table's cell holds: a list of texts, or the cell as it is.
 

@@ -49,3 +49,16 @@ def test_numbers_for_keys_leave_the_name_to_the_value(images, write, summary):
         ("a.jpg", ("một",)),
         ("b.jpg", ("hai",)),
     ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a.jpg": "một", "a.jpg": {"captions": ["hai"]}, "a.jpg": ["ba"]}',
+        '[{"image": "a.jpg", "caption": "một", "caption": "hai", "caption": ["ba"]}]',
+        '{"image": "a.jpg", "captions": ["một"], "captions": ["hai", "ba"]}',
+    ],
+)
+def test_a_key_that_is_repeated_loses_nothing(images, write, summary, text):
+    images("a.jpg")
+    assert summary(read_data(write("x.json", text))) == [("a.jpg", ("một", "hai", "ba"))]

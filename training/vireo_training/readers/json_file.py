@@ -9,6 +9,7 @@ from typing import Any
 
 from vireo_client.captions import Described, Skip
 from vireo_client.errors import DataError
+from vireo_client.fields import joined_keys
 
 from . import coco, evjvqa, json_list, json_map, karpathy
 
@@ -35,7 +36,7 @@ def load_json(path: Path) -> Any:
         DataError: it is no JSON in UTF-8; the message names the line.
     """
     try:
-        return json.loads(path.read_bytes().decode("utf-8-sig"))
+        return json.loads(path.read_bytes().decode("utf-8-sig"), object_pairs_hook=joined_keys)
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}: not JSON ({error.msg})") from None
     except UnicodeDecodeError as error:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from vireo_client.captions import Skip
 from vireo_client.errors import DataError
-from vireo_client.fields import captions_of, split_of
+from vireo_client.fields import captions_of, joined_keys, split_of
 from vireo_client.images import SUFFIXES
 
 from .unpacked import Embedded
@@ -102,7 +102,7 @@ def _record(parts: dict[str, bytes]) -> dict[str, object]:
     if "json" not in parts:
         return {}
     try:
-        record = json.loads(parts["json"])
+        record = json.loads(parts["json"], object_pairs_hook=joined_keys)
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
         if "txt" in parts:
             return {}
