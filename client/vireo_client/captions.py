@@ -1,6 +1,7 @@
 """Reads `captions.jsonl`: one `{"image": path, "captions": [text, ..]}` a line.
 
-A line may carry a single `"caption": text` instead. Broken lines and missing images do not end a
+The fields may have the other names that `fields` knows, and a line may say to which `"split"` its
+image belongs. Broken lines and missing images do not end a
 run: they are counted and named, with path and line, so that one bad line in a hundred thousand
 costs one image and not the whole run. `collect` does the same for the readers of other formats.
 """
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import DataError
+from .fields import described, joined_keys, split_named
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +29,8 @@ class CaptionedImage:
 
     path: Path
     captions: tuple[str, ...]
+    split: str | None = None
+    """"train", "validation" or "test", where the data says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,8 @@ class Described:
     """The name of the image in the file."""
     captions: Sequence[object]
     """The captions: strings, if the file is sound."""
+    split: object = None
+    """The split as the file names it, or None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +123,8 @@ def collect(
         DataError: nothing is usable.
     """
     captions: dict[Path, dict[str, str]] = {}
+    splits: dict[Path, str] = {}
+    unknown: set[str] = set()
     skipped: list[Skip] = []
     left_out: list[LeftOut] = []
     for item in items:
@@ -131,6 +139,12 @@ def collect(
         except ValueError as error:
             skipped.append(Skip(item.where, _legible(str(error))))
             continue
+        split = split_named(item.split)
+        if split is not None and splits.setdefault(path, split) != split:
+            skipped.append(Skip(item.where, f"its image is in the {splits[path]} split already"))
+            continue
+        if split is None and item.split not in (None, ""):
+            unknown.add(_legible(str(item.split)))
         texts = [t for t in item.captions if isinstance(t, str) and t == _legible(t)]
         if len(texts) < len(item.captions):
             number = len(item.captions) - len(texts)
@@ -144,7 +158,15 @@ def collect(
                 left_out.append(LeftOut(item.where, "repeats a caption of its image"))
             else:
                 known[key] = text
-    records = [CaptionedImage(p, tuple(texts.values())) for p, texts in captions.items()]
+    if unknown:
+        logger.warning(
+            "%s: not train, val or test, so its images are divided like those without a split: %s",
+            source,
+            ", ".join(sorted(unknown)[:5]),
+        )
+    records = [
+        CaptionedImage(p, tuple(texts.values()), splits.get(p)) for p, texts in captions.items()
+    ]
     if not records:
         detail = f"; {len(skipped)} skipped, the first: {skipped[0]}" if skipped else ""
         raise DataError(f"{source}: no usable image with a caption{detail}")
@@ -161,16 +183,21 @@ def same_text(caption: str) -> str:
     return " ".join(unicodedata.normalize("NFC", caption).split())
 
 
+def held_out(*splits: str | None) -> str | None:
+    """Return the split of an image that has several: what is measured on is not trained on."""
+    return next((name for name in ("test", "validation", "train") if name in splits), None)
+
+
 def describe_lines(path: Path) -> Iterator[Described | Skip]:
     """Yield one item a line of a captions file."""
     for number, line in _numbered_lines(path):
         where = f"{path}:{number}"
         try:
-            image, texts = _parse(line)
+            image, texts, split = _parse(line)
         except ValueError as error:
             yield Skip(where, str(error))
         else:
-            yield Described(where, image, texts)
+            yield Described(where, image, texts, split)
 
 
 def _numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -180,21 +207,14 @@ def _numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 yield number, line
 
 
-def _parse(line: bytes) -> tuple[str, list[str]]:
+def _parse(line: bytes) -> tuple[str, list[object], object]:
     try:
-        record = json.loads(line)
+        record = json.loads(line, object_pairs_hook=joined_keys)
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"not JSON in UTF-8 ({error})") from None
     if not isinstance(record, dict):
         raise ValueError('not an object {"image", "captions"}')
-    image, texts = record.get("image"), record.get("captions")
-    if texts is None and isinstance(record.get("caption"), str):
-        texts = [record["caption"]]
-    if not isinstance(image, str) or not image or "\0" in image:
-        raise ValueError('"image" must be the path of an image')
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise ValueError('"captions" must be a list of strings')
-    return image, texts
+    return described(record)
 
 
 def find_image(folder: Path, image: str) -> Path:

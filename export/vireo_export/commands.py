@@ -26,7 +26,8 @@ def publish(
     target: Annotated[str, typer.Option(help="What runs the towers in Triton. Each target has options of its own, which --help lists with it.")] = "cpu",
     data: Annotated[str | None, typer.Option(metavar="DATA[@IMAGES]", help="Captioned images on which engines are compared with PyTorch. Without any they are compared on drawn scenes, which say nothing about recall.")] = None,
     repository: Annotated[Path | None, typer.Option("--repository", "-o", help="Model repository to write; by default model_repository beside a bundle, and ./NAME_repository for other sources.")] = None,
-    split: Annotated[str | None, typer.Option(help="Images of --data to compare on: test, validation, train or all. By default validation, or all where the source records no split.")] = None,
+    split: Annotated[str | None, typer.Option(help="Images of --data to compare on: test, validation, train or all. By default validation, or all where neither the source nor DATA names splits.")] = None,
+    columns: Annotated[str | None, typer.Option(metavar="NAME,NAME", help="Names for the columns of CSV and TSV files without a header, like image,caption.")] = None,
     precision: Annotated[str | None, typer.Option(help="Precision of both towers' engines, or one for each: text=int8,image=fp32. By default the target's.")] = None,
     keep: Annotated[int, typer.Option(min=1, help="Versions kept in the repository, the new one included; `vireo rollback` goes back to one.")] = 2,
     max_batch_size: Annotated[int, typer.Option(min=1, help="Largest batch Triton forms.")] = 64,
@@ -53,6 +54,7 @@ def publish(
     from vireo_client.repository import read_versions
     from vireo_serving.configs.triton_config import QueueLimits, ServingOptions
     from vireo_training.evaluation.evaluate import SPLITS
+    from vireo_training.readers import column_names
 
     from .export import EngineOptions
     from .export import export as run
@@ -81,7 +83,9 @@ def publish(
     engine_options.precisions.check(chosen)
     opened = open_source(source)
     folder = repository or repository_for(source)
-    with parity_images(opened.bundle, data, split, engine_options.precisions) as images:
+    with parity_images(
+        opened.bundle, data, split, engine_options.precisions, columns=column_names(columns)
+    ) as images:
         parity = run(
             opened, folder, images.records, options, engine_options, images.calibration, keep=keep
         )

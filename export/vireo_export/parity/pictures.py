@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,12 @@ class ParityImages:
 
 @contextmanager
 def parity_images(
-    bundle: Bundle, data: str | None, split: str | None, precisions: Precisions
+    bundle: Bundle,
+    data: str | None,
+    split: str | None,
+    precisions: Precisions,
+    *,
+    columns: Sequence[str] = (),
 ) -> Iterator[ParityImages]:
     """Read a data set, or draw scenes if there is none.
 
@@ -45,6 +50,7 @@ def parity_images(
         data: as `vireo export --data` takes it.
         split: images to compare on; by default validation, or all where no split is recorded.
         precisions: the precision of each tower.
+        columns: names for the columns of a table without a header.
 
     Raises:
         DataError: the data cannot be read, or the split is empty.
@@ -62,10 +68,10 @@ def parity_images(
             write_scenes(Path(folder), "train", _SCENES, seed=0)
             yield ParityImages(read_captions(Path(folder)).records, None)
         return
-    split = split or default_split(bundle, "validation")
-    records = select_records(bundle, data, split)
+    split = split or default_split(bundle, "validation", data, columns=columns)
+    records = select_records(bundle, data, split, columns=columns)
     divided = bundle.config.provenance.get("split") is not None
     calibration = None
     if precisions != ALL_FP32 and divided and split != "all":
-        calibration = select_records(bundle, data, "train")
+        calibration = select_records(bundle, data, "train", columns=columns)
     yield ParityImages(records, calibration)

@@ -135,3 +135,33 @@ def test_help_shows_an_example(vireo):
     assert "Example: vireo data check --train" in " ".join(
         vireo("data", "check", "--help").output.replace("│", " ").split()
     )
+
+
+def test_a_set_that_names_its_splits_is_checked_split_by_split(vireo, tmp_path, photo):
+    photo("a.jpg", seed=1)
+    photo("b.jpg", seed=2)
+    photo("copy.jpg", seed=1)
+    rows = (("a.jpg", "một", "train"), ("b.jpg", "hai", "restval"), ("copy.jpg", "ba", "test"))
+    path = tmp_path / "x.csv"
+    path.write_text("".join(",".join(row) + "\n" for row in (*rows, ("c.jpg", "x", "test"))))
+    result = vireo("data", "check", path, "--columns", "image,caption,split", "--json")
+    report = json.loads(result.stdout)
+    assert result.exit_code == 1
+    assert {name: part["pictures"] for name, part in report["splits"].items()} == {
+        "train": 2,
+        "test": 1,
+    }
+    assert report["problems"] == ["train and test share 1 image(s): remove them from one split"]
+    assert sum(len(part["skipped"]) for part in report["splits"].values()) == 1
+
+
+def test_of_data_for_one_split_only_what_is_named_so_counts(vireo, tmp_path, photo):
+    photo("a.jpg", seed=1)
+    photo("b.jpg", seed=2)
+    path = tmp_path / "x.csv"
+    path.write_text("image,caption,split\na.jpg,một,train\nb.jpg,hai,test\n")
+    result = vireo("data", "check", "--train", path, "--test", path, "--json")
+    report = json.loads(result.stdout)
+    assert report["problems"] == []
+    assert report["splits"]["train"]["left_out"] == {"is in the test split": 1}
+    assert report["splits"]["test"]["pictures"] == 1

@@ -53,3 +53,36 @@ def test_images_that_validation_holds_do_not_train(records):
     assert [r.path for r in split.validation] == [r.path for r in held]
     assert [s.where for s in split.unreadable] == [str(r.path) for r in records[:2]]
     assert f"in the validation set as well, as {held[0].path}" in split.unreadable[0].reason
+
+
+def _named(record, split):
+    return CaptionedImage(record.path, record.captions, split)
+
+
+def test_splits_that_the_data_names_are_kept(records):
+    names = ["train", "validation", "test"]
+    named = [_named(record, names[n % 3]) for n, record in enumerate(records[:60])]
+    split = split_by_image(named + records[60:], 0.3, 0.3, seed=0)
+    for name in names:
+        part = getattr(split, name)
+        assert [r for r in part if r.split] == [r for r in named if r.split == name]
+    assert sum(map(len, split[:3])) == 80
+    assert all(any(r.split is None for r in part) for part in split[:3])
+
+
+def test_a_copy_in_two_splits_is_held_out(records):
+    copy = _copy(records[0], "bản sao")
+    split = split_by_image([_named(records[0], "train"), _named(copy, "test")], 0, 0, seed=0)
+    assert [r.captions for r in split.test] == [("câu 0", "hai 0", "bản sao")]
+    assert split.train == []
+
+
+def test_held_out_data_validates_on_its_validation_part_and_tests_stay_out_of_training(records):
+    data = [_named(records[n], s) for n, s in enumerate(("train", "test", "validation", None))]
+    other = [_named(records[10], "validation"), _named(records[11], "test")]
+    split = hold_out(data, other)
+    assert [r.path for r in split.train] == [records[0].path, records[3].path]
+    assert [r.path for r in split.validation] == [records[10].path]
+    assert [r.path for r in split.test] == [records[1].path]
+    assert [r.path for r in hold_out(data, [other[1]]).validation] == [records[11].path]
+    assert hold_out(data, data).unreadable == []

@@ -122,3 +122,20 @@ def test_a_format_that_is_forced_must_fit(write):
     path = write("x.json", [{"file_name": "a.jpg", "caption": "x"}])
     with pytest.raises(DataError, match=r'x\.json: not an object with the lists "images"'):
         read_data(path, file_format="coco")
+
+
+def test_splits_of_the_images_are_read(images, write):
+    images("a.jpg", "b.jpg")
+    content = {
+        "images": [
+            {"id": 1, "file_name": "a.jpg", "split": "val"},
+            {"id": "2", "file_name": "b.jpg"},
+        ],
+        "annotations": [
+            {"image_id": 1, "caption": "một"},
+            {"image_id": 2, "captions": ["hai", "ba"]},
+        ],
+    }
+    records = read_data(write("x.json", content)).records
+    assert [record.split for record in records] == ["validation", None]
+    assert [record.captions for record in records] == [("một",), ("hai", "ba")]

@@ -25,3 +25,10 @@ def test_broken_lines_are_skipped_with_their_numbers(images, write, reasons):
     assert "not UTF-8" in found[1]
     assert "empty caption" in found[2]
     assert "no such image" in found[3]
+
+
+def test_lines_without_numbers_are_read(images, write, summary, reasons):
+    images("1.jpg", "2.jpg")
+    captions = read_data(write("x.txt", "1.jpg\tmột, hai\n1.jpg\tba\n2.jpg\tbốn\n2.jpg\ta\tb\n"))
+    assert summary(captions) == [("1.jpg", ("một, hai", "ba")), ("2.jpg", ("bốn",))]
+    assert reasons(captions) == ["x.txt:4: not name.jpg#0<TAB>caption or name.jpg<TAB>caption"]

@@ -45,6 +45,17 @@ def test_embedded_images_are_unpacked(images, parquet, bare):
     assert open_image(records[0].path).size == (120, 90)
 
 
+@pytest.mark.parametrize("cell", ['["c1", "c2"]', ["c1", "c2"], [{"raw": "c1"}, {"raw": "c2"}]])
+@pytest.mark.parametrize("embedded", [True, False])
+def test_lists_in_cells_and_splits_are_read(images, parquet, cell, embedded):
+    (image,) = images("1.jpg")
+    name = image.read_bytes() if embedded else "1.jpg"
+    path = parquet("x.parquet", {"image": [name], "sentences": [cell], "split": ["val"]})
+    for _ in ("read", "unpacked already"):
+        (record,) = read_data(path).records
+        assert (record.captions, record.split) == (("c1", "c2"), "validation")
+
+
 def test_a_folder_of_shards_is_one_set(images, parquet, summary, reasons, tmp_path):
     images("1.jpg", "2.jpg")
     parquet("a.parquet", {"image": ["1.jpg"], "caption": ["một"]})

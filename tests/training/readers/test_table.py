@@ -59,6 +59,51 @@ def test_broken_rows_are_skipped_with_their_lines(images, write, summary, reason
     assert len(found) == 5
 
 
+@pytest.mark.parametrize("cell", ['["c1", "c2"]', "['c1', 'c2']"])
+def test_a_list_in_a_cell_is_several_captions(images, write, summary, cell):
+    images("1.jpg")
+    quoted = cell.replace('"', '""')
+    path = write("x.csv", f'raw,filename\n"{quoted}",1.jpg\n[c3],1.jpg\n')
+    assert summary(read_data(path)) == [("1.jpg", ("c1", "c2", "[c3]"))]
+
+
+@pytest.mark.parametrize(
+    ("columns", "text"),
+    [
+        ("image,caption", '1.jpg,"một, hai"\n2.jpg,ba\n'),
+        ("image,caption", "\ufeff1.jpg\tmột, hai\n2.jpg\tba\n"),
+        ("id,caption,image", '1;"một, hai";1.jpg\n2;ba;2.jpg\n'),
+        ("image,number,caption", "1.jpg| 0| một, hai\n2.jpg| 0| ba\n"),
+        ("image,caption", 'image,caption\n1.jpg,"một, hai"\n2.jpg,ba\n'),
+    ],
+)
+def test_columns_name_those_of_a_table_without_a_header(images, write, summary, columns, text):
+    images("1.jpg", "2.jpg")
+    captions = read_data(write("x.csv", text), columns=columns.split(","))
+    assert summary(captions) == [("1.jpg", ("một, hai",)), ("2.jpg", ("ba",))]
+
+
+def test_rows_of_a_table_without_a_header_count_from_1(images, write, reasons):
+    images("1.jpg")
+    path = write("x.csv", "1.jpg,a\n9.jpg,b\n1.jpg,c,d\n")
+    found = reasons(read_data(path, columns=["image", "caption"]))
+    assert [reason.split(": ")[0] for reason in found] == ["x.csv:2", "x.csv:3"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ("image,words", "--columns image,words: name a column of images"),
+        ("image,id,caption", r"x\.csv:1: not 3 columns"),
+        ("", "--columns image,caption"),
+    ],
+)
+def test_columns_that_do_not_fit_are_an_error(write, columns, message):
+    path = write("x.csv", "1.jpg,a\n")
+    with pytest.raises(DataError, match=message):
+        read_data(path, columns=columns.split(",") if columns else ())
+
+
 def test_a_header_without_the_columns_is_an_error(write):
     path = write("x.csv", "a,b\n1,2\n")
     with pytest.raises(DataError, match=r"x\.csv:1: the header names no image and caption"):

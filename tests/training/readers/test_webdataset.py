@@ -50,6 +50,19 @@ def test_samples_are_images_with_txt_or_json_captions(tar, jpegs, name, mode):
     assert captions.skipped == []
 
 
+def test_splits_of_the_json_are_read_beside_a_txt_too(tar, jpegs):
+    files = {
+        "1.jpg": jpegs[0], "1.json": '{"sentences": [{"raw": "một"}], "split": "test"}',
+        "2.jpg": jpegs[1], "2.txt": "hai", "2.json": '{"split": "restval"}',
+        "3.jpg": jpegs[2], "3.txt": "ba", "3.json": "{broken",
+    }  # fmt: skip
+    path = tar("x.tar", files)
+    for _ in ("read", "unpacked already"):
+        records = read_data(path).records
+        assert [r.captions for r in records] == [("một",), ("hai",), ("ba",)]
+        assert [r.split for r in records] == ["test", "train", None]
+
+
 def test_broken_samples_are_skipped_by_key(tar, jpegs, reasons):
     path = tar(
         "x.tar",
@@ -73,7 +86,7 @@ def test_broken_samples_are_skipped_by_key(tar, jpegs, reasons):
         "4: the captions are not readable",
         "5: the captions are not readable",
         "6: 1 empty caption",
-        "7: 1 caption(s) that are no text",
+        "7: has no caption",
         "8: has no caption",
     ]
     assert len(found) == len(expected)

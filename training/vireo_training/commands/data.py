@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from ..data.data_check import DataReport, Overlap, SplitReport, Spread
+    from ..data.data_check import DataReport, Overlap, Part, SplitReport, Spread
+    from ..readers import Mixture
 
 app = typer.Typer(no_args_is_help=True)
 
 _SHOWN = 5
+_SPLITS = ("train", "validation", "test")
 
 # The options and their help stand here, so that the function below reads as a list.
 Sources = Annotated[
@@ -38,8 +40,15 @@ Format = Annotated[
     str | None,
     typer.Option(
         "--format",
-        help="jsonl, coco, evjvqa, json, flickr, csv, parquet or webdataset; by default the "
+        help="jsonl, coco, evjvqa, karpathy, json, flickr, csv, parquet or webdataset; by default the "
         "one that the content shows.",
+    ),
+]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,NAME",
+        help="Names for the columns of CSV and TSV files without a header, like image,caption.",
     ),
 ]
 Scratch = Annotated[
@@ -67,13 +76,14 @@ def check(
     validation: Validation = None,
     test: Test = None,
     file_format: Format = None,
+    columns: Columns = None,
     scratch: Scratch = None,
     strict: Strict = False,
     as_json: AsJson = False,
 ) -> None:
     """Validate a data set: counts, caption lengths, unreadable images, copies, leaks.
 
-    Every image is decoded. The exit code is 1 when something would spoil training: splits that
+    Every image is decoded. SOURCEs that name splits themselves are checked split by split. The exit code is 1 when something would spoil training: splits that
     share an image, or a split with nothing usable.
 
     Example: `vireo data check --train ktvic/train.json@ktvic/train-images
@@ -87,15 +97,17 @@ def check(
     from vireo_client.errors import DataError
 
     from ..data import data_check
-    from ..readers import read_mixture
+    from ..readers import column_names, read_mixture
 
-    parts = {}
+    parts: dict[str, Part] = {}
     for name, texts in splits.items():
         try:
-            read = read_mixture(texts, file_format=file_format, scratch=scratch)
+            read = read_mixture(
+                texts, file_format=file_format, scratch=scratch, columns=column_names(columns)
+            )
         except DataError as error:
             raise DataError(f"{name}: {error}") from error
-        parts[name] = data_check.Part(read.records, read.skipped, read.left_out)
+        parts.update(_parts(name, read))
     report = data_check.check(parts)
     if as_json:
         findings = {"problems": report.problems, "warnings": report.warnings}
@@ -104,6 +116,33 @@ def check(
         typer.echo(describe(report))
     if report.problems or (strict and report.warnings):
         raise typer.Exit(1)
+
+
+def _parts(name: str, read: Mixture) -> dict[str, Part]:
+    """Divide a set whose records name their splits; its skips stay with the first part.
+
+    Of data given for one split, what is named for others is left out, unless that is all.
+    """
+    from vireo_client.captions import LeftOut
+
+    from ..data.data_check import Part
+
+    named = [s for s in (*_SPLITS, None) if any(record.split == s for record in read.records)]
+    if name != "data" and (name in named or None in named):
+        others = [record for record in read.records if record.split not in (name, None)]
+        records = [record for record in read.records if record.split in (name, None)]
+        left_out = [LeftOut(str(r.path), f"is in the {r.split} split") for r in others]
+        return {name: Part(records, read.skipped, [*read.left_out, *left_out])}
+    if name != "data" or named == [None]:
+        return {name: Part(read.records, read.skipped, read.left_out)}
+    parts: dict[str, Part] = {}
+    for split in named:
+        records = [record for record in read.records if record.split == split]
+        first = not parts
+        parts[split or "without a split"] = Part(
+            records, read.skipped if first else [], read.left_out if first else []
+        )
+    return parts
 
 
 def describe(report: DataReport) -> str:

@@ -14,7 +14,8 @@ from vireo_client.extras import require
 def evaluate(
     bundle: Annotated[Path, typer.Argument(help="A bundle, or a model repository made from one.")],
     data: Annotated[str, typer.Option(metavar="DATA[@IMAGES]", help="Captioned images, as for `vireo train`.")],
-    split: Annotated[str | None, typer.Option(help="test, validation, train or all. By default test, or all where the bundle records no split.")] = None,
+    split: Annotated[str | None, typer.Option(help="test, validation, train or all. By default test, or all where neither the bundle nor DATA names splits.")] = None,
+    columns: Annotated[str | None, typer.Option(metavar="NAME,NAME", help="Names for the columns of CSV and TSV files without a header, like image,caption.")] = None,
     engine: Annotated[str | None, typer.Option(help="torch or onnx; by default the one that the folder holds.")] = None,
     triton: TritonOption = None,
     as_json: JsonOption = False,
@@ -44,6 +45,7 @@ def evaluate(
     from ..evaluation.report import ReportSettings, baseline_records, check_out, evaluate_in_full
     from ..evaluation.report_writer import write_report
     from ..models.torch_towers import TorchTowers
+    from ..readers import column_names
 
     if split is not None and split not in SPLITS:
         raise typer.BadParameter(f"--split is one of {', '.join(SPLITS)}")
@@ -56,12 +58,18 @@ def evaluate(
     if out is not None:  # checked now, since it would fail at the end
         check_out(out)
         need_matplotlib()
+    names = column_names(columns)
     model = Bundle(bundle)
-    split = split or default_split(model, "test")
-    records = select_records(model, data, split)
+    split = split or default_split(model, "test", data, columns=names)
+    records = select_records(model, data, split, columns=names)
+    if split != "all" and any(record.split is not None for record in records):
+        console.print(
+            f"{data} names its splits: measured on its {split} split, {len(records)} images",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
     training = None
     if out is not None and baseline:
-        training = baseline_records(model, data, split, train_data)
+        training = baseline_records(model, data, split, train_data, columns=names)
     if engine is None:
         engine = "torch" if (bundle / WEIGHTS_FILE).is_file() else "onnx"
     if engine == "torch" and triton is None:

@@ -16,6 +16,7 @@ def train(
     preset: Annotated[str, typer.Option(help="One of --presets, or a JSON file of your own.")] = "vireo-small",
     settings: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; repeatable.")] = [],  # noqa: B006
     validation: Annotated[str | None, typer.Option(metavar="DATA[@IMAGES]", help="Validate on this, instead of a part of DATA.")] = None,
+    columns: Annotated[str | None, typer.Option(metavar="NAME,NAME", help="Names for the columns of CSV and TSV files without a header, like image,caption.")] = None,
     captions: Annotated[list[Path], typer.Option(metavar="FILE", help="JSON lines of captions without images, for tokenizer and text tower; repeatable.")] = [],  # noqa: B006
     features: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Folder that keeps the features of a frozen image tower, for other runs on the same images. Default: OUT.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in OUT.")] = False,
@@ -51,6 +52,7 @@ def train(
     if resume and restart:
         raise typer.BadParameter("--resume goes on, --restart begins anew: give one of them")
     from ..loop.train import train as run
+    from ..readers import column_names
 
     result = run(
         config,
@@ -59,6 +61,7 @@ def train(
         validation=validation,
         captions=captions,
         features=features,
+        columns=column_names(columns),
         resume=resume,
         restart=restart,
     )
@@ -66,6 +69,7 @@ def train(
         typer.echo(f"bundle: {result.bundle}")
         typer.echo(
             f"next: vireo export {result.bundle} --data {shlex.quote(validation or data[0])}"
+            + (f" --columns {shlex.quote(columns)}" if columns else "")
         )
     if result.interrupted:
         raise KeyboardInterrupt

@@ -77,6 +77,7 @@ def prepare(
     validation: str | None,
     captions: Sequence[Path],
     scratch: Path,
+    columns: Sequence[str] = (),
 ) -> Prepared:
     """Read and divide the data, decode its images and turn its captions into ids.
 
@@ -86,14 +87,15 @@ def prepare(
         validation: data to validate on, instead of a part of `sources`.
         captions: files of captions without images (`read_caption_groups`).
         scratch: folder for decoded images; nothing stays there.
+        columns: names for the columns of tables without a header.
 
     Raises:
         DataError: no usable captions or images, or fewer than two to train on.
         TrainingError: no room for the decoded images.
     """
-    read = read_mixture(sources)
+    read = read_mixture(sources, columns=columns)
     log_skips(read.skipped)
-    split = _divide(config, read, validation)
+    split = _divide(config, read, validation, columns)
     if len(split.train) < 2:
         raise DataError(
             f"{', '.join(sources)}: {len(split.train)} image(s) to train on; at least 2 are needed"
@@ -150,17 +152,21 @@ def prepare(
                       "test": len(split.test)},
         fractions={"validation_fraction": config.validation_fraction if validation is None else 0.0,
                    "test_fraction": config.test_fraction if validation is None else 0.0,
-                   "seed": config.seed},
+                   "seed": config.seed,
+                   # Splits that the data names were kept. Bundles without this ignored them.
+                   "named": True},
     )  # fmt: skip
 
 
-def _divide(config: TrainConfig, read: Mixture, validation: str | None) -> Split:
+def _divide(
+    config: TrainConfig, read: Mixture, validation: str | None, columns: Sequence[str]
+) -> Split:
     """Divide the records by image, or hold out the data that `validation` names."""
     if validation is None:
         return split_by_image(
             read.records, config.validation_fraction, config.test_fraction, config.seed
         )
-    held = read_data(validation)
+    held = read_data(validation, columns=columns)
     log_skips(held.skipped)
     return hold_out(read.records, held.records)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from vireo_client.bundle import file_sha256
-from vireo_client.captions import CaptionedImage, LeftOut, Skip, same_text
+from vireo_client.captions import CaptionedImage, LeftOut, Skip, held_out, same_text
 from vireo_client.progress import track
 
 
@@ -26,9 +26,10 @@ def split_by_image(
 ) -> Split:
     """Divide records so that no image is in two parts.
 
-    An image's part follows from a hash of its bytes and `seed`: images added later move none of
-    the old ones. Copies under other names are one record with the captions of all, since two
-    records of one image would be each other's wrong answers.
+    An image whose data names its split goes there. The part of another follows from a hash of its
+    bytes and `seed`: images added later move none of the old ones. Copies under other names are one
+    record with the captions of all, since two records of one image would be each other's wrong
+    answers; of their splits `held_out` chooses.
 
     Args:
         records: captioned images.
@@ -39,6 +40,9 @@ def split_by_image(
     images, unreadable = _by_content(records)
     split.unreadable.extend(unreadable)
     for content, record in images.items():
+        if record.split is not None:
+            getattr(split, record.split).append(record)
+            continue
         key = f"{seed}:{content}".encode()
         draw = int.from_bytes(hashlib.sha256(key).digest()[:8], "big") / 2**64
         if draw < test:
@@ -51,21 +55,27 @@ def split_by_image(
 
 
 def hold_out(records: Sequence[CaptionedImage], validation: Sequence[CaptionedImage]) -> Split:
-    """Validate on all of `validation`, and train on the records that are not in it.
+    """Validate on `validation`, and train on the records that are not in it.
+
+    Where the data names splits, it validates on what is for validation (on all of `validation` if
+    nothing is), and trains on nothing that is for validation or test.
 
     Returns:
-        A split without a test part; images of `records` whose bytes are in `validation` too are
-        named under `unreadable`.
+        A split whose test part is what `records` name so; images of `records` whose bytes are in
+        `validation` too are named under `unreadable`.
     """
-    held, unreadable = _by_content(validation)
+    named = [record for record in validation if record.split == "validation"]
+    held, unreadable = _by_content(named or validation)
     images, more = _by_content(records)
+    rest = {content: record for content, record in images.items() if content not in held}
     leaks = [
         LeftOut(str(record.path), f"is in the validation set as well, as {held[content].path}")
         for content, record in images.items()
-        if content in held
+        if content in held and record.split in (None, "train")
     ]
-    train = [record for content, record in images.items() if content not in held]
-    return Split(train, list(held.values()), [], [*unreadable, *more, *leaks])
+    train = [record for record in rest.values() if record.split in (None, "train")]
+    test = [record for record in rest.values() if record.split == "test"]
+    return Split(train, list(held.values()), test, [*unreadable, *more, *leaks])
 
 
 def _by_content(
@@ -85,5 +95,6 @@ def _by_content(
             texts = {same_text(text): text for text in (*record.captions, *first.captions)}
             ordered = dict.fromkeys(map(same_text, (*first.captions, *record.captions)))
             joined = tuple(texts[key] for key in ordered)
-            by_content[content] = CaptionedImage(first.path, joined)
+            split = held_out(first.split, record.split)
+            by_content[content] = CaptionedImage(first.path, joined, split)
     return by_content, unreadable

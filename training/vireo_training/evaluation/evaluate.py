@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,35 +37,60 @@ class CorpusEmbeddings:
     skipped: list[Skip]
 
 
-def default_split(bundle: Bundle, usual: str) -> str:
-    """Return `usual`, or "all" where the bundle records no split: others trained its model."""
-    return usual if bundle.config.provenance.get("split") else "all"
+def default_split(
+    bundle: Bundle, usual: str, data: str | Path | None = None, *, columns: Sequence[str] = ()
+) -> str:
+    """Return the split to measure on where none is asked for.
+
+    That is `usual`, or "all" where the bundle records no split (others trained its model) and no
+    image of `data` is named for `usual` either.
+    """
+    if bundle.config.provenance.get("split"):
+        return usual
+    if data is not None and any(
+        record.split == usual for record in read_data(data, columns=columns).records
+    ):
+        return usual
+    return "all"
 
 
-def select_records(bundle: Bundle, data: str | Path, split: str) -> list[CaptionedImage]:
+def select_records(
+    bundle: Bundle, data: str | Path, split: str, *, columns: Sequence[str] = ()
+) -> list[CaptionedImage]:
     """Read a data set and return the records of `split`, divided as training divided them.
+
+    Where the data names splits, these count. For a bundle that was trained before they did, its
+    own division does: what it learnt from must not be measured.
+
+    Args:
+        columns: as `read_data` takes them.
 
     Raises:
         DataError: there is no data, or nothing in that split.
     """
-    captions = read_data(data)
+    captions = read_data(data, columns=columns)
     log_skips(captions.skipped)
+    records = captions.records
     if split == "all":
-        return captions.records
+        return records
     division = bundle.config.provenance.get("split")
     if division is None:
-        raise DataError(f"{bundle.folder}: records no split; use --split all")
+        records = [record for record in records if record.split is not None]
+        if not records:
+            raise DataError(
+                f"{bundle.folder}: records no split, and {data} names none; use --split all"
+            )
+        division = {"validation_fraction": 0.0, "test_fraction": 0.0, "seed": 0}
+    elif not division.get("named"):
+        records = [replace(record, split=None) for record in records]
     parts = split_by_image(
-        captions.records,
-        division["validation_fraction"],
-        division["test_fraction"],
-        division["seed"],
+        records, division["validation_fraction"], division["test_fraction"], division["seed"]
     )
     log_skips(parts.unreadable)
-    records: list[CaptionedImage] = getattr(parts, split)
-    if not records:
+    chosen: list[CaptionedImage] = getattr(parts, split)
+    if not chosen:
         raise DataError(f"{data}: no image is in the {split} split; use --split all")
-    return records
+    return chosen
 
 
 def embed_images(

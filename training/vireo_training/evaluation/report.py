@@ -23,7 +23,14 @@ from vireo_client.progress import track
 from ..data.diacritics import strip_diacritics
 from .bag_of_words import fit_bag_of_words
 from .bootstrap import bootstrap_intervals
-from .evaluate import CorpusEmbeddings, captions_of, embed_corpus, embed_images, select_records
+from .evaluate import (
+    CorpusEmbeddings,
+    captions_of,
+    default_split,
+    embed_corpus,
+    embed_images,
+    select_records,
+)
 from .metrics import (
     chance,
     chance_curve,
@@ -184,7 +191,12 @@ def _bag_of_words(
 
 
 def baseline_records(
-    bundle: Bundle, data: str | Path, split: str, training_data: str | None
+    bundle: Bundle,
+    data: str | Path,
+    split: str,
+    training_data: str | None,
+    *,
+    columns: Sequence[str] = (),
 ) -> list[CaptionedImage] | None:
     """Return the records that the bag-of-words baseline learns from: the training split.
 
@@ -192,6 +204,7 @@ def baseline_records(
         bundle: records how its data was divided; if it does not, all of `training_data` is used.
         data, split: the data that is measured.
         training_data: the model's training data, if it is not in `data`.
+        columns: as `read_data` takes them.
 
     Returns:
         None where there is nothing to learn from: `split` is "all" or "train", and no
@@ -201,9 +214,11 @@ def baseline_records(
         DataError: `training_data` cannot be read, or none of it is in the training split.
     """
     if training_data is not None:
-        divided = bundle.config.provenance.get("split") is not None
-        return select_records(bundle, training_data, "train" if divided else "all")
-    return select_records(bundle, data, "train") if split in ("test", "validation") else None
+        part = default_split(bundle, "train", training_data, columns=columns)
+        return select_records(bundle, training_data, part, columns=columns)
+    if split not in ("test", "validation"):
+        return None
+    return select_records(bundle, data, "train", columns=columns)
 
 
 def check_out(out: Path) -> None:

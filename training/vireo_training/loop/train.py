@@ -53,6 +53,7 @@ def train(
     validation: str | None = None,
     captions: Sequence[Path] = (),
     features: Path | None = None,
+    columns: Sequence[str] = (),
     resume: bool = False,
     restart: bool = False,
 ) -> TrainResult:
@@ -76,6 +77,7 @@ def train(
             `config.text_pairs` is above 0, and the tokenizer always.
         features: folder that keeps the features of frozen image towers, for other runs too; by
             default `out`.
+        columns: names for the columns of CSV and TSV files without a header.
         resume: go on from the checkpoint in `out`.
         restart: begin anew although `out` holds an unfinished run.
 
@@ -99,7 +101,9 @@ def train(
 
     # Data: images decoded, captions as ids.
     sources = [str(data)] if isinstance(data, str | Path) else list(data)
-    prepared = prepare(config, sources, validation=validation, captions=captions, scratch=out)
+    prepared = prepare(
+        config, sources, validation=validation, captions=captions, scratch=out, columns=columns
+    )
     _warn_of_idle_settings(config, prepared)
 
     # The towers, in the memory layout that convolutions on CPUs run best.

@@ -2,6 +2,6 @@
 
 from .detect import FORMATS
 from .mixture import Mixture, read_mixture
-from .sources import Source, read_data
+from .sources import Source, column_names, read_data
 
-__all__ = ["FORMATS", "Mixture", "Source", "read_data", "read_mixture"]
+__all__ = ["FORMATS", "Mixture", "Source", "column_names", "read_data", "read_mixture"]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from vireo_client.captions import Skip, same_text
 from vireo_client.errors import DataError
+from vireo_client.fields import captions_of
 
 
 class CaptionGroups(NamedTuple):
@@ -50,10 +51,10 @@ def _parse(line: str) -> tuple[str, ...]:
         record = json.loads(line)
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"not JSON ({error})") from None
-    texts = record.get("captions", record.get("caption")) if isinstance(record, dict) else None
-    if isinstance(texts, str):
-        texts = [texts]
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+    if not isinstance(record, dict):
+        raise ValueError('not an object {"captions": [text, ..]}')
+    texts = [text for text in captions_of(record, list(record)) if isinstance(text, str)]
+    if len(texts) < len(captions_of(record, list(record))):
         raise ValueError('no {"captions": [text, ..]}')
     usable = {same_text(text): text for text in texts if text.strip()}
     if not usable:

@@ -1,7 +1,7 @@
 """COCO-style captions, images and sentences in two lists.
 
-`{"images": [{"id", "file_name"}], "annotations": [{"image_id", "caption"}]}`:
-KTVIC, UIT-ViIC, UIT-OpenViIC and the translations of COCO come like this. KTVIC says `filename`
+`{"images": [{"id", "file_name"}], "annotations": [{"image_id", "caption"}]}`: KTVIC, UIT-ViIC and
+the translations of COCO come like this. An image may name its `split`. KTVIC says `filename`
 and adds `segment_caption`, the same caption with its words joined: Vireo segments by itself, so
 that one is not read.
 """
@@ -14,8 +14,7 @@ from typing import Any
 
 from vireo_client.captions import Described, Skip
 from vireo_client.errors import DataError
-
-from .fields import image_name
+from vireo_client.fields import captions_of, image_name, split_of
 
 
 def read(path: Path, document: Any) -> Iterator[Described | Skip]:
@@ -28,18 +27,17 @@ def read(path: Path, document: Any) -> Iterator[Described | Skip]:
     names, broken = image_names(path, images)
     yield from broken
     undescribed = dict.fromkeys(names)
+    splits = {str(i["id"]): split_of(i) for i in images if isinstance(i, dict) and "id" in i}
     for number, annotation in enumerate(annotations):
         where = f"{path}: annotations[{number}]"
         try:
             key, name = image_of(annotation, names)
+            undescribed.pop(key, None)
+            captions = captions_of(annotation, list(annotation))
         except ValueError as error:
             yield Skip(where, str(error))
             continue
-        undescribed.pop(key, None)
-        if "caption" in annotation:
-            yield Described(where, name, [annotation["caption"]])
-        else:
-            yield Skip(where, "has no caption")
+        yield Described(where, name, captions, splits.get(key))
     for key in undescribed:
         yield Skip(f"{path}: image {key}", f"no annotation describes {names[key]}")
 

@@ -5,21 +5,25 @@ from __future__ import annotations
 import codecs
 import json
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vireo_client.errors import DataError
 
-from . import flickr, table
+from . import flickr, json_map, table
 
-FORMATS = ("jsonl", "coco", "evjvqa", "json", "flickr", "csv", "parquet", "webdataset")
+FORMATS = ("jsonl", "coco", "evjvqa", "karpathy", "json", "flickr", "csv", "parquet", "webdataset")
 """The values of `--format`."""
 
 _HEAD = 1 << 16
 
 
-def detect(path: Path) -> str:
+def detect(path: Path, columns: Sequence[str] = ()) -> str:
     """Return one of `FORMATS`; "json" also stands for the layouts that only a parse tells apart.
+
+    Args:
+        columns: names for the columns of a table without a header; a text that nothing else
+            claims is one then.
 
     Raises:
         DataError: the file looks like none of them.
@@ -36,9 +40,12 @@ def detect(path: Path) -> str:
     for name, matches in _TEXTS.items():
         if matches(line):
             return name
+    if columns:
+        return "csv"
     raise DataError(
         f"{path}:1: of an unknown format; it begins {line[:60]!a}; name the format with "
-        f"--format {', '.join(FORMATS)}"
+        f"--format {', '.join(FORMATS)}, or the columns of a table without a header with --columns "
+        "image,caption"
     )
 
 
@@ -51,7 +58,8 @@ def _is_jsonl(line: str) -> bool:
     if not line.startswith("{") or len(line.encode()) >= _HEAD - 3:
         return False  # a record that fills the head is a whole document on one line
     try:
-        return "images" not in json.loads(line)
+        record = json.loads(line)
+        return "images" not in record and not json_map.is_keyed_by_image(record)
     except (ValueError, RecursionError):
         # A first record that is broken, unless the line is the start of a document: those break
         # off where JSON goes on.

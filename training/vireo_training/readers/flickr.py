@@ -1,4 +1,4 @@
-"""Flickr30k's token file: `name.jpg#0<TAB>caption` a line.
+"""Flickr30k's token file: `name.jpg#0<TAB>caption` a line, or `name.jpg<TAB>caption`.
 
 The other shape of Flickr30k, `image_name| comment_number| comment`, is a table: see `table`.
 """
@@ -7,16 +7,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from vireo_client.captions import Described, Skip
+from vireo_client.images import SUFFIXES
 
-_LINE = re.compile(r"(?P<image>[^\t]+)#\d+\t(?P<caption>.*)", re.DOTALL)
+# Without the number only one tab: a line with more is a row of a table.
+_LINE = re.compile(
+    r"(?P<image>[^\t]+)#\d+\t(?P<caption>.*)|(?P<plain>[^\t]+)\t(?P<text>[^\t]*)", re.DOTALL
+)
 
 
 def is_token_line(line: str) -> bool:
     """Return whether `line` looks like one of a token file."""
-    return _LINE.match(line) is not None
+    match = _LINE.fullmatch(line)
+    if match is None:
+        return False
+    # Without a number a header looks alike ("image<TAB>caption"): the suffix tells them apart.
+    return match["plain"] is None or PurePosixPath(match["plain"]).suffix.lower() in SUFFIXES
 
 
 def read(path: Path) -> Iterator[Described | Skip]:
@@ -31,6 +39,7 @@ def read(path: Path) -> Iterator[Described | Skip]:
                 continue
             match = _LINE.fullmatch(line)
             if match:
-                yield Described(where, match["image"].strip(), [match["caption"]])
+                image, caption = match["image"] or match["plain"], match["caption"] or match["text"]
+                yield Described(where, image.strip(), [caption or ""])
             elif line.strip():
-                yield Skip(where, "not name.jpg#0<TAB>caption")
+                yield Skip(where, "not name.jpg#0<TAB>caption or name.jpg<TAB>caption")

@@ -1,18 +1,32 @@
-"""JSON files: one parse, then the layout of the document (COCO, EVJVQA, or a list)."""
+"""JSON files: one parse, then the layout of the document (COCO, Karpathy's, a list, ...)."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from vireo_client.captions import Described, Skip
 from vireo_client.errors import DataError
+from vireo_client.fields import joined_keys
 
-from . import coco, evjvqa, json_list
+from . import coco, evjvqa, json_list, json_map, karpathy
 
-LAYOUTS = {"coco": coco.read, "evjvqa": evjvqa.read, "json": json_list.read}
+
+def _plain(path: Path, document: Any) -> Iterator[Described | Skip]:
+    """Read a list of objects, or an object keyed by image."""
+    if isinstance(document, dict):
+        return json_map.read(path, document)
+    return json_list.read(path, document)
+
+
+LAYOUTS: dict[str, Callable[[Path, Any], Iterator[Described | Skip]]] = {
+    "coco": coco.read,
+    "evjvqa": evjvqa.read,
+    "karpathy": karpathy.read,
+    "json": _plain,
+}
 
 
 def load_json(path: Path) -> Any:
@@ -22,7 +36,7 @@ def load_json(path: Path) -> Any:
         DataError: it is no JSON in UTF-8; the message names the line.
     """
     try:
-        return json.loads(path.read_bytes().decode("utf-8-sig"))
+        return json.loads(path.read_bytes().decode("utf-8-sig"), object_pairs_hook=joined_keys)
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}: not JSON ({error.msg})") from None
     except UnicodeDecodeError as error:
@@ -35,20 +49,23 @@ def load_json(path: Path) -> Any:
 
 
 def layout_of(document: Any, path: Path) -> str:
-    """Return the format of a parsed document: "coco", "evjvqa" or "json".
+    """Return the format of a parsed document: a name of `LAYOUTS`.
 
     Raises:
         DataError: it is none of them.
     """
-    if isinstance(document, list):
+    if isinstance(document, list) or json_map.is_keyed_by_image(document):
         return "json"
     if isinstance(document, dict) and {"images", "annotations"} <= document.keys():
         first = next(iter(document["annotations"] or ()), None)
         asks = isinstance(first, dict) and "question" in first and "caption" not in first
         return "evjvqa" if asks else "coco"
+    if karpathy.holds_captions(document):
+        return "karpathy"
     raise DataError(
-        f'{path}: neither {{"images", "annotations"}} (COCO, EVJVQA) nor a list of '
-        '{"file_name", "caption"}'
+        f'{path}: neither {{"images", "annotations"}} (COCO, EVJVQA), nor '
+        f'{{"images": [{{"filename", "sentences"}}]}} (Karpathy), nor a list '
+        'of {"file_name", "caption"}, nor {"a.jpg": {"captions"}}'
     )
 
 

@@ -8,12 +8,14 @@ from typing import Any
 
 from vireo_client.captions import Described, Skip
 from vireo_client.errors import DataError
+from vireo_client.fields import described
 
-from .fields import described
 
-
-def read(path: Path, document: Any) -> Iterator[Described | Skip]:
+def read(path: Path, document: Any, name: str = "") -> Iterator[Described | Skip]:
     """Yield one item an object.
+
+    Args:
+        name: what the list is called in its file, for messages.
 
     Raises:
         DataError: the document is no list.
@@ -21,12 +23,12 @@ def read(path: Path, document: Any) -> Iterator[Described | Skip]:
     if not isinstance(document, list):
         raise DataError(f'{path}: not a list of {{"file_name", "caption"}}')
     for number, record in enumerate(document):
-        where = f"{path}: [{number}]"
+        where = f"{path}: {name}[{number}]"
         try:
             if not isinstance(record, dict):
                 raise ValueError("not an object")
-            image, captions = described(record)
+            image, captions, split = described(record)
         except ValueError as error:
             yield Skip(where, str(error))
         else:
-            yield Described(where, image, captions)
+            yield Described(where, image, captions, split)

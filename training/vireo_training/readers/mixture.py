@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from vireo_client.captions import CaptionedImage, CaptionSet, LeftOut, Skip, same_text
+from vireo_client.captions import CaptionedImage, CaptionSet, LeftOut, Skip, held_out, same_text
 
 from .sources import Source, read_data
 
@@ -32,18 +32,24 @@ class Mixture:
         """Join sets, each with its weight.
 
         An image that several of them name is one record with the captions of all (two records
-        would be each other's negatives), under the largest of their weights.
+        would be each other's negatives), under the largest of their weights,
+        and in the split that `held_out` chooses.
         """
         captions: dict[Path, dict[str, str]] = {}
         weights: dict[Path, float] = {}
+        splits: dict[Path, str | None] = {}
         for part, weight in parts:
             for record in part.records:
                 known = captions.setdefault(record.path, {})
                 for text in record.captions:
                     known.setdefault(same_text(text), text)
+                splits[record.path] = held_out(splits.get(record.path), record.split)
                 weights[record.path] = max(weight, weights.get(record.path, 0.0))
         return cls(
-            [CaptionedImage(path, tuple(texts.values())) for path, texts in captions.items()],
+            [
+                CaptionedImage(path, tuple(texts.values()), splits[path])
+                for path, texts in captions.items()
+            ],
             np.array([weights[path] for path in captions], dtype=np.float64),
             [skip for part, _ in parts for skip in part.skipped],
             [item for part, _ in parts for item in part.left_out],
@@ -79,6 +85,7 @@ def read_mixture(
     *,
     file_format: str | None = None,
     scratch: Path | None = None,
+    columns: Sequence[str] = (),
 ) -> Mixture:
     """Read several sources, as `read_data` does, and join them.
 
@@ -89,5 +96,8 @@ def read_mixture(
         DataError: as `read_data`; one unusable source stops the whole.
     """
     parsed = [Source.parse(each) if isinstance(each, str) else each for each in sources]
-    sets = [read_data(each, file_format=file_format, scratch=scratch) for each in parsed]
+    sets = [
+        read_data(each, file_format=file_format, scratch=scratch, columns=columns)
+        for each in parsed
+    ]
     return Mixture.of([(part, each.weight) for part, each in zip(sets, parsed, strict=True)])

@@ -12,9 +12,17 @@ from typing import Any
 
 from vireo_client.captions import Described, Skip
 from vireo_client.errors import DataError, MissingExtraError
+from vireo_client.fields import (
+    caption_fields,
+    captions_in_cell,
+    captions_of,
+    checked_path,
+    image_field,
+    split_field,
+    split_of,
+)
 from vireo_client.images import SUFFIXES
 
-from .fields import caption_fields, captions_of, checked_path, image_field
 from .unpacked import Embedded
 
 _ROWS = 256
@@ -51,9 +59,11 @@ def read(path: Path) -> Iterator[Described | Embedded | Skip]:
 
     file = _open(path)
     image, captions = _columns(path, file.schema_arrow.names)
+    named = split_field(file.schema_arrow.names)
+    wanted = [image, *captions, *([named] if named else [])]
     number = 0
     try:
-        for batch in file.iter_batches(batch_size=_ROWS, columns=[image, *captions]):
+        for batch in file.iter_batches(batch_size=_ROWS, columns=wanted):
             for row in batch.to_pylist():
                 where = f"{path}: row {number}"
                 number += 1
@@ -103,7 +113,9 @@ def _columns(path: Path, names: list[str]) -> tuple[str, list[str]]:
 
 
 def _item(where: str, row: dict[str, Any], field: str, captions: list[str]) -> Described | Embedded:
-    texts = [text for text in captions_of(row, captions) if text is not None] or [""]
+    # A cell that is itself a text may hold a list; what is in a column of lists is a caption.
+    cells = {c: captions_in_cell(row[c]) if isinstance(row[c], str) else row[c] for c in captions}
+    texts = captions_of(cells, captions)
     image, suffix = row[field], ".img"
     if isinstance(image, dict):
         # `datasets` leaves the bytes empty where the image stayed a file.
@@ -111,8 +123,8 @@ def _item(where: str, row: dict[str, Any], field: str, captions: list[str]) -> D
         suffix = named if named in SUFFIXES else suffix
         image = image.get("bytes") or image.get("path")
     if isinstance(image, bytes):
-        return Embedded(where, image, texts, suffix)
-    return Described(where, checked_path(image, field), texts)
+        return Embedded(where, image, texts, suffix, split_of(row))
+    return Described(where, checked_path(image, field).strip(), texts, split_of(row))
 
 
 def _first_line(error: Exception) -> str:

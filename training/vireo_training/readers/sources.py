@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,11 +61,17 @@ class Source:
         return cls(Path(path), images, weight)
 
 
+def column_names(text: str | None) -> tuple[str, ...]:
+    """Read `--columns image,caption`; no names without it."""
+    return tuple(name.strip() for name in text.split(",")) if text else ()
+
+
 def read_data(
     source: str | Path | Source,
     *,
     file_format: str | None = None,
     scratch: Path | None = None,
+    columns: Sequence[str] = (),
 ) -> CaptionSet:
     """Read captioned images of any known format.
 
@@ -75,6 +81,8 @@ def read_data(
         file_format: one of `FORMATS`; by default the one that the content shows.
         scratch: where images that a tar or parquet file carries are unpacked; by default beside
             the file.
+        columns: names for the columns of a CSV or TSV file without a header, as ("image",
+            "caption").
 
     Raises:
         DataError: no such file, a format that is not known, no usable record.
@@ -88,9 +96,11 @@ def read_data(
         raise DataError(f"no format {file_format!r}; there is {', '.join(FORMATS)}")
     if source.images is not None and not source.images.is_dir():
         raise DataError(f"{source.images}: no such folder of images")
+    if columns:
+        table.check_columns(columns)
     path = source.path
     if not path.is_dir():
-        return _read_file(source, file_format, scratch)
+        return _read_file(source, file_format, scratch, columns)
     if (path / CAPTIONS_FILE).is_file():
         return _read_file(Source(path / CAPTIONS_FILE, source.images), file_format, scratch)
     shards = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in _SHARDS)
@@ -118,27 +128,32 @@ def _joined(
     items: list[Described | Skip] = [*unusable]
     for part in parts:
         items += [*part.skipped, *part.left_out]
-        items += [Described(str(r.path), str(r.path), r.captions) for r in part.records]
+        items += [Described(str(r.path), str(r.path), r.captions, r.split) for r in part.records]
     return collect(folder, items, Path)
 
 
-def _read_file(source: Source, file_format: str | None, scratch: Path | None) -> CaptionSet:
+def _read_file(
+    source: Source,
+    file_format: str | None,
+    scratch: Path | None,
+    columns: Sequence[str] = (),
+) -> CaptionSet:
     path = source.path
     if not path.is_file():
         raise DataError(f"{path}: no such file or folder")
     try:
-        return _read_as(source, file_format or detect(path), scratch)
+        return _read_as(source, file_format or detect(path, columns), scratch, columns)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _read_as(source: Source, kind: str, scratch: Path | None) -> CaptionSet:
+def _read_as(source: Source, kind: str, scratch: Path | None, columns: Sequence[str]) -> CaptionSet:
     path = source.path
     if kind == "webdataset" or (kind == "parquet" and parquet.holds_images(path)):
         if source.images is not None:
             raise DataError(f"{path}: carries its images; leave out @{source.images}")
         return unpack(path, _CARRIERS[kind](path), scratch)
-    return collect(path, _describe(path, kind), _finder(path, source.images))
+    return collect(path, _describe(path, kind, columns), _finder(path, source.images))
 
 
 _CARRIERS: dict[str, Callable[[Path], Iterator[Embedded | Described | Skip]]] = {
@@ -147,13 +162,13 @@ _CARRIERS: dict[str, Callable[[Path], Iterator[Embedded | Described | Skip]]] = 
 }
 
 
-def _describe(path: Path, kind: str) -> Iterator[Described | Skip]:
+def _describe(path: Path, kind: str, columns: Sequence[str]) -> Iterator[Described | Skip]:
     if kind == "jsonl":
         return describe_lines(path)
     if kind == "flickr":
         return flickr.read(path)
     if kind == "csv":
-        return table.read(path)
+        return table.read(path, columns)
     if kind == "parquet":
         return parquet.read_paths(path)
     # A file that only looks like JSON shows its layout when it is parsed; a format that was
@@ -166,10 +181,13 @@ def _finder(path: Path, images: Path | None) -> Callable[[str], Path]:
     folder = path.parent
     around = [folder, folder / "images", folder.parent, folder.parent / "images"]
     roots = [images] if images else [root for root in around if root.is_dir()]
+    # With @val2014 the name val2014/1.jpg, which COCO's files give, means the same folder.
+    named = images.resolve() if images else None
     known: dict[str, Path | None] = {}
 
     def look(image: str) -> Path | None:
-        for root in roots:
+        inside = named is not None and Path(image).parts[:1] == (named.name,)
+        for root in [*roots, named.parent] if named and inside else roots:
             with suppress(ValueError):
                 return find_image(root, image)
         return None

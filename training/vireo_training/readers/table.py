@@ -1,20 +1,27 @@
 """CSV, TSV and the bar-separated table of Flickr30k: a header line, then one caption or more a row.
 
 Columns are found by name: an image (`image`, `file_name`, `image_name`, ...) and captions
-(`caption`, `comment`, `caption_1`, ...).
+(`caption`, `comment`, `caption_1`, ...). A table without a header is read with names given for its
+columns. A cell may hold a list of captions, as JSON or as Python prints it.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Literal, TextIO
 
 from vireo_client.captions import Described, Skip
 from vireo_client.errors import DataError
-
-from .fields import caption_fields, checked_path, image_field
+from vireo_client.fields import (
+    caption_fields,
+    captions_in_cell,
+    checked_path,
+    image_field,
+    split_field,
+)
+from vireo_client.images import SUFFIXES
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -34,45 +41,89 @@ def delimiter_of(header: str) -> str | None:
     return None
 
 
-def read(path: Path) -> Iterator[Described | Skip]:
+def read(path: Path, columns: Sequence[str] = ()) -> Iterator[Described | Skip]:
     """Yield one item a row; a row that the columns do not fit is a skip.
 
+    Args:
+        columns: names for the columns of a table that has no header; a header of its own counts
+            more.
+
     Raises:
-        DataError: the first line does not name a column of images and one of captions.
+        DataError: the first line does not name a column of images and one of captions, nor do
+            `columns` fit it.
     """
     # Bytes that are no UTF-8 become lone surrogates here, and cost their own row only.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         header = file.readline().rstrip("\r\n")
         delimiter = delimiter_of(header)
+        if delimiter is None and columns:
+            file.seek(0)
+            delimiter = _delimiter_for(path, file, columns)
+            file.seek(0)
+            yield from _items(path, file, [*columns], delimiter, first_line=1)
+            return
         if delimiter is None:
             raise DataError(
                 f"{path}:1: the header names no image and caption column, as in "
-                f"image,caption; it is: {header[:80]!a}"
+                f"image,caption; it is: {header[:80]!a}; name the columns of a "
+                "table without a header with --columns image,caption"
             )
         names = next(_rows([header], delimiter))
-        yield from _items(path, file, names, delimiter)
+        yield from _items(path, file, names, delimiter, first_line=2)
+
+
+def check_columns(columns: Sequence[str]) -> None:
+    """Refuse names of columns that leave open which holds the image or the captions.
+
+    Raises:
+        DataError: they do.
+    """
+    if image_field(columns) is None or not caption_fields(columns):
+        raise DataError(
+            f"--columns {','.join(columns)}: name a column of images (image, file_name, ...) and "
+            "one of captions (caption, ...), as in image,caption; give the others any name"
+        )
+
+
+def _delimiter_for(path: Path, file: TextIO, columns: Sequence[str]) -> str:
+    """Return what separates the first row into `columns`, with an image where it should be."""
+    image = columns.index(image_field(columns) or "")
+    for delimiter in _DELIMITERS:
+        file.seek(0)
+        try:
+            row = next(_rows(file, delimiter), [])
+        except csv.Error:
+            continue
+        if len(row) == len(columns) and PurePath(row[image].strip()).suffix.lower() in SUFFIXES:
+            return delimiter
+    raise DataError(
+        f"{path}:1: not {len(columns)} columns ({', '.join(columns)}), parted by a comma, a tab, a "
+        "bar or a semicolon, with the file name of an image among them"
+    )
 
 
 def _items(
-    path: Path, file: TextIO, names: list[str], delimiter: str
+    path: Path, file: TextIO, names: list[str], delimiter: str, *, first_line: int
 ) -> Iterator[Described | Skip]:
     image = names.index(image_field(names) or "")
     captions = [names.index(name) for name in caption_fields(names)]
+    split = names.index(name) if (name := split_field(names)) is not None else None
     rows = _rows(file, delimiter)
     while True:
-        where = f"{path}:{rows.line_num + 2}"  # the header is line 1, and rows count from 0
+        where = f"{path}:{rows.line_num + first_line}"
         try:
             row = next(rows)
         except StopIteration:
             return
         except csv.Error as error:
-            last = rows.line_num + 1
+            last = rows.line_num + first_line - 1
             yield Skip(where, f"not a row of a table, up to line {last} ({error})")
             continue
         if not row:
             continue
         try:
-            yield Described(where, *_described(row, names, image, captions))
+            described = _described(row, names, image, captions)
+            yield Described(where, *described, row[split] if split is not None else None)
         except ValueError as error:
             yield Skip(where, str(error))
 
@@ -86,8 +137,8 @@ def _described(
         raise ValueError(f"{len(row)} fields where the header has {len(names)}")
     texts = [row[column] for column in captions]
     # A table with five caption columns leaves some empty where an image has fewer.
-    filled: list[object] = [text for text in texts if text.strip()]
-    return checked_path(row[image], names[image]), filled or [texts[0]]
+    filled = [found for text in texts if text.strip() for found in captions_in_cell(text)]
+    return checked_path(row[image], names[image]).strip(), filled or [texts[0]]
 
 
 def _rows(lines: TextIO | list[str], delimiter: str) -> Reader:

@@ -37,6 +37,8 @@ FOLDER = "vireo-pictures"
 
 _STAMP = "unpacked-from.json"
 _SKIPS = "skipped.json"
+_READER = 2
+"""Goes up when carriers are read differently: what an older reader unpacked is unpacked anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ class Embedded:
     captions: list[object]
     suffix: str
     """The suffix of the file to write; decoding ignores it."""
+    split: object = None
+    """The split as the carrier names it, or None."""
 
 
 def unpack(
@@ -67,7 +71,9 @@ def unpack(
     path_hash = hashlib.sha256(os.fsencode(carrier.resolve())).hexdigest()[:8]
     folder = (scratch or carrier.parent / FOLDER) / f"{carrier.name}-{path_hash}"
     stat = carrier.stat()
-    stamp = json.dumps({"bytes": stat.st_size, "modified_ns": stat.st_mtime_ns}).encode()
+    stamp = json.dumps(
+        {"bytes": stat.st_size, "modified_ns": stat.st_mtime_ns, "reader": _READER}
+    ).encode()
     try:
         fresh = _stamp_of(folder) == stamp
         if fresh and (known := _reopen(folder)) is not None:
@@ -103,7 +109,7 @@ def _unpacked(
             # The size too: after a power cut a file may be there and empty.
             if not target.is_file() or target.stat().st_size != len(item.data):
                 _write(target, item.data)
-            yield Described(item.where, name, item.captions)
+            yield Described(item.where, name, item.captions, item.split)
 
 
 def _stamp_of(folder: Path) -> bytes | None:
@@ -138,7 +144,8 @@ def _finish(folder: Path, captions: CaptionSet) -> None:
     _write(folder / _SKIPS, json.dumps(skips, ensure_ascii=False).encode())
     lines = (
         json.dumps(
-            {"image": os.path.relpath(record.path, folder), "captions": record.captions},
+            {"image": os.path.relpath(record.path, folder), "captions": record.captions}
+            | ({"split": record.split} if record.split else {}),
             ensure_ascii=False,
         )
         for record in captions.records

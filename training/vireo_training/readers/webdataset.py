@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 from vireo_client.captions import Skip
 from vireo_client.errors import DataError
+from vireo_client.fields import captions_of, joined_keys, split_of
 from vireo_client.images import SUFFIXES
 
-from .fields import captions_of
 from .unpacked import Embedded
 
 _DAMAGE = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError)
@@ -81,20 +81,37 @@ def _sample(where: str, files: list[_File]) -> Embedded:
         raise ValueError("no image")
     parts = {file.suffix: file.data for file in files}
     try:
+        record = _record(parts)
         if "txt" in parts:
             # Blank lines are no captions, but a text that has nothing else is an empty one.
             lines = parts["txt"].decode("utf-8-sig").splitlines()
             captions: list[object] = [line for line in lines if line.strip()] or [""]
         elif "json" in parts:
-            record = json.loads(parts["json"])
-            if not isinstance(record, dict):
-                raise ValueError("the .json is not an object")
             captions = captions_of(record, list(record))
         else:
             raise ValueError("neither .txt nor .json with a caption")
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"the captions are not readable ({error})") from None
-    return Embedded(where, image.data, captions, PurePosixPath(f"x.{image.suffix}").suffix)
+    return Embedded(
+        where, image.data, captions, PurePosixPath(f"x.{image.suffix}").suffix, split_of(record)
+    )
+
+
+def _record(parts: dict[str, bytes]) -> dict[str, object]:
+    """Parse the .json; beside a .txt it may be of any kind, as only its split counts."""
+    if "json" not in parts:
+        return {}
+    try:
+        record = json.loads(parts["json"], object_pairs_hook=joined_keys)
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
+        if "txt" in parts:
+            return {}
+        raise
+    if isinstance(record, dict):
+        return record
+    if "txt" in parts:
+        return {}
+    raise ValueError("the .json is not an object")
 
 
 def _is_image(suffix: str) -> bool:
