@@ -19,6 +19,8 @@ from vireo_training.loop.gather import gather_rows
 from vireo_training.loop.grad_cache import Chunk, cached_backward
 from vireo_training.loop.loss import contrastive_loss, siglip_loss, text_pair_loss
 
+TEXTS = torch.tensor([0, 1, 2, 3, 4, 5, 6, 1, 8, 9, 3, 4, 4])
+"""The texts of `batch`: some are shared by images of one rank, some by images of both."""
 LOSSES = ("infonce", "siglip", "text_pairs")
 WIDTH = 8
 
@@ -62,15 +64,15 @@ def gather_batch(image: Tensor, text: Tensor, owner: Tensor) -> tuple[Tensor, Te
 
 
 def whole_loss(loss: str, model: SmallEncoder, image: Tensor, text: Tensor, owner: Tensor):
-    """The named loss over the batches of all ranks."""
+    """The named loss over the batches of all ranks, whose texts every rank knows."""
     image, text, owner = gather_batch(image, text, owner)
     scale = model.log_logit_scale.exp()
     if loss == "siglip":
-        return siglip_loss(image, text, owner, scale, model.logit_bias)
+        return siglip_loss(image, text, owner, scale, model.logit_bias, TEXTS)
     if loss == "text_pairs":
         # The image tower takes part with nothing, as DistributedDataParallel wants.
-        return text_pair_loss(text, owner, scale) + 0 * image.sum()
-    return contrastive_loss(image, text, owner, scale)
+        return text_pair_loss(text, owner, scale, TEXTS) + 0 * image.sum()
+    return contrastive_loss(image, text, owner, scale, TEXTS)
 
 
 def batch() -> tuple[Tensor, Tensor, Tensor]:

@@ -66,8 +66,8 @@ def measure_parity(
         embedder.towers.name,
         vector_parity(reference.texts, corpus.texts),
         vector_parity(reference.images, corpus.images),
-        retrieval_metrics(reference.images, reference.texts, reference.owner),
-        retrieval_metrics(corpus.images, corpus.texts, corpus.owner),
+        retrieval_metrics(reference.images, reference.texts, reference.owner, reference.same),
+        retrieval_metrics(corpus.images, corpus.texts, corpus.owner, corpus.same),
         precisions,
     )
 
@@ -199,7 +199,7 @@ class ParityMeasurement:
             vector_parity(self.corpus.texts, texts),
             vector_parity(self.corpus.images, images),
             self.metrics,
-            retrieval_metrics(images, texts, self.corpus.owner),
+            retrieval_metrics(images, texts, self.corpus.owner, self.corpus.same),
             Precisions(engines["text"].precision, engines["image"].precision),
             tuple(measured),
         )
@@ -296,4 +296,4 @@ class ParityMeasurement:
     def _metrics(self, tower: Tower, vectors: Embeddings) -> dict[str, dict[str, float]]:
         texts = vectors if tower == "text" else self.corpus.texts
         images = vectors if tower == "image" else self.corpus.images
-        return retrieval_metrics(images, texts, self.corpus.owner)
+        return retrieval_metrics(images, texts, self.corpus.owner, self.corpus.same)

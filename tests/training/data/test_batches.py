@@ -20,7 +20,9 @@ def _maker(**changes):
     bare = [[0, v + 50, v + 50, 2] for _, v, _ in plain]
     values = {
         "images": np.arange(IMAGES, dtype=np.uint8).repeat(3 * 4 * 4).reshape(-1, 3, 4, 4),
-        "captions": Captions.of([CAPTIONS] * IMAGES, [Ragged.of(plain), Ragged.of(bare)]),
+        "captions": Captions.of(
+            [CAPTIONS] * IMAGES, [Ragged.of(plain), Ragged.of(bare)], np.arange(len(plain))
+        ),
         "others": None,
         "captions_per_picture": 2,
         "chunk": 100,
@@ -34,7 +36,7 @@ def _maker(**changes):
 
 def _others(groups=7):
     rows = [[0, 5000 + 10 * g + c, 2] for g in range(groups) for c in range(4)]
-    return Captions.of([4] * groups, [Ragged.of(rows), Ragged.of(rows)])
+    return Captions.of([4] * groups, [Ragged.of(rows), Ragged.of(rows)], -1 - np.arange(len(rows)))
 
 
 def _seen(batch):
@@ -87,6 +89,12 @@ def test_devices_share_a_batch_and_know_it_whole(chunk):
     owner = parts[0].owner.tolist()
     assert images == list(range(8))
     assert len(ids) == len(owner)
+    assert torch.equal(parts[0].texts, parts[1].texts)
+    # A caption's number does not depend on the variant that was drawn.
+    assert parts[0].texts.tolist() == [
+        CAPTIONS * (i // 100) + i % 50 if i < 5000 else -1 - (4 * (i % 5000 // 10) + i % 10)
+        for i in ids
+    ]
     groups = {}
     for i, o in zip(ids, owner, strict=True):
         if o < 8:
@@ -151,7 +159,7 @@ def test_short_captions_go_apart_where_it_spares_padding(lengths):
 
 def test_long_captions_do_not_pad_short_ones():
     rows = [[0] * (3 if n < 10 else 90) for n in range(IMAGES * CAPTIONS)]
-    captions = Captions.of([CAPTIONS] * IMAGES, [Ragged.of(rows)])
+    captions = Captions.of([CAPTIONS] * IMAGES, [Ragged.of(rows)], np.arange(len(rows)))
     make = _maker(captions=captions, text_augment=TextAugmentation())
     ((_, short, long),) = make(0, 0, np.arange(IMAGES)).chunks
     assert short.shape[1] == 3

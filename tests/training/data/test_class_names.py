@@ -102,7 +102,9 @@ def test_names_are_captions_of_the_classifiers_directions(tmp_path):
     names = [np.r_[0, rng.integers(20, VOCABULARY, 2), 2] for _ in classes]
 
     def captions(count, each, given):
-        return Captions.of([each] * count, [Ragged.of([row.tolist() for row in given])])
+        return Captions.of(
+            [each] * count, [Ragged.of([row.tolist() for row in given])], np.arange(len(given))
+        )
 
     penalty = warm_start(
         model, features, captions(40, 2, rows), seed=0,

@@ -74,6 +74,27 @@ def test_an_image_in_two_splits_fails_under_any_name(vireo, split):
     assert "problem: train and test share 1 image(s)" in result.stdout
 
 
+def test_captions_that_images_share_are_counted(vireo, split):
+    """Equal but for white space and the place of a tone mark; case makes another text."""
+    images = {
+        "a.jpg": (1, ["một con cá", "biển"]),
+        "b.jpg": (2, ["một  con cá"]),
+        "c.jpg": (3, ["một con cá", "hoà bình", "Biển"]),
+        "d.jpg": (4, ["hòa bình"]),
+    }
+    folder = split("x", images)
+    result = vireo("data", "check", folder, "--strict")
+    assert result.exit_code == 0  # ordinary in captions, and nothing to mend
+    assert (
+        "  shared captions       5 (71.4%): 2 text(s), each of several images: "
+        "min 2, median 2.5, p95 2.95, max 3\n" in result.stdout
+    )
+    report = json.loads(vireo("data", "check", folder, "--json").stdout)
+    assert report["splits"]["data"]["shared_captions"] == {
+        "captions": 5, "share": 5 / 7, "texts": 2, "images_per_text": [2, 2.5, 2.95, 3],
+    }  # fmt: skip
+
+
 def test_a_caption_in_two_splits_is_a_warning(vireo, split):
     train = split("train", {"a.jpg": (1, ["Một con chó"])})
     validation = split("validation", {"b.jpg": (2, ["một  con chó", "khác"])})

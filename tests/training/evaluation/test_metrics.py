@@ -278,3 +278,50 @@ def test_a_query_without_a_right_answer_is_an_error():
         rank_right_answers(
             np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32), np.array([0]), np.array([0])
         )
+
+
+def _fits(owner, same):
+    """Which images each caption describes, by the definition: BOOL `[T, N]`, in plain Python."""
+    return np.array(
+        [
+            [any(p == i and s == text for p, s in zip(owner, same, strict=True)) for i in range(43)]
+            for text in same
+        ]
+    )
+
+
+@pytest.mark.parametrize("texts_there_are", [1, 3, 60])
+def test_shared_texts_describe_every_image_that_has_them(tied, texts_there_are, monkeypatch):
+    images, texts, owner = tied
+    same = np.random.default_rng(4).integers(0, texts_there_are, len(owner))
+    fits = _fits(owner, same)
+    described = np.unique(owner)
+    for sorted_from in (2, 10**6):  # by sorting, and by comparing with each
+        monkeypatch.setattr(ranking, "_SORTED_FROM", sorted_from)
+        for ranks, scores, right in (
+            (text_to_image_ranks(images, texts, owner, same), texts @ images.T, fits),
+            (image_to_text_ranks(images, texts, owner, same), images[described] @ texts.T,
+             fits.T[described]),
+        ):  # fmt: skip
+            assert ranks.counts.tolist() == right.sum(axis=1).tolist()
+            for query, (row, good) in enumerate(zip(scores, right, strict=True)):
+                order = sorted(range(len(row)), key=lambda c: (-row[c], good[c]))
+                expected = [place for place, c in enumerate(order, 1) if good[c]]
+                got = ranks.positions[ranks.starts[query] : ranks.starts[query + 1]]
+                assert got.tolist() == expected
+
+
+def test_different_texts_change_no_metric(corpus):
+    different = np.random.default_rng(1).permutation(len(corpus[2])) - 7
+    assert retrieval_metrics(*corpus, different) == retrieval_metrics(*corpus)
+
+
+def test_images_captioned_alike_are_all_right():
+    """No model can do better or worse, and chance is as good."""
+    rng = np.random.default_rng(0)
+    images, texts = _unit(rng, 60, 8), np.repeat(_unit(rng, 1, 8), 60, axis=0)
+    report = retrieval_metrics(images, texts, np.arange(60), np.zeros(60, np.int64))
+    for figures in report.values():
+        for k in (1, 5, 10):
+            assert figures[f"recall_at_{k}"] == pytest.approx(1)
+        assert figures["mean_average_precision"] == pytest.approx(1)

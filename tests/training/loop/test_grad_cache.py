@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from support.ranks import SmallEncoder, batch, split_chunks
+from support.ranks import TEXTS, SmallEncoder, batch, split_chunks
 from torch import nn
 from vireo_training.loop.grad_cache import cached_backward
 from vireo_training.loop.loss import contrastive_loss, siglip_loss
@@ -16,8 +16,8 @@ TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 def loss_of(model, owner, image, text):
     scale = model.log_logit_scale.exp()
     if model.logit_bias is None:
-        return contrastive_loss(image, text, owner, scale)
-    return siglip_loss(image, text, owner, scale, model.logit_bias)
+        return contrastive_loss(image, text, owner, scale, TEXTS)
+    return siglip_loss(image, text, owner, scale, model.logit_bias, TEXTS)
 
 
 def chunks_of(dtype, size):

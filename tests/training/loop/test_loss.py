@@ -67,12 +67,12 @@ batches = st.lists(st.integers(0, 3), min_size=0, max_size=8).map(
 )
 
 
-def _losses(images, texts, owner):
+def _losses(images, texts, owner, shared=None):
     bias = torch.tensor(-3.0, dtype=torch.float64)
     return [
-        contrastive_loss(images, texts, owner, SCALE),
-        siglip_loss(images, texts, owner, SCALE, bias),
-        text_pair_loss(texts, owner, SCALE),
+        contrastive_loss(images, texts, owner, SCALE, shared),
+        siglip_loss(images, texts, owner, SCALE, bias, shared),
+        text_pair_loss(texts, owner, SCALE, shared),
     ]
 
 
@@ -100,6 +100,75 @@ def test_captions_draw_their_image_and_push_off_every_other(owner):
         (gradient,) = torch.autograd.grad(loss(IMAGES, texts, owner, SCALE, *bias), texts)
         assert (gradient[own] < 0).all()
         assert (gradient[~own] > 0).all()
+
+
+SHARED = torch.tensor([0, 0, 1, 2, 3]), torch.tensor([7, 8, 7, 9, 9])
+"""Owners and texts: images 0 and 1 share text 7, images 2 and 3 text 9."""
+FITTING = [[1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]]
+"""The images that each caption fits."""
+
+
+def test_a_shared_text_is_no_negative_of_the_images_that_share_it():
+    owner, shared = SHARED
+    images, texts = _unit(4, 8), _unit(5, 8)
+    raw = (SCALE * texts @ images.T).tolist()
+    to_image = to_text = 0.0
+    for t, own in enumerate(owner.tolist()):
+        positive = math.exp(raw[t][own])
+        images_beside = [p for p in range(4) if not FITTING[t][p]]
+        captions_beside = [c for c in range(5) if not FITTING[c][own]]
+        to_image -= math.log(
+            positive / (positive + sum(math.exp(raw[t][p]) for p in images_beside))
+        )
+        each = -math.log(
+            positive / (positive + sum(math.exp(raw[c][own]) for c in captions_beside))
+        )
+        to_text += each / owner.tolist().count(own)
+    loss = contrastive_loss(images, texts, owner, SCALE, shared)
+    assert loss.item() == pytest.approx((to_image / 5 + to_text / 4) / 2, 1e-12)
+
+
+def test_a_shared_text_has_no_sigmoid_beside_its_own_image():
+    owner, shared = SHARED
+    images, texts = _unit(4, 8), _unit(5, 8)
+    bias = torch.tensor(-3.0, dtype=torch.float64)
+    raw = (SCALE * texts @ images.T + bias).tolist()
+    expected = 0.0
+    for t, own in enumerate(owner.tolist()):
+        row = math.log1p(math.exp(-raw[t][own]))
+        row += sum(math.log1p(math.exp(raw[t][p])) for p in range(4) if not FITTING[t][p])
+        expected += row / owner.tolist().count(own) / 4
+    loss = siglip_loss(images, texts, owner, SCALE, bias, shared)
+    assert loss.item() == pytest.approx(expected, 1e-12)
+
+
+def test_a_shared_text_is_no_negative_of_siblings():
+    owner, shared = SHARED
+    texts = _unit(5, 8)
+    raw = (SCALE * texts @ texts.T).tolist()
+    # Only image 0 has siblings; caption 2 has the text of one of them.
+    others = [sum(math.exp(raw[one][t]) for t in (3, 4)) for one in (0, 1)]
+    positive = math.exp(raw[0][1])
+    expected = sum(-math.log(positive / (positive + other)) for other in others) / 2
+    assert text_pair_loss(texts, owner, SCALE, shared).item() == pytest.approx(expected, 1e-12)
+
+
+@given(batches)
+def test_different_texts_change_no_bit(owner):
+    images, texts = _unit(4, 8), _unit(len(owner), 8)
+    numbers = torch.randperm(len(owner)) - 3
+    assert _losses(images, texts, owner) == _losses(images, texts, owner, numbers)
+
+
+def test_where_all_captions_are_one_text_nothing_is_wrong():
+    """A loss of 0 with gradients of 0, not NaN; the sigmoid still draws pairs together."""
+    owner = torch.tensor([0, 0, 1, 2, 3])
+    images, texts = _unit(4, 8).requires_grad_(), _unit(5, 8).requires_grad_()
+    loss, sigmoid, pairs = _losses(images, texts, owner, torch.zeros(5, dtype=torch.long))
+    assert (loss.item(), pairs.item()) == (0, 0)
+    for each in (loss, pairs, sigmoid):
+        for gradient in torch.autograd.grad(each, (images, texts), materialize_grads=True):
+            assert torch.isfinite(gradient).all()
 
 
 @given(batches)

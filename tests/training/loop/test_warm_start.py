@@ -49,7 +49,9 @@ def test_the_towers_answer_as_the_regression_does(tower, data, tmp_path):
     features, rows, owner = data
     model = _model(tmp_path, *tower)
     assert model.image_tower.head[1][1].in_features == WIDTH
-    captions = Captions.of([2] * IMAGES, [Ragged.of([row.tolist() for row in rows])])
+    captions = Captions.of(
+        [2] * IMAGES, [Ragged.of([row.tolist() for row in rows])], np.arange(len(rows))
+    )
     penalty = warm_start(model, features, captions, seed=0)
     assert penalty in PENALTIES
 
@@ -79,7 +81,7 @@ def _unit(x):
 
 
 def test_too_few_images_are_an_error(data, tmp_path):
-    captions = Captions.of([1] * 3, [Ragged.of([[0, 5, 2]] * 3)])
+    captions = Captions.of([1] * 3, [Ragged.of([[0, 5, 2]] * 3)], np.arange(3))
     with pytest.raises(TrainingError, match="3 images are too few; set warm_start=false"):
         warm_start(_model(tmp_path, *WORDS), data[0][:3], captions, seed=0)
 

@@ -165,6 +165,12 @@ def _split_lines(name: str, split: SplitReport) -> list[str]:
         f"  captions per image    {_spread_text(split.captions_per_picture)}",
         f"  words per caption     {_spread_text(split.caption_words)}",
     ]
+    shared = split.shared_captions
+    if shared.captions:
+        lines.append(
+            f"  shared captions       {shared.captions} ({shared.share:.1%}): {shared.texts} text(s), "
+            f"each of several images: {_spread_text(shared.images_per_text)}"
+        )
     for reason, count in split.left_out.items():
         lines.append(f"  left out              {count}: {reason}")
     lines += _listed("skipped", [str(skip) for skip in split.skipped])

@@ -26,7 +26,7 @@ _AHEAD = 3
 
 
 class Batch(NamedTuple):
-    """One device's part of a batch, and the owners of all captions in the whole batch."""
+    """One device's part of a batch, and owners and texts of all captions in the whole batch."""
 
     chunks: list[tuple[Tensor, ...]]
     """Tensors to compute at once; more than one chunk only where gradients are cached. Each: images
@@ -37,13 +37,15 @@ class Batch(NamedTuple):
     or, from `image_count` on, a number for each group of captions that have no image."""
     image_count: int
     """The number of images in the whole batch."""
+    texts: Tensor
+    """INT64 `[T of all devices and chunks]`: captions with equal texts have equal numbers."""
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on `device`."""
         chunks = [
             tuple(part.to(device, non_blocking=True) for part in chunk) for chunk in self.chunks
         ]
-        return Batch(chunks, self.owner.to(device), self.image_count)
+        return Batch(chunks, self.owner.to(device), self.image_count, self.texts.to(device))
 
 
 def plan_epoch(order: npt.NDArray[np.int64], size: int) -> list[npt.NDArray[np.int64]]:
@@ -80,6 +82,13 @@ def plan_epoch(order: npt.NDArray[np.int64], size: int) -> list[npt.NDArray[np.i
     return batches
 
 
+class _Drawn(NamedTuple):
+    """A caption drawn for a batch."""
+
+    ids: npt.NDArray[np.int32]
+    text: int
+
+
 @dataclass(frozen=True)
 class BatchMaker:
     """Makes a batch from the row numbers of its images.
@@ -114,13 +123,13 @@ class BatchMaker:
         # Drawn for the whole batch, so that the number of devices changes nothing of its content.
         rng = np.random.default_rng((self.seed, 1, epoch, step))
         described = self._draw(rng, self.captions, rows, self.captions_per_picture)
-        others: list[list[npt.NDArray[np.int32]]] = []
+        others: list[list[_Drawn]] = []
         if self.others is not None:
             count = min(len(rows), len(self.others))
             groups = rng.choice(len(self.others), count, replace=False)
             others = self._draw(rng, self.others, groups, 2)
 
-        chunks, owner = [], []
+        chunks, owner, numbers = [], [], []
         extras = np.array_split(np.arange(len(others)), self.devices)
         for device, places in enumerate(np.split(np.arange(len(rows)), self.devices)):
             # Chunks as equal as possible: batch norm cannot take statistics of a single image.
@@ -129,28 +138,34 @@ class BatchMaker:
                 np.array_split(places, count), np.array_split(extras[device], count), strict=True
             )
             for number, (part, extra) in enumerate(pairs):
-                texts = [(row, int(place)) for place in part for row in described[place]]
-                texts += [(row, len(rows) + int(place)) for place in extra for row in others[place]]
-                texts.sort(key=lambda text: len(text[0]))
+                texts = [(drawn, int(place)) for place in part for drawn in described[place]]
+                texts += [
+                    (drawn, len(rows) + int(place)) for place in extra for drawn in others[place]
+                ]
+                texts.sort(key=lambda text: len(text[0].ids))
                 owner += [place for _, place in texts]
+                numbers += [drawn.text for drawn, _ in texts]
                 if device == self.device:
                     own = np.random.default_rng((self.seed, 2, epoch, step, device, number))
-                    ids = [row for row, _ in texts]
+                    ids = [drawn.ids for drawn, _ in texts]
                     cut = short_rows([len(row) for row in ids])
                     padded = [self._pad(part) for part in (ids[:cut], ids[cut:]) if part]
                     chunks.append((self._images(rows[part], own), *padded))
-        return Batch(chunks, torch.tensor(owner), len(rows))
+        return Batch(chunks, torch.tensor(owner), len(rows), torch.tensor(numbers))
 
     def _draw(
         self, rng: np.random.Generator, captions: Captions, rows: npt.NDArray[np.int64], most: int
-    ) -> list[list[npt.NDArray[np.int32]]]:
-        """Return the ids of the captions drawn for each of `rows`, at most `most` for each."""
+    ) -> list[list[_Drawn]]:
+        """Return the captions drawn for each of `rows`, at most `most` for each."""
         chosen = []
         for row in rows:
             start, end = captions.starts[row : row + 2]
             chosen.append(start + rng.choice(end - start, min(most, end - start), replace=False))
         variants = iter(draw(self.text_augment, rng, sum(map(len, chosen))))
-        return [[captions.variants[next(variants)][c] for c in picked] for picked in chosen]
+        return [
+            [_Drawn(captions.variants[next(variants)][c], int(captions.texts[c])) for c in picked]
+            for picked in chosen
+        ]
 
     def _images(self, rows: npt.NDArray[np.int64], rng: np.random.Generator) -> Tensor:
         if self.images.dtype == np.uint8:

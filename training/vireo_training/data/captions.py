@@ -16,6 +16,7 @@ from vireo_client.progress import track
 from vireo_client.text.pipeline import WordPath
 from vireo_client.text.tokenize import TextTokenizer
 
+from .same_text import Texts, text_numbers
 from .text_augment import AS_WRITTEN, Variant, apply
 
 
@@ -49,13 +50,15 @@ class Captions:
     """`[N + 1]`: captions `starts[n]` to `starts[n + 1]` belong to image n."""
     variants: tuple[Ragged, ...]
     """The ids of every caption, as it was written and in the other ways it may be drawn."""
+    texts: Texts
+    """INT64 `[captions]`: equal texts, as they were written, have equal numbers."""
 
     @classmethod
-    def of(cls, counts: Sequence[int], variants: Sequence[Ragged]) -> Captions:
+    def of(cls, counts: Sequence[int], variants: Sequence[Ragged], texts: Texts) -> Captions:
         """Return the captions of images that have `counts` of them, one after the other."""
         starts = np.zeros(len(counts) + 1, dtype=np.int64)
         np.cumsum(counts, out=starts[1:])
-        return cls(starts, tuple(variants))
+        return cls(starts, tuple(variants), texts)
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -68,11 +71,13 @@ class SegmentedCaptions(NamedTuple):
     """`[N]`: how many captions each group has."""
     variants: list[list[str]]
     """For each variant, the words of all captions."""
+    texts: Texts
+    """The numbers of all captions, as `Captions` has them."""
 
     def ids(self, tokenizer: TextTokenizer) -> Captions:
         """Return the same captions as ids."""
         rows = [Ragged.of(tokenizer.ids(texts)) for texts in self.variants]
-        return Captions.of(self.counts, rows)
+        return Captions.of(self.counts, rows, self.texts)
 
 
 def image_captions(
@@ -112,4 +117,4 @@ def _segment(
         [words.segment(apply(variant, text)) for text in (track(texts, label) if texts else ())]
         for variant in variants
     ]
-    return SegmentedCaptions([len(group) for group in groups], segmented)
+    return SegmentedCaptions([len(group) for group in groups], segmented, text_numbers(texts))

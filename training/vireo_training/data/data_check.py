@@ -18,6 +18,8 @@ from vireo_client.errors import ImageError
 from vireo_client.images import open_image
 from vireo_client.progress import track
 
+from .same_text import text_key
+
 
 class Spread(NamedTuple):
     """The distribution of a count."""
@@ -26,6 +28,20 @@ class Spread(NamedTuple):
     median: float
     p95: float
     max: int
+
+
+@dataclass(frozen=True)
+class SharedCaptions:
+    """Captions whose text several images have; such images are right answers for each other's."""
+
+    captions: int
+    """All captions with such a text, one for each image that has it."""
+    share: float
+    """The same as a share of all captions."""
+    texts: int
+    """The number of different texts among them."""
+    images_per_text: Spread | None
+    """The number of images that have such a text; None where there is none."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +56,7 @@ class SplitReport:
     caption_words: Spread | None
     """Words between spaces: in Vietnamese, syllables."""
     skipped: list[Skip]
+    shared_captions: SharedCaptions
     left_out: dict[str, int]
     """The number of captions left out by design, by reason."""
     unreadable: list[Skip]
@@ -124,6 +141,7 @@ def check(parts: Mapping[str, Part], *, workers: int | None = None) -> DataRepor
             captions_per_picture=_spread([len(record.captions) for record in readable]),
             caption_words=_spread([len(text.split()) for text in captions]),
             skipped=part.skipped,
+            shared_captions=_shared(readable),
             left_out=dict(Counter(item.reason for item in part.left_out)),
             unreadable=unreadable,
             duplicates=[paths for paths in hashes[name].values() if len(paths) > 1],
@@ -167,6 +185,16 @@ def _decode(
 def _hash_readable(path: Path) -> str:
     open_image(path)
     return file_sha256(path)
+
+
+def _shared(records: Sequence[CaptionedImage]) -> SharedCaptions:
+    keys = [[text_key(text) for text in record.captions] for record in records]
+    images = Counter(key for each in keys for key in set(each))
+    counts = [count for count in images.values() if count > 1]
+    captions = [key for each in keys for key in each]
+    shared = sum(images[key] > 1 for key in captions)
+    share = shared / len(captions) if captions else 0.0
+    return SharedCaptions(shared, share, len(counts), _spread(counts))
 
 
 def _spread(counts: list[int]) -> Spread | None:

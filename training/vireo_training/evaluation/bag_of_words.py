@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from vireo_client.errors import DataError
 
+from ..data.same_text import text_numbers
 from .tfidf_ridge import (
     RidgeRegression,
     Terms,
@@ -86,6 +87,7 @@ def fit_bag_of_words(
         penalty = known.regression.best_penalty(
             PENALTIES, queries, row[owner[test]],
             unit_rows(torch.from_numpy(images[held] - known.mean)),
+            text_numbers(segmented[row] for row in np.flatnonzero(test)),
         )  # fmt: skip
     fit = _Fit(segmented, owner, images)
     return BagOfWords(fit.columns, fit.idf, fit.regression.solve(penalty), fit.mean, penalty)

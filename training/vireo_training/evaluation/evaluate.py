@@ -15,6 +15,7 @@ from vireo_client.embedder import Embedder
 from vireo_client.errors import DataError
 from vireo_client.progress import progress_bar
 
+from ..data.same_text import Texts, text_numbers
 from ..data.split import split_by_image
 from ..readers import read_data
 from .metrics import retrieval_metrics
@@ -32,6 +33,8 @@ class CorpusEmbeddings:
     """FP32 `[T, D]`."""
     owner: npt.NDArray[np.int64]
     """INT64 `[T]`: the row of `images` that each caption describes."""
+    same: Texts
+    """INT64 `[T]`: captions with equal texts have equal numbers."""
     records: list[CaptionedImage]
     """The N images that could be read."""
     skipped: list[Skip]
@@ -133,14 +136,15 @@ def embed_corpus(embedder: Embedder, records: Sequence[CaptionedImage]) -> Corpu
     """
     usable, images, skipped = embed_images(embedder, records)
     captions, owner = captions_of(usable)
-    return CorpusEmbeddings(images, embedder.embed_texts(captions), owner, usable, skipped)
+    texts, same = embedder.embed_texts(captions), text_numbers(captions)
+    return CorpusEmbeddings(images, texts, owner, same, usable, skipped)
 
 
 def evaluate(embedder: Embedder, records: Sequence[CaptionedImage]) -> dict[str, Any]:
     """Return the metrics of both directions and of chance, and the skipped images."""
     corpus = embed_corpus(embedder, records)
     log_skips(corpus.skipped)
-    return retrieval_metrics(corpus.images, corpus.texts, corpus.owner) | {
+    return retrieval_metrics(corpus.images, corpus.texts, corpus.owner, corpus.same) | {
         "towers": embedder.towers.name,
         "pictures": len(corpus.images),
         "captions": len(corpus.texts),

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from vireo_client.errors import DataError
 
+from ..data.same_text import Texts
 from .ranking import Ranks, rank_right_answers
 
 CUTOFFS = (1, 5, 10)
@@ -58,37 +59,47 @@ class RetrievalMetrics:
 
 
 def text_to_image_ranks(
-    images: npt.NDArray[np.float32], texts: npt.NDArray[np.float32], owner: npt.NDArray[np.int64]
+    images: npt.NDArray[np.float32],
+    texts: npt.NDArray[np.float32],
+    owner: npt.NDArray[np.int64],
+    same: Texts | None = None,
 ) -> Ranks:
-    """Rank each caption's image among all images, by cosine.
+    """Rank the images that each caption describes among all images, by cosine.
 
-    Ties count against the query: a model that gives every image one score ranks last, not first.
+    A caption describes its own image, and every other that has a caption with the same text. Ties
+    count against the query: a model that gives every image one score ranks last, not first.
 
     Args:
         images: unit vectors FP32 `[N, D]`.
         texts: unit vectors FP32 `[T, D]`.
         owner: INT64 `[T]`, the row of `images` that each caption describes.
+        same: INT64 `[T]`, equal where the texts are equal (`text_numbers`); by default no two are.
 
     Returns:
-        T queries with one right answer each.
+        T queries with one right answer each, or several where a text is shared.
 
     Raises:
         DataError: the arrays do not fit together, or are empty.
     """
     _check(images, texts, owner)
-    return rank_right_answers(texts, images, np.arange(len(texts)), owner)
+    captions, described = right_pairs(owner, same)
+    return rank_right_answers(texts, images, captions, described)
 
 
 def image_to_text_ranks(
-    images: npt.NDArray[np.float32], texts: npt.NDArray[np.float32], owner: npt.NDArray[np.int64]
+    images: npt.NDArray[np.float32],
+    texts: npt.NDArray[np.float32],
+    owner: npt.NDArray[np.int64],
+    same: Texts | None = None,
 ) -> Ranks:
-    """Rank all of each image's captions among all captions, by cosine.
+    """Rank all captions that describe each image among all captions, by cosine.
 
-    An image's further captions are no mistakes; ties with captions of other images count against
-    the query. Images without a caption are left out.
+    An image's further captions are no mistakes, nor are other images' captions with the text of one
+    of them; ties with any other caption count against the query. Images without a caption are left
+    out.
 
     Args:
-        images, texts, owner: as `text_to_image_ranks`.
+        images, texts, owner, same: as `text_to_image_ranks`.
 
     Returns:
         M queries, the images that have a caption, in their order.
@@ -97,8 +108,33 @@ def image_to_text_ranks(
         DataError: the arrays do not fit together, or are empty.
     """
     _check(images, texts, owner)
-    described, query_of = np.unique(owner, return_inverse=True)
-    return rank_right_answers(images[described], texts, query_of, np.arange(len(texts)))
+    captions, images_of = right_pairs(owner, same)
+    described, query_of = np.unique(images_of, return_inverse=True)
+    return rank_right_answers(images[described], texts, query_of, captions)
+
+
+def right_pairs(
+    owner: npt.NDArray[np.int64], same: Texts | None = None
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return each caption with every image that it describes, by caption and then by image.
+
+    Args:
+        owner, same: as `text_to_image_ranks`.
+
+    Returns:
+        Rows of captions and rows of images, INT64 `[P]` each.
+    """
+    if same is None:
+        return np.arange(len(owner)), owner
+    _, text = np.unique(same, return_inverse=True)
+    # The images of each text, once each, one text after the other.
+    text_of, image_of = np.unique(np.stack([text, owner]), axis=1)
+    counts = np.bincount(text_of)
+    starts = np.cumsum(counts) - counts
+    captions = np.repeat(np.arange(len(owner)), counts[text])
+    before = np.cumsum(counts[text]) - counts[text]
+    within = np.arange(len(captions)) - before[captions]
+    return captions, image_of[starts[text][captions] + within]
 
 
 def _check(
@@ -232,15 +268,21 @@ def chance(counts: npt.NDArray[np.int64], candidates: int) -> RetrievalMetrics:
 
 
 def retrieval_metrics(
-    images: npt.NDArray[np.float32], texts: npt.NDArray[np.float32], owner: npt.NDArray[np.int64]
+    images: npt.NDArray[np.float32],
+    texts: npt.NDArray[np.float32],
+    owner: npt.NDArray[np.int64],
+    same: Texts | None = None,
 ) -> dict[str, dict[str, float]]:
     """Return the metrics of both directions and of chance, as a report holds them.
+
+    Args:
+        images, texts, owner, same: as `text_to_image_ranks`.
 
     Raises:
         DataError: the arrays do not fit together, or are empty.
     """
-    to_image = text_to_image_ranks(images, texts, owner)
-    to_text = image_to_text_ranks(images, texts, owner)
+    to_image = text_to_image_ranks(images, texts, owner, same)
+    to_text = image_to_text_ranks(images, texts, owner, same)
     return {
         "text_to_image": summarise(to_image, len(images)).as_dict(),
         "image_to_text": summarise(to_text, len(texts)).as_dict(),

@@ -11,6 +11,8 @@ from vireo_client.errors import DataError
 # 1024 x 4096 scores take 50 MB in all; larger blocks are no faster.
 QUERY_BLOCK = 1024
 CANDIDATE_BLOCK = 4096
+# From so many right answers on, a block's scores are sorted once instead of compared with each.
+_SORTED_FROM = 32
 _LOWEST = float(np.finfo(np.float32).min)
 
 
@@ -94,6 +96,12 @@ def rank_right_answers(
             # Right answers take no rank from each other: below any threshold, never counted.
             scores[rows[here], columns[here]] = -np.inf
             size = counts[top:bottom]
+            for row in np.flatnonzero(size >= _SORTED_FROM):
+                own_pairs = slice(starts[top + row], starts[top + row + 1])
+                # NaN is sorted behind all numbers, so it is never among the lower ones.
+                lower = np.searchsorted(np.sort(scores[row]), own[own_pairs])
+                before[own_pairs] += len(block) - lower
+            size = np.where(size < _SORTED_FROM, size, 0)
             for nth in range(size.max()):
                 having = np.flatnonzero(size > nth)
                 pair = starts[top:bottom][having] + nth

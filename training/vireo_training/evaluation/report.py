@@ -21,6 +21,7 @@ from vireo_client.errors import DataError
 from vireo_client.progress import track
 
 from ..data.diacritics import strip_diacritics
+from ..data.same_text import Texts
 from .bag_of_words import fit_bag_of_words
 from .bootstrap import bootstrap_intervals
 from .evaluate import (
@@ -77,14 +78,15 @@ def _measure(
     images: npt.NDArray[np.float32],
     texts: npt.NDArray[np.float32],
     owner: npt.NDArray[np.int64],
+    same: Texts,
     settings: ReportSettings,
 ) -> _Measured:
     """Return both directions of one model, with intervals."""
     measured = _Measured({"intervals": {}}, {}, {})
     described = np.unique(owner)
     for way, ranks, candidates, cluster in (
-        ("text_to_image", text_to_image_ranks(images, texts, owner), len(images), owner),
-        ("image_to_text", image_to_text_ranks(images, texts, owner), len(texts), described),
+        ("text_to_image", text_to_image_ranks(images, texts, owner, same), len(images), owner),
+        ("image_to_text", image_to_text_ranks(images, texts, owner, same), len(texts), described),
     ):
         measured.figures[way] = summarise(ranks, candidates).as_dict()
         measured.figures["intervals"][way] = bootstrap_intervals(
@@ -118,9 +120,9 @@ def evaluate_in_full(
     corpus = embed_corpus(embedder, records)
     log_skips(corpus.skipped)
     captions, owner = captions_of(corpus.records)
-    model = _measure(corpus.images, corpus.texts, owner, settings)
+    model = _measure(corpus.images, corpus.texts, owner, corpus.same, settings)
     bare_texts = embedder.embed_texts([strip_diacritics(caption) for caption in captions])
-    bare = _measure(corpus.images, bare_texts, owner, settings)
+    bare = _measure(corpus.images, bare_texts, owner, corpus.same, settings)
     words, note = _bag_of_words(embedder, corpus, training, settings)
     by_chance, curves = {}, {"model": model.curves, "without_diacritics": bare.curves}
     curves["chance"] = {}
@@ -187,7 +189,8 @@ def _bag_of_words(
         f"TF-IDF of {len(model.columns)} words and ridge regression (penalty {model.penalty:g}), "
         f"learnt from {len(captions)} captions of {len(learnt)} training images"
     )
-    return _measure(model.embed_images(corpus.images), vectors, measured_owner, settings), note
+    found = model.embed_images(corpus.images)
+    return _measure(found, vectors, measured_owner, corpus.same, settings), note
 
 
 def baseline_records(

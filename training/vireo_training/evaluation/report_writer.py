@@ -13,6 +13,7 @@ from vireo_client.index import Match
 from vireo_client.sheet import contact_sheet
 
 from .evaluate import captions_of
+from .metrics import right_pairs
 from .plots import (
     need_matplotlib,
     plot_recall_curves,
@@ -91,17 +92,19 @@ def _draw_similarity(evaluation: Evaluation, path: Path) -> None:
 def query_sheet(evaluation: Evaluation, *, best: bool) -> Image.Image:
     """Draw the captions that find their images best or worst, one for each image, with their hits.
 
-    Best is the lowest rank, then the highest cosine to the right image; worst the reverse.
-    Where the right image is not among the hits, it stands behind them with its own rank.
+    Best is the lowest rank, then the highest cosine to the caption's own image; worst the reverse.
+    Where the best right image is not among the hits, it stands behind them with its own rank.
     """
     corpus, ranks = evaluation.corpus, evaluation.text_to_image.first
     own = np.einsum("td,td->t", corpus.texts, corpus.images[corpus.owner])
+    query_of, image_of = right_pairs(corpus.owner, corpus.same)
     order = np.lexsort((-own, ranks))
     rows = []
     captions, _ = captions_of(corpus.records)
     for query in _one_each(order if best else order[::-1], corpus.owner):
         scores = np.nan_to_num(corpus.images @ corpus.texts[query], nan=-np.inf)
-        right = int(corpus.owner[query])
+        all_right = image_of[slice(*np.searchsorted(query_of, [query, query + 1]))]
+        right = int(all_right[scores[all_right].argmax()])
         hits = np.argsort(-scores, kind="stable")[:HITS].tolist()
         matches = [
             Match(n, float(scores[h]), str(corpus.records[h].path))
@@ -109,7 +112,7 @@ def query_sheet(evaluation: Evaluation, *, best: bool) -> Image.Image:
         ]
         if right not in hits:
             path = str(corpus.records[right].path)
-            matches.append(Match(int(ranks[query]), float(own[query]), path))
+            matches.append(Match(int(ranks[query]), float(scores[right]), path))
         rows.append((f"right image at rank {ranks[query]}: {captions[query]}", matches))
     return contact_sheet(rows)
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ..data.same_text import Texts
 from .metrics import summarise, text_to_image_ranks
 
 Terms = npt.NDArray[np.int64]
@@ -77,6 +78,7 @@ class RidgeRegression:
         texts: Sequence[Terms],
         owner: npt.NDArray[np.int64],
         images: npt.NDArray[np.float32],
+        same: Texts,
     ) -> float:
         """Return the penalty with the best mean reciprocal rank on held-out images.
 
@@ -85,11 +87,12 @@ class RidgeRegression:
             texts: the terms of H captions that were held out.
             owner: INT64 `[H]`, the row of `images` that each describes.
             images: unit vectors FP32 `[M, D]`.
+            same: INT64 `[H]`, equal where the captions' texts are equal.
         """
         scores = []
         for penalty in penalties:
             predicted = unit_rows(predict(texts, self._idf, self.solve(penalty)))
-            ranks = text_to_image_ranks(images, predicted, owner)
+            ranks = text_to_image_ranks(images, predicted, owner, same)
             scores.append(summarise(ranks, len(images)).mean_reciprocal_rank)
         return penalties[int(np.argmax(scores))]
 

@@ -1,5 +1,8 @@
 """Losses of a batch of images with one or several captions each.
 
+A caption *fits* an image if it is one of the image's captions, or has the same text as one of them:
+the text of another image's caption. What fits is never a negative.
+
 Each is a function of unit vectors and works in any floating dtype. On several devices the batch is
 gathered first (`gather.py`).
 """
@@ -12,15 +15,19 @@ from torch import Tensor
 
 
 def contrastive_loss(
-    image_embeddings: Tensor, text_embeddings: Tensor, owner: Tensor, logit_scale: Tensor
+    image_embeddings: Tensor,
+    text_embeddings: Tensor,
+    owner: Tensor,
+    logit_scale: Tensor,
+    texts: Tensor | None = None,
 ) -> Tensor:
     """Return symmetric InfoNCE, in which captions of one image are not each other's negatives.
 
-    Each caption must pick its image among all images of the batch. Each image must pick each
-    of its captions among that caption and the captions of *other* images: its own further
-    captions are left out of the denominator, as in supervised contrastive learning (Khosla et al.,
-    2020, equation 2, with the positives removed from the denominator). With one caption per image
-    it is the loss of CLIP (Radford et al., 2021, figure 3).
+    Each caption must pick its image among that image and those that it does not fit. Each image
+    must pick each of its captions among that caption and the captions that do not fit the image:
+    its own further captions are left out of the denominator, as in supervised contrastive learning
+    (Khosla et al., 2020, equation 2, with the positives removed from the denominator). With one
+    caption per image, all different, it is the loss of CLIP (Radford et al., 2021, figure 3).
 
     Args:
         image_embeddings: unit vectors `[B, D]`.
@@ -28,18 +35,17 @@ def contrastive_loss(
         owner: INT64 `[T]`, the row of `image_embeddings` that each caption describes; every
             image has at least one caption.
         logit_scale: scalar, 1 / temperature.
+        texts: INT64 `[T]`, equal where the texts are equal; by default no two are.
 
     Returns:
         A scalar: the mean of both directions.
     """
     logits = logit_scale * text_embeddings @ image_embeddings.T  # [T, B]
-    text_to_image = F.cross_entropy(logits, owner)
+    own, fitting = _own(owner, len(image_embeddings)), _fitting(owner, len(image_embeddings), texts)
+    text_to_image = F.cross_entropy(logits.masked_fill(fitting & ~own, -torch.inf), owner)
 
-    rows = torch.arange(len(owner), device=owner.device)
-    positive = logits[rows, owner]  # [T]
-    own = torch.zeros_like(logits, dtype=torch.bool)
-    own[rows, owner] = True
-    negatives = logits.masked_fill(own, -torch.inf).logsumexp(dim=0)  # [B]: over others' captions
+    positive = logits[torch.arange(len(owner), device=owner.device), owner]  # [T]
+    negatives = logits.masked_fill(fitting, -torch.inf).logsumexp(dim=0)  # [B]
     per_caption = torch.logaddexp(positive, negatives[owner]) - positive
     captions = torch.bincount(owner, minlength=len(image_embeddings)).clamp(min=1)
     # Every image weighs the same, whatever its number of captions.
@@ -53,13 +59,16 @@ def siglip_loss(
     owner: Tensor,
     logit_scale: Tensor,
     logit_bias: Tensor,
+    texts: Tensor | None = None,
 ) -> Tensor:
     """Return the sigmoid loss, which classifies each pair of an image and a caption by itself.
 
     Zhai et al., 2023, "Sigmoid Loss for Language Image Pre-Training", algorithm 1: every caption of
-    an image has label +1 with it, every other pair -1. A caption weighs 1 / captions of its
+    an image has label +1 with it, every pair that does not fit -1; captions that fit an image but
+    are another's have no part in it. A caption weighs 1 / captions of its
     image, so that each pair of images weighs the same however often either was described, and a
-    caption given twice changes nothing. With one caption per image it is the paper's loss.
+    caption given twice changes nothing. With one caption per image, all
+    different, it is the paper's loss.
 
     Args:
         image_embeddings: unit vectors `[B, D]`.
@@ -68,31 +77,36 @@ def siglip_loss(
         logit_scale: scalar, 1 / temperature.
         logit_bias: scalar, added to every logit; about -10 at the start, since most pairs are
             wrong.
+        texts: as for `contrastive_loss`.
 
     Returns:
         A scalar: the sum over all pairs, divided by the number of images.
     """
     logits = logit_scale * text_embeddings @ image_embeddings.T + logit_bias  # [T, B]
-    labels = torch.full_like(logits, -1.0)
-    labels[torch.arange(len(owner), device=owner.device), owner] = 1.0
-    per_caption = -F.logsigmoid(labels * logits).sum(dim=1)  # [T]
+    own, fitting = _own(owner, len(image_embeddings)), _fitting(owner, len(image_embeddings), texts)
+    labels = torch.full_like(logits, -1.0).masked_fill(own, 1.0)
+    per_pair = F.logsigmoid(labels * logits).masked_fill(fitting & ~own, 0.0)
+    per_caption = -per_pair.sum(dim=1)  # [T]
     captions = torch.bincount(owner, minlength=len(image_embeddings))
     return (per_caption / captions[owner]).sum() / len(image_embeddings)
 
 
-def text_pair_loss(text_embeddings: Tensor, owner: Tensor, logit_scale: Tensor) -> Tensor:
+def text_pair_loss(
+    text_embeddings: Tensor, owner: Tensor, logit_scale: Tensor, texts: Tensor | None = None
+) -> Tensor:
     """Return InfoNCE between captions, which draws those of one image together.
 
     Each caption must pick each of its siblings, the other captions of its image, among that
-    sibling and the captions of other images; its further siblings are left out of the denominator
-    as in `contrastive_loss`. A caption without siblings is only a negative to others. It is
-    supervised contrastive learning (Khosla et al., 2020, equation 2, with the other positives
+    sibling and the captions that do not fit its image; its further siblings are left out of the
+    denominator as in `contrastive_loss`. A caption without siblings is only a negative to others.
+    It is supervised contrastive learning (Khosla et al., 2020, equation 2, with the other positives
     removed from the denominator) with images as classes.
 
     Args:
         text_embeddings: unit vectors `[T, D]`.
         owner: INT64 `[T]`; captions with one number are siblings. No image itself is needed.
         logit_scale: scalar, 1 / temperature.
+        texts: as for `contrastive_loss`.
 
     Returns:
         A scalar: the mean over siblings, then over an image's captions, then over the images
@@ -100,12 +114,28 @@ def text_pair_loss(text_embeddings: Tensor, owner: Tensor, logit_scale: Tensor) 
     """
     logits = logit_scale * text_embeddings @ text_embeddings.T  # [T, T]
     same = owner[:, None] == owner
-    negatives = logits.masked_fill(same, -torch.inf).logsumexp(dim=1)  # [T]: over others' captions
+    captions = torch.bincount(owner)
+    fitting = _fitting(owner, len(captions), texts).T[owner]  # [T, T]: those of its image
+    negatives = logits.masked_fill(fitting, -torch.inf).logsumexp(dim=1)  # [T]
     others = same & ~torch.eye(len(owner), dtype=torch.bool, device=owner.device)
     caption, sibling = others.nonzero(as_tuple=True)
     positive = logits[caption, sibling]
     per_pair = torch.logaddexp(positive, negatives[caption]) - positive
-    captions = torch.bincount(owner)
     pairs = captions * (captions - 1)
     per_image: Tensor = (per_pair / pairs[owner[caption]]).sum()
     return per_image / (captions > 1).sum().clamp(min=1)
+
+
+def _own(owner: Tensor, images: int) -> Tensor:
+    """Return which captions are each image's own, BOOL `[T, images]`."""
+    return owner[:, None] == torch.arange(images, device=owner.device)
+
+
+def _fitting(owner: Tensor, images: int, texts: Tensor | None) -> Tensor:
+    """Return which captions fit each image, BOOL `[T, images]`."""
+    if texts is None:
+        return _own(owner, images)
+    different, text = texts.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+    said = torch.zeros(len(different), images, dtype=torch.bool, device=owner.device)
+    said[text, owner] = True
+    return said[text]

@@ -87,13 +87,14 @@ class Step:
     def _objective(self, image: Tensor, text: Tensor, batch: Batch) -> Tensor:
         """Return the loss over unit vectors of the whole batch, `[B, D]` and `[T, D]`."""
         scale, described = self._raw.logit_scale, batch.owner < batch.image_count
-        texts, owner = text[described], batch.owner[described]
+        texts, owner, same = text[described], batch.owner[described], batch.texts[described]
         if (bias := self._raw.logit_bias) is not None:
-            loss = siglip_loss(image, texts, owner, scale, bias)
+            loss = siglip_loss(image, texts, owner, scale, bias, same)
         else:
-            loss = contrastive_loss(image, texts, owner, scale)
+            loss = contrastive_loss(image, texts, owner, scale, same)
         if self._config.text_pairs:
-            loss = loss + self._config.text_pairs * text_pair_loss(text, batch.owner, scale)
+            pairs = text_pair_loss(text, batch.owner, scale, batch.texts)
+            loss = loss + self._config.text_pairs * pairs
         return loss
 
     def _autocast(self) -> torch.autocast:

@@ -49,4 +49,4 @@ def validate(model: DualEncoder, data: ValidationSet) -> dict[str, Any]:
             block = torch.from_numpy(input_ids[start : start + _CAPTIONS]).to(device)
             texts[positions[start : start + _CAPTIONS]] = model.text_tower(block).cpu().numpy()
     owner = np.repeat(np.arange(len(captions)), np.diff(captions.starts))
-    return retrieval_metrics(np.concatenate(embeddings), texts, owner)
+    return retrieval_metrics(np.concatenate(embeddings), texts, owner, captions.texts)

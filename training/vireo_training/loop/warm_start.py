@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from vireo_client.errors import TrainingError
 
 from ..data.captions import Captions
+from ..data.same_text import Texts
 from ..evaluation.tfidf_ridge import (
     PARTS,
     RidgeRegression,
@@ -108,10 +109,11 @@ def warm_start(
     held[: len(images)] = held_out(len(images), seed)
 
     # The penalty by the images held out, then the regression over all of them.
-    texts, owner = tokens.of(held)
+    texts, owner, same = tokens.of(held)
     penalty = tokens.regression(~held, targets, weights).best_penalty(
-        PENALTIES, texts, (np.cumsum(held) - 1)[owner], unit_rows(targets[torch.from_numpy(held)])
-    )
+        PENALTIES, texts, (np.cumsum(held) - 1)[owner], unit_rows(targets[torch.from_numpy(held)]),
+        same,
+    )  # fmt: skip
     everything = np.ones(len(targets), dtype=bool)
     regression = tokens.regression(everything, targets, weights)
     embeddings = regression.solve(penalty) * tokens.idf[:, None]
@@ -141,14 +143,15 @@ class _Tokens:
 
     def __init__(self, described: Sequence[Captions], vocab_size: int, pad_id: int) -> None:
         rows: list[npt.NDArray[np.int32]] = []
-        owners, before = [], 0
+        owners, same, before = [], [], 0
         for captions in described:
             variants = captions.variants
             rows += [variant[number] for variant in variants for number in range(len(variant))]
             per_caption = np.repeat(np.arange(len(captions)), np.diff(captions.starts))
             owners.append(before + np.tile(per_caption, len(variants)))
+            same.append(np.tile(captions.texts, len(variants)))
             before += len(captions)
-        self._owner = np.concatenate(owners)
+        self._owner, self._same = np.concatenate(owners), np.concatenate(same)
         self.ids = np.setdiff1d(np.concatenate(rows), [pad_id])
         """INT64 `[V]`: the tokens that occur."""
         column = np.full(vocab_size, -1)
@@ -160,16 +163,16 @@ class _Tokens:
         self.mean_length = float(np.mean([len(row) for row in rows[: len(owners[0])]]))
         """The mean length of the images' captions, in tokens."""
 
-    def of(self, chosen: npt.NDArray[np.bool_]) -> tuple[list[Terms], npt.NDArray[np.int64]]:
-        """Return the texts of the owners that BOOL `[N]` chooses, and each text's owner."""
+    def of(self, chosen: npt.NDArray[np.bool_]) -> tuple[list[Terms], npt.NDArray[np.int64], Texts]:
+        """Return the texts of the owners that BOOL `[N]` chooses, their owners and numbers."""
         rows = np.flatnonzero(chosen[self._owner])
-        return [self._texts[row] for row in rows], self._owner[rows]
+        return [self._texts[row] for row in rows], self._owner[rows], self._same[rows]
 
     def regression(
         self, chosen: npt.NDArray[np.bool_], targets: Tensor, weights: Tensor
     ) -> RidgeRegression:
         """Return the regression from the texts of chosen owners to targets FP64 `[N, D]`."""
-        texts, owner = self.of(chosen)
+        texts, owner, _ = self.of(chosen)
         return RidgeRegression(texts, owner, targets, idf=self.idf, weights=weights)
 
 
