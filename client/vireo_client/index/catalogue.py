@@ -286,6 +286,15 @@ class WritableCatalogue(Catalogue):
         rows = self._rows("SELECT path, id, bytes, mtime_ns, captions_digest FROM images")
         return {path: (id_, FileStamp(*stamp)) for path, id_, *stamp in rows}
 
+    def hashes(self) -> dict[int, str]:
+        """Return the SHA-256 of every image's file, by id."""
+        return dict(self._rows("SELECT id, sha256 FROM images"))
+
+    def captions_of(self, image_id: int) -> list[tuple[int, str]]:
+        """Return id and text of an image's captions, in their order."""
+        query = "SELECT id, text FROM captions WHERE image_id = ? ORDER BY id"
+        return [(id_, text) for id_, text in self._rows(query, (image_id,))]
+
     def next_ids(self) -> tuple[int, int]:
         """Return the first ids never given to an image and to a caption."""
         return int(self.meta("next_image_id") or 1), int(self.meta("next_caption_id") or 1)
