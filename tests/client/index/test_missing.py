@@ -3,7 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -345,3 +348,59 @@ def test_a_run_that_is_cut_short_loses_no_embedding(
     report = run(photos)
     assert (report.added, len(report.removed), report.moved) == (1, 1, [])
     assert indexed() == sorted([*_names("cdef"), "new.png", "x.png"])
+
+
+_KILLED_RUN = """
+import os, signal, sys
+from pathlib import Path
+import faiss
+from vireo_client.bundle import Bundle
+from vireo_client.index import IndexWriter, writer as module
+from vireo_client.index.catalogue import WritableCatalogue
+from vireo_client.index.indexing import index_images, list_images
+from vireo_client.search import open_embedder
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+folder, source, model, moment = sys.argv[1:]
+bundle = Bundle(model)
+with open_embedder(bundle, None) as embedder, IndexWriter(folder, bundle) as writer:
+    plain_move, plain_remove = IndexWriter.move, WritableCatalogue.remove_images
+    if moment == "moved":
+        IndexWriter.move = lambda *a: (plain_move(*a), die())
+    elif moment == "before-vectors":
+        faiss.write_index = die
+    elif moment == "inside-transaction":
+        WritableCatalogue.remove_images = lambda *a: (plain_remove(*a), die())
+    elif moment == "after-commit":
+        module.sweep_vectors = die
+    index_images(writer, embedder, list_images(Path(source))[0], source=Path(source))
+"""
+
+
+@pytest.mark.parametrize(
+    ("moment", "lasting"),
+    [
+        ("moved", False),
+        ("before-vectors", False),
+        ("inside-transaction", False),
+        ("after-commit", True),
+    ],
+)
+def test_a_kill_at_any_moment_loses_no_embedding(
+    photos, run, indexed, encoded, embedder, tmp_path, moment, lasting
+):
+    run(photos)
+    (photos / "a.png").unlink()
+    (photos / "b.png").rename(photos / "x.png")
+    words = [tmp_path / "i", photos, embedder.bundle.folder, moment]
+    done = subprocess.run(
+        [sys.executable, "-c", _KILLED_RUN, *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert indexed() == (_names("cdefx") if lasting else _names("abcdef"))
+    encoded.clear()
+    report = run(photos)
+    assert (len(report.moved), len(report.removed), encoded) == (*(1 - lasting,) * 2, [])
+    assert indexed() == _names("cdefx")
