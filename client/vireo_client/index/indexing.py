@@ -107,7 +107,7 @@ def index_images(
     report = IndexReport()
     started = time.monotonic()
     changed, found = _list_changed(index, records, report)
-    missing = Missing([], [], ())
+    missing = Missing([], [], [], ())
     if source is not None and not keep_missing:
         missing = find_missing(source, index.stamps(), found)
         if missing.gone and not records and not allow_empty:
@@ -137,7 +137,8 @@ def index_images(
                     index.save()
                     saved = time.monotonic()
         if source is not None:
-            removed = _find_removed(index, missing, ruined, report, allow_empty=allow_empty)
+            suspects = ruined + missing.unlisted
+            removed = _find_removed(index, missing, suspects, report, allow_empty=allow_empty)
             index.remove(removed)
             report.removed = removed
     except KeyboardInterrupt:
@@ -221,7 +222,7 @@ def _find_moves(index: IndexWriter, gone: Sequence[str], changed: Sequence[_Chan
 def _find_removed(
     index: IndexWriter,
     missing: Missing,
-    ruined: Sequence[str],
+    suspects: Sequence[str],
     report: IndexReport,
     *,
     allow_empty: bool,
@@ -233,9 +234,9 @@ def _find_removed(
     report.kept = {folder: len(paths) for folder, paths in kept.items()}
     staying = {path for paths in kept.values() for path in paths}
     removed = [path for path in gone if path not in staying] + missing.unnamed
-    if ruined:
+    if suspects:  # what they hold now is no image; if it is what was indexed, they stay
         hashes = index.hashes()
-        removed += [path for path in ruined if path in hashes and _is_other(path, hashes[path])]
+        removed += [path for path in suspects if path in hashes and _is_other(path, hashes[path])]
     return removed
 
 

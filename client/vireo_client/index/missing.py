@@ -18,6 +18,8 @@ class Missing(NamedTuple):
     """Paths where no image file is any more: it was deleted or moved, or the path is a link now."""
     unnamed: list[str]
     """Files that are there but that the folder's `captions.jsonl` does not name."""
+    unlisted: list[str]
+    """Files that are there but were not listed among the images of a folder without captions."""
     roots: Collection[str]
     """The folders that were looked at."""
 
@@ -34,15 +36,21 @@ def find_missing(source: Path, indexed: Iterable[str], found: Collection[str]) -
     """
     absent = [path for path in indexed if path not in found]
     if not absent:  # saves the walk
-        return Missing([], [], ())
-    roots = _roots(source.parent if source.is_file() else source)
-    absent = [path for path in absent if _belongs(path, roots)]
+        return Missing([], [], [], ())
+    folder = source.parent if source.is_file() else source
+    own = {os.path.abspath(folder), os.path.realpath(folder)}
+    roots = own | _linked(folder)
+    absent = [path for path in absent if _root_of(path, roots) is not None]
     gone = [path for path in absent if _is_gone(path)]
-    unnamed = []
-    # A captions file that was named itself may be one of several in its folder: `train.jsonl`, say.
+    present = [path for path in sorted({*absent} - {*gone}) if os.path.exists(path)]
+    if source.is_file():  # it may be one of several captions files: `train.jsonl`, say
+        return Missing(gone, [], [], roots)
     if (source / CAPTIONS_FILE).is_file():
-        unnamed = [path for path in sorted({*absent} - {*gone}) if os.path.exists(path)]
-    return Missing(gone, unnamed, roots)
+        # Others may name the images of a folder that this one links to.
+        unnamed = [path for path in present if _root_of(path, own) is not None]
+        return Missing(gone, unnamed, [], roots)
+    # A hidden folder that was indexed by itself is no part of the folder that it lies in.
+    return Missing(gone, [], [path for path in present if not _is_hidden(path, roots)], roots)
 
 
 def group_by_empty_folder(paths: Iterable[str], roots: Collection[str]) -> dict[str, list[str]]:
@@ -63,8 +71,8 @@ def group_by_empty_folder(paths: Iterable[str], roots: Collection[str]) -> dict[
     return groups
 
 
-def _roots(folder: Path) -> set[str]:
-    """Return the path of a folder, with and without links, and the paths that it links to."""
+def _linked(folder: Path) -> set[str]:
+    """Return the paths that a folder links to, and its own, all without links."""
     waiting = [os.path.realpath(folder)]
     roots: set[str] = set()
     while waiting:
@@ -79,16 +87,22 @@ def _roots(folder: Path) -> set[str]:
                 # Links to files that are there lead to nothing that is missing.
                 if os.path.islink(path) and not os.path.isfile(path):
                     waiting.append(os.path.realpath(path))
-    return roots | {os.path.abspath(folder)}
+    return roots
 
 
-def _belongs(path: str, roots: Collection[str]) -> bool:
+def _root_of(path: str, roots: Collection[str]) -> str | None:
+    """Return the nearest root that a path lies in."""
     while path not in roots:
         parent = os.path.dirname(path)
         if parent == path:
-            return False
+            return None
         path = parent
-    return True
+    return path
+
+
+def _is_hidden(path: str, roots: Collection[str]) -> bool:
+    below = os.path.relpath(path, _root_of(path, roots))
+    return below != "." and any(part.startswith(".") for part in Path(below).parts)
 
 
 def _is_gone(path: str) -> bool:

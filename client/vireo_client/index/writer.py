@@ -193,6 +193,8 @@ class IndexWriter:
 
         As an id names the same image for ever, a moved image has a new one.
         """
+        if not moves:
+            return
         hashes = self._catalogue.hashes()
         images = []
         for move in moves:

@@ -176,8 +176,22 @@ def test_hidden_images_that_were_indexed_by_themselves_stay(photos, run, indexed
     (photos / ".hidden").mkdir()
     shutil.copy(photos / "a.png", photos / ".hidden" / "x.png")
     run(photos / ".hidden")
+    shutil.copy(photos / "b.png", photos / ".hidden" / "x.png")
     assert run(photos).removed == []
     assert ".hidden/x.png" in indexed()
+
+
+def test_a_changed_file_that_is_no_longer_listed_leaves_the_index(
+    photos, run, indexed, embedder, tmp_path
+):
+    run(photos)
+    (photos / "a.png").write_bytes(b"rubbish")
+    os.utime(photos / "b.png", ns=(1, 1))  # the same image still, though not listed either
+    records = [record for record in list_images(photos)[0] if record.path.name == "c.png"]
+    with IndexWriter(tmp_path / "i", embedder.bundle) as writer:
+        report = index_images(writer, embedder, records, source=photos)
+    assert [os.path.basename(path) for path in report.removed] == ["a.png"]
+    assert indexed() == _names("bcdef")
 
 
 def test_images_whose_files_are_gone_are_kept_on_request(photos, run, indexed):
@@ -303,6 +317,18 @@ def test_what_a_data_set_no_longer_names_leaves_the_index(photos, run, indexed):
     _write_captions(photos, {"a": ["con cá"]})
     assert [os.path.basename(p) for p in run(photos).removed] == ["b.png"]
     assert indexed() == ["a.png"]
+
+
+def test_data_sets_that_link_to_one_folder_do_not_remove_each_others_images(
+    photos, run, indexed, tmp_path
+):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "images").symlink_to(photos)
+        line = {"image": f"images/{name}.png", "captions": ["con cá"]}
+        (tmp_path / name / "captions.jsonl").write_text(json.dumps(line))
+        assert run(tmp_path / name).removed == []
+    assert indexed() == _names("ab")
 
 
 def test_captions_files_beside_each_other_do_not_remove_each_others_images(photos, run, indexed):
