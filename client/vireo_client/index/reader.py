@@ -36,8 +36,9 @@ class Index:
     """Images and captions of one folder, to be searched; threads may share it.
 
     It needs no lock and disturbs no writer. Each search answers from the newest committed state:
-    what a writer saved before the search began is found, what it removed is not. An index that
-    was deleted and made anew at the same path is followed too.
+    what a writer saved before the search began is found, what it removed is not. Only while another
+    thread reads that state, the one before may answer, if all of its hits are still there. An index
+    that was deleted and made anew at the same path is followed too.
 
     Args:
         folder: the index.

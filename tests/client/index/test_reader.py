@@ -312,6 +312,25 @@ def test_an_index_that_was_deleted_and_made_anew_is_followed(tmp_path, small_bun
         index.refresh()
 
 
+def test_a_search_goes_on_when_another_thread_moves_to_a_new_file(
+    tmp_path, small_bundle, monkeypatch
+):
+    _write(tmp_path / "i", small_bundle, new_image("a.jpg", 1))
+    plain, replaced = reader.nearest, []
+
+    def then_replace(*words):
+        hits = plain(*words)
+        if not replaced:
+            replaced.append(hits)
+            _write_anew(tmp_path / "i", small_bundle, new_image("b.jpg", 2))
+            assert index.refresh()
+        return hits
+
+    monkeypatch.setattr(reader, "nearest", then_replace)
+    with Index(tmp_path / "i", small_bundle) as index:
+        assert best(index, 2) == ("b.jpg", 1)
+
+
 def test_an_index_of_another_bundle_in_its_place_is_refused(tmp_path, small_bundle):
     other = write_small_bundle(tmp_path / "other", "another-bundle")
     _write(tmp_path / "i", small_bundle, new_image("a.jpg", 1))
@@ -359,7 +378,7 @@ def _pairs_are_right(index, version, seen):
 
 
 def test_readers_that_refresh_beside_a_writer_never_mix_two_states(tmp_path, small_bundle):
-    """A writer in another process saves as fast as it can; threads search while one refreshes."""
+    """A writer in another process saves as fast as it can; threads search and one refreshes."""
     folder = tmp_path / "i"
     _write(folder, small_bundle, *(new_image(f"{n}.jpg", n, captions=2) for n in range(_NAMES)))
     code = _BUSY_WRITER.format(saves=_SAVES, names=_NAMES)
@@ -387,10 +406,11 @@ def test_readers_that_refresh_beside_a_writer_never_mix_two_states(tmp_path, sma
                 writer.stdin.flush()
                 sizes = []
                 while writer.poll() is None:
-                    if index.refresh():
-                        sizes.append(len(index))
-                        # Each image has two captions: both halves are of one state.
-                        assert index.captions == 2 * len(index)
+                    index.refresh()
+                    state = index._opened.vectors.state  # searches move the index too
+                    sizes.append(state.images)
+                    # Each image has two captions: both halves are of one state.
+                    assert state.captions == 2 * state.images
             finally:
                 done.set()
                 for thread in threads:
