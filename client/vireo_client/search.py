@@ -15,7 +15,7 @@ from .towers.tls import ClientTls
 
 
 class SearchClient:
-    """Search one index.
+    """Search one index; what is saved to it meanwhile is found by the next search.
 
     Args:
         index: the index's folder.
@@ -75,13 +75,14 @@ class SearchClient:
         return self._index.search_captions(self._embedder.embed_images([image]), k)[0]
 
     def refresh(self) -> bool:
-        """Move to the newest state that was saved to the index; other threads search on meanwhile.
+        """Move to the newest state of the index before a search does; others search on meanwhile.
 
         Returns:
-            Whether anything was saved since the index was opened or refreshed last.
+            Whether anything was saved since the index was opened, searched or refreshed last.
 
         Raises:
-            SearchIndexError: the new state is damaged, or the folder was deleted or replaced.
+            SearchIndexError: the new state is damaged or of another bundle, or the folder was
+                deleted.
         """
         return self._index.refresh()
 

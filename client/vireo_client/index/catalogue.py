@@ -41,6 +41,10 @@ _SCHEMA = (
 )
 # SQLite limits how many values a statement may take (32,766 by default).
 _IDS_PER_QUERY = 10_000
+_SAVED = (
+    "SELECT (SELECT value FROM meta WHERE key = 'generation'), "
+    "(SELECT value FROM meta WHERE key = 'writer_id')"
+)
 
 
 class FileStamp(NamedTuple):
@@ -83,6 +87,15 @@ class State(NamedTuple):
     captions: int
 
 
+class Found(NamedTuple):
+    """Rows that were looked up by id."""
+
+    saved: tuple[int, str]
+    """Generation and writer of the state that the rows are of."""
+    rows: dict[int, tuple[str, str | None]]
+    """The image's path, and the text of a caption, by id."""
+
+
 class Catalogue:
     """The rows of one index, for reading; threads may share it.
 
@@ -121,9 +134,15 @@ class Catalogue:
             raise
 
     def _rows(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        return self._answers([(query, values)])[0]
+
+    def _answers(
+        self, statements: Sequence[tuple[str, Sequence[object]]]
+    ) -> list[list[tuple[Any, ...]]]:
+        """Return the rows of each statement, all of them of one moment."""
         try:
-            with self._lock:
-                return self._db.execute(query, values).fetchall()
+            with self._lock, self._snapshot(len(statements)):
+                return [self._db.execute(*statement).fetchall() for statement in statements]
         except sqlite3.ProgrammingError as error:
             raise SearchIndexError(f"{self.path.parent}: the index is closed") from error
         except sqlite3.DatabaseError as error:
@@ -132,6 +151,19 @@ class Catalogue:
                     f"{self.path}: another process holds it for too long ({error}); try again"
                 ) from error
             raise SearchIndexError(f"{self.path}: not a usable catalogue ({error})") from error
+
+    @contextmanager
+    def _snapshot(self, statements: int) -> Iterator[None]:
+        # One statement is of one moment by itself, also inside the transaction of a writer.
+        if statements == 1:
+            yield
+            return
+        self._db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            if self._db.in_transaction:  # some errors end it
+                self._db.execute("ROLLBACK")
 
     def meta(self, key: str) -> str | None:
         """Return the value of a key, None without one."""
@@ -149,10 +181,7 @@ class Catalogue:
 
     def saved(self) -> tuple[int, str]:
         """Return generation and writer of the committed state, without counting its rows."""
-        ((generation, writer_id),) = self._rows(
-            "SELECT (SELECT value FROM meta WHERE key = 'generation'), "
-            "(SELECT value FROM meta WHERE key = 'writer_id')"
-        )
+        ((generation, writer_id),) = self._rows(_SAVED)
         return int(generation or 0), writer_id or ""
 
     def check_bundle(self, bundle: Bundle) -> None:
@@ -168,41 +197,43 @@ class Catalogue:
                 f"{bundle.bundle_id}; use that bundle, or index the images again elsewhere"
             )
 
-    def check_in_place(self) -> None:
-        """Check that the path still names the file that was opened.
+    def is_in_place(self) -> bool:
+        """Return whether the path still names the file that was opened.
 
         Raises:
-            SearchIndexError: the index was deleted, or another one put in its place.
+            SearchIndexError: the path names nothing: the index was deleted, or its disk is gone.
         """
         try:
-            present = _identity(self.path)
+            return _identity(self.path) == self._file
         except FileNotFoundError:
-            raise SearchIndexError(f"{self.path.parent}: the index was deleted") from None
+            raise SearchIndexError(
+                f"{self.path.parent}: the index was deleted, or its disk is not mounted; index "
+                "the images again, or mount it"
+            ) from None
         except OSError as error:
             raise SearchIndexError(f"{self.path}: {error.strerror}") from error
-        if present != self._file:
-            raise SearchIndexError(
-                f"{self.path.parent}: another index was put in its place; open it anew"
-            )
 
-    def images(self, ids: Iterable[int]) -> dict[int, str]:
-        """Return paths by image id; an id without a row is left out."""
-        query = "SELECT id, path FROM images WHERE id IN"
-        return dict(self._by_id(query, ids))
+    def images(self, ids: Iterable[int]) -> Found:
+        """Return (path, None) by image id; an id without a row is left out."""
+        return self._by_id("SELECT id, path, NULL FROM images WHERE id IN", ids)
 
-    def captions(self, ids: Iterable[int]) -> dict[int, tuple[str, str]]:
-        """Return (text, path of its image) by caption id; an id without a row is left out."""
+    def captions(self, ids: Iterable[int]) -> Found:
+        """Return (path of its image, text) by caption id; an id without a row is left out."""
         query = (
-            "SELECT captions.id, text, path FROM captions "
+            "SELECT captions.id, path, text FROM captions "
             "JOIN images ON images.id = image_id WHERE captions.id IN"
         )
-        return {id_: (text, path) for id_, text, path in self._by_id(query, ids)}
+        return self._by_id(query, ids)
 
-    def _by_id(self, query: str, ids: Iterable[int]) -> Iterator[Any]:
+    def _by_id(self, query: str, ids: Iterable[int]) -> Found:
         distinct = sorted(set(ids))
+        statements: list[tuple[str, Sequence[object]]] = [(_SAVED, ())]
         for start in range(0, len(distinct), _IDS_PER_QUERY):
             part = distinct[start : start + _IDS_PER_QUERY]
-            yield from self._rows(f"{query} ({','.join('?' * len(part))})", part)
+            statements.append((f"{query} ({','.join('?' * len(part))})", part))
+        ((generation, writer_id),), *parts = self._answers(statements)
+        rows = {id_: (path, text) for part in parts for id_, path, text in part}
+        return Found((int(generation or 0), writer_id or ""), rows)
 
     def close(self) -> None:
         """Close the file; calling it twice does no harm."""
@@ -254,6 +285,15 @@ class WritableCatalogue(Catalogue):
         """Return id and stamp of every image, by path."""
         rows = self._rows("SELECT path, id, bytes, mtime_ns, captions_digest FROM images")
         return {path: (id_, FileStamp(*stamp)) for path, id_, *stamp in rows}
+
+    def hashes(self) -> dict[int, str]:
+        """Return the SHA-256 of every image's file, by id."""
+        return dict(self._rows("SELECT id, sha256 FROM images"))
+
+    def captions_of(self, image_id: int) -> list[tuple[int, str]]:
+        """Return id and text of an image's captions, in their order."""
+        query = "SELECT id, text FROM captions WHERE image_id = ? ORDER BY id"
+        return [(id_, text) for id_, text in self._rows(query, (image_id,))]
 
     def next_ids(self) -> tuple[int, int]:
         """Return the first ids never given to an image and to a caption."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ..cores import usable_cores
-from .catalogue import Catalogue
 
 Embeddings = npt.NDArray[np.float32]
 Hits = list[list[tuple[int, float]]]
@@ -45,7 +44,8 @@ def nearest(index: Any, queries: Embeddings, k: int) -> Hits:
     with _threads(min(len(queries), usable_cores())):
         scores, ids = index.search(np.ascontiguousarray(queries, dtype=np.float32), k)
     return [
-        [(int(i), float(s)) for i, s in zip(row_ids, row_scores, strict=True)]
+        # FAISS fills up with -1 where it finds nothing, as for a query that is no number.
+        [(int(i), float(s)) for i, s in zip(row_ids, row_scores, strict=True) if i >= 0]
         for row_ids, row_scores in zip(ids, scores, strict=True)
     ]
 
@@ -68,18 +68,8 @@ def _threads(limit: int) -> Iterator[None]:
         faiss.omp_set_num_threads(before)
 
 
-def image_matches(hits: Hits, catalogue: Catalogue) -> list[list[Match]]:
-    """Look up the images of hits. A hit whose row was removed since is left out."""
-    paths = catalogue.images(id_ for row in hits for id_, _ in row)
-    present = [[(paths[id_], score) for id_, score in row if id_ in paths] for row in hits]
-    return [[Match(r, score, path) for r, (path, score) in enumerate(row, 1)] for row in present]
-
-
-def caption_matches(hits: Hits, catalogue: Catalogue) -> list[list[Match]]:
-    """Look up the captions of hits. A hit whose row was removed since is left out."""
-    rows = catalogue.captions(id_ for row in hits for id_, _ in row)
-    present = [[(*rows[id_], score) for id_, score in row if id_ in rows] for row in hits]
+def matches_of(hits: Hits, rows: Mapping[int, tuple[str, str | None]]) -> list[list[Match]]:
+    """Name the image, or the image and caption, of each hit; `rows` has all of them by id."""
     return [
-        [Match(r, score, path, text) for r, (text, path, score) in enumerate(row, 1)]
-        for row in present
+        [Match(rank, score, *rows[id_]) for rank, (id_, score) in enumerate(row, 1)] for row in hits
     ]

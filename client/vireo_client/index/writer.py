@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +49,15 @@ class NewImage(NamedTuple):
     """FP32 `[len(captions), D]`; None or anything without captions."""
 
 
+class Move(NamedTuple):
+    """An indexed image whose file has another path now."""
+
+    old: str
+    new: str
+    stamp: FileStamp
+    """The file's at its new path; without captions, the image keeps those it has."""
+
+
 @dataclass
 class _Pending:
     """Changes since the last save."""
@@ -59,7 +68,7 @@ class _Pending:
 
 
 class IndexWriter:
-    """Adds images and captions to the index in one folder, of which it is the only writer.
+    """Adds, moves and removes images of the index in one folder, of which it is the only writer.
 
     Args:
         folder: the index; it is made if it does not exist.
@@ -143,6 +152,15 @@ class IndexWriter:
             return False
         return known[1] == (stamp if stamp.captions else stamp._replace(captions=known[1].captions))
 
+    def stamps(self) -> dict[str, FileStamp]:
+        """Return the stamp of every image by its path, unsaved ones included."""
+        return {path: stamp for path, (_, stamp) in self._stamps.items()}
+
+    def hashes(self) -> dict[str, str]:
+        """Return the SHA-256 of every saved image's file by its path."""
+        hashes = self._catalogue.hashes()
+        return {path: hashes[i] for path, (i, _) in self._stamps.items() if i in hashes}
+
     def add(self, images: Sequence[NewImage]) -> None:
         """Add images, replacing those of the same path; `save` makes it lasting.
 
@@ -169,6 +187,46 @@ class IndexWriter:
         # A Ctrl-C between the rows and these two lines is found when they are saved.
         self._images.add_with_ids(embeddings, np.array(ids, dtype=np.int64))
         self._captions.add_with_ids(caption_embeddings, np.array(caption_ids, dtype=np.int64))
+
+    def move(self, moves: Sequence[Move]) -> None:
+        """Give saved images new paths; they keep embedding and captions. `save` makes it lasting.
+
+        As an id names the same image for ever, a moved image has a new one.
+        """
+        if not moves:
+            return
+        hashes = self._catalogue.hashes()
+        images = []
+        for move in moves:
+            id_, stamp = self._stamps[move.old]
+            captions = self._catalogue.captions_of(id_)
+            images.append(
+                NewImage(
+                    move.new,
+                    hashes[id_],
+                    move.stamp._replace(captions=stamp.captions),
+                    np.asarray(self._images.reconstruct(id_)),
+                    tuple(text for _, text in captions),
+                    np.stack([np.asarray(self._captions.reconstruct(i)) for i, _ in captions])
+                    if captions
+                    else None,
+                )
+            )
+        # In this order: an interruption in between leaves an image twice, and loses none.
+        self.add(images)
+        self.remove([move.old for move in moves])
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """Remove images and their captions; `save` makes it lasting.
+
+        Raises:
+            KeyError: no image of such a path is indexed; nothing was removed.
+        """
+        self._check_open()
+        paths = list(dict.fromkeys(paths))
+        self._remove([self._stamps[path][0] for path in paths])
+        for path in paths:
+            del self._stamps[path]
 
     def _checked(self, images: Sequence[NewImage]) -> tuple[Embeddings, Embeddings]:
         """Gather the embeddings of images, `[N, D]`, and of their captions, `[M, D]`."""
@@ -204,7 +262,7 @@ class IndexWriter:
         self._pending.removed += image_ids
 
     def save(self) -> None:
-        """Make everything added so far lasting, in one step.
+        """Make all changes so far lasting, in one step.
 
         Raises:
             SearchIndexError: the disk does not take it, or a reader holds the catalogue for too
@@ -253,7 +311,7 @@ class IndexWriter:
         self._pending = _Pending()
 
     def close(self) -> None:
-        """Close the catalogue and give the lock back; unsaved additions are dropped."""
+        """Close the catalogue and give the lock back; unsaved changes are dropped."""
         self._closed = True
         self._closing.close()
 

@@ -29,7 +29,7 @@ def photos(scenes, tmp_path):
 def _index(folder, source, embedder):
     records, _ = list_images(source)
     with IndexWriter(folder, embedder.bundle) as writer:
-        return index_images(writer, embedder, records)
+        return index_images(writer, embedder, records, source=source)
 
 
 def test_a_folder_of_images_is_indexed_and_found_by_itself(photos, tmp_path, embedder):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from support.small_index import DIM, best, best_caption, new_image, unit, write_small_bundle
 from vireo_client.errors import SearchIndexError
-from vireo_client.index import Index, IndexWriter, vectors
+from vireo_client.index import Index, IndexWriter, reader, vectors
 from vireo_client.index.catalogue import CATALOGUE_FILE, Catalogue
 from vireo_client.index.vectors import vector_files
 
@@ -20,6 +20,11 @@ def _write(folder, bundle, *images):
     with IndexWriter(folder, bundle) as writer:
         writer.add(images)
         writer.save()
+
+
+def _write_anew(folder, bundle, *images):
+    shutil.rmtree(folder)
+    _write(folder, bundle, *images)
 
 
 def test_what_is_saved_is_found_again(tmp_path, small_bundle):
@@ -146,27 +151,106 @@ def test_a_reader_cannot_write(tmp_path, small_bundle):
     catalogue.close()
 
 
-def test_a_reader_stays_at_its_state_until_it_is_refreshed(tmp_path, small_bundle):
+def test_a_search_answers_from_the_newest_state_whole(tmp_path, small_bundle):
     with IndexWriter(tmp_path / "i", small_bundle) as writer:
         writer.add([new_image("a.jpg", 1, captions=1), new_image("b.jpg", 2, captions=1)])
         writer.save()
         with Index(tmp_path / "i", small_bundle) as index:
-            assert not index.refresh()
             writer.add([new_image("a.jpg", 3, captions=2), new_image("c.jpg", 4, captions=1)])
-            assert not index.refresh()  # nothing was saved
-            writer.save()
-            # The replaced image is left out, the new one is not there yet, the rest is found.
-            assert (len(index), index.captions) == (2, 2)
-            assert [m.path for m in index.search_images(unit(1)[None], 5)[0]] == ["b.jpg"]
-            assert [m.path for m in index.search_captions(unit(1000)[None], 5)[0]] == ["b.jpg"]
-
-            assert index.refresh()
+            # Nothing was saved: the old state is whole.
             assert not index.refresh()
+            assert best(index, 1) == ("a.jpg", 1)
+            assert len(index.search_images(unit(1)[None], 5)[0]) == 2
+            writer.save()
+            assert {m.path for m in index.search_images(unit(1)[None], 5)[0]} == {
+                "a.jpg", "b.jpg", "c.jpg"
+            }  # fmt: skip
+            assert len(index.search_captions(unit(1000)[None], 5)[0]) == 4
+            assert not index.refresh()  # the search did that
             assert (len(index), index.captions) == (3, 4)
             assert [best(index, n) for n in (2, 3, 4)] == [
                 ("b.jpg", 1), ("a.jpg", 1), ("c.jpg", 1)
             ]  # fmt: skip
             assert best_caption(index, 3001) == ("a.jpg câu 1", 1)
+
+
+def test_a_refresh_moves_a_reader_without_a_search(tmp_path, small_bundle):
+    with IndexWriter(tmp_path / "i", small_bundle) as writer:
+        writer.save()
+        with Index(tmp_path / "i", small_bundle) as index:
+            writer.add([new_image("a.jpg", 1, captions=1)])
+            writer.save()
+            assert (len(index), index.captions) == (0, 0)
+            assert index.refresh()
+            assert (len(index), index.captions) == (1, 1)
+
+
+def test_an_empty_index_that_is_filled_is_searched(tmp_path, small_bundle):
+    _write(tmp_path / "i", small_bundle)
+    with Index(tmp_path / "i", small_bundle) as index:
+        assert index.search_images(unit(1)[None], 5) == [[]]
+        _write(tmp_path / "i", small_bundle, new_image("a.jpg", 1, captions=1))
+        assert best_caption(index, 1000) == ("a.jpg câu 0", 1)
+
+
+def test_a_save_between_vectors_and_rows_makes_a_search_start_anew(
+    tmp_path, small_bundle, monkeypatch
+):
+    with IndexWriter(tmp_path / "i", small_bundle) as writer:
+        writer.add([new_image(f"{n}.jpg", n, captions=1) for n in range(1, 6)])
+        writer.save()
+        plain, saves = reader.nearest, []
+
+        def then_save(*words):
+            hits = plain(*words)
+            if len(saves) < 3:
+                saves.append(hits)
+                new = 10 * len(saves)
+                writer.add([new_image(f"{n}.jpg", new + n, captions=1) for n in range(1, 6)])
+                writer.save()
+            return hits
+
+        monkeypatch.setattr(reader, "nearest", then_save)
+        with Index(tmp_path / "i", small_bundle) as index:
+            (matches,) = index.search_images(unit(31)[None], 20)
+            assert len(matches) == 5
+            assert (matches[0].path, round(matches[0].score, 5)) == ("1.jpg", 1)
+            assert len(saves) == 3
+
+
+def test_while_one_thread_reads_a_newer_state_others_are_answered_from_the_older(
+    tmp_path, small_bundle, monkeypatch
+):
+    with IndexWriter(tmp_path / "i", small_bundle) as writer:
+        writer.add([new_image("a.jpg", 1), new_image("b.jpg", 2)])
+        writer.save()
+        with Index(tmp_path / "i", small_bundle) as index:
+            writer.add([new_image("c.jpg", 3)])
+            writer.save()
+            plain, loading, searched = reader.load_vectors, threading.Event(), threading.Event()
+
+            def load(*words):
+                loading.set()
+                assert searched.wait(10)
+                return plain(*words)
+
+            monkeypatch.setattr(reader, "load_vectors", load)
+            thread = threading.Thread(target=index.refresh)
+            thread.start()
+            assert loading.wait(10)
+            assert len(index.search_images(unit(3)[None], 5)[0]) == 2
+            searched.set()
+            thread.join()
+            assert best(index, 3) == ("c.jpg", 1)
+
+
+def test_a_row_that_is_missing_is_an_error_not_a_shorter_answer(tmp_path, small_bundle):
+    _write(tmp_path / "i", small_bundle, new_image("a.jpg", 1), new_image("b.jpg", 2))
+    with Index(tmp_path / "i", small_bundle) as index:
+        with sqlite3.connect(tmp_path / "i" / CATALOGUE_FILE) as db:
+            db.execute("DELETE FROM images WHERE path = 'a.jpg'")
+        with pytest.raises(SearchIndexError, match="no row for 1 of its embeddings"):
+            index.search_images(unit(1)[None], 5)
 
 
 @pytest.mark.parametrize("moment", ["images", "captions"])
@@ -204,20 +288,57 @@ def test_a_refresh_that_fails_leaves_the_reader_as_it_was(tmp_path, small_bundle
         captions.unlink()
         with pytest.raises(SearchIndexError, match=captions.name):
             index.refresh()
-        assert (len(index), best(index, 1)) == (1, ("a.jpg", 1))
+        assert len(index) == 1
+        with pytest.raises(SearchIndexError, match=captions.name):  # no answer of the past
+            best(index, 1)
+        _write_anew(tmp_path / "i", small_bundle, new_image("c.jpg", 3))
+        assert best(index, 3) == ("c.jpg", 1)
 
 
-def test_a_folder_that_was_replaced_or_deleted_is_not_refreshed(tmp_path, small_bundle):
+def test_an_index_that_was_deleted_and_made_anew_is_followed(tmp_path, small_bundle):
     _write(tmp_path / "i", small_bundle, new_image("a.jpg", 1))
-    _write(tmp_path / "other", small_bundle, new_image("b.jpg", 1))
     with Index(tmp_path / "i", small_bundle) as index:
-        os.rename(tmp_path / "i", tmp_path / "aside")
-        with pytest.raises(SearchIndexError, match="was deleted"):
-            index.refresh()
-        shutil.copytree(tmp_path / "other", tmp_path / "i")
-        with pytest.raises(SearchIndexError, match="another index was put in its place"):
-            index.refresh()
-        assert best(index, 1) == ("a.jpg", 1)
+        for search in (index.refresh, lambda: best(index, 2)):
+            _write_anew(tmp_path / "i", small_bundle, new_image("b.jpg", 2))
+            search()
+            assert [m.path for m in index.search_images(unit(1)[None], 5)[0]] == ["b.jpg"]
+        shutil.rmtree(tmp_path / "i")
+        for use in (index.refresh, lambda: best(index, 2)):
+            with pytest.raises(SearchIndexError, match="the index was deleted"):
+                use()
+        _write(tmp_path / "i", small_bundle, new_image("c.jpg", 3))
+        assert best(index, 3) == ("c.jpg", 1)
+    with pytest.raises(SearchIndexError, match="the index is closed"):
+        index.refresh()
+
+
+def test_a_search_goes_on_when_another_thread_moves_to_a_new_file(
+    tmp_path, small_bundle, monkeypatch
+):
+    _write(tmp_path / "i", small_bundle, new_image("a.jpg", 1))
+    plain, replaced = reader.nearest, []
+
+    def then_replace(*words):
+        hits = plain(*words)
+        if not replaced:
+            replaced.append(hits)
+            _write_anew(tmp_path / "i", small_bundle, new_image("b.jpg", 2))
+            assert index.refresh()
+        return hits
+
+    monkeypatch.setattr(reader, "nearest", then_replace)
+    with Index(tmp_path / "i", small_bundle) as index:
+        assert best(index, 2) == ("b.jpg", 1)
+
+
+def test_an_index_of_another_bundle_in_its_place_is_refused(tmp_path, small_bundle):
+    other = write_small_bundle(tmp_path / "other", "another-bundle")
+    _write(tmp_path / "i", small_bundle, new_image("a.jpg", 1))
+    with Index(tmp_path / "i", small_bundle) as index:
+        _write_anew(tmp_path / "i", other, new_image("b.jpg", 1))
+        for use in (index.refresh, lambda: best(index, 1)):
+            with pytest.raises(SearchIndexError, match="made by bundle another-bundle"):
+                use()
 
 
 _SAVES = 40
@@ -257,7 +378,7 @@ def _pairs_are_right(index, version, seen):
 
 
 def test_readers_that_refresh_beside_a_writer_never_mix_two_states(tmp_path, small_bundle):
-    """A writer in another process saves as fast as it can; threads search while one refreshes."""
+    """A writer in another process saves as fast as it can; threads search and one refreshes."""
     folder = tmp_path / "i"
     _write(folder, small_bundle, *(new_image(f"{n}.jpg", n, captions=2) for n in range(_NAMES)))
     code = _BUSY_WRITER.format(saves=_SAVES, names=_NAMES)
@@ -285,10 +406,11 @@ def test_readers_that_refresh_beside_a_writer_never_mix_two_states(tmp_path, sma
                 writer.stdin.flush()
                 sizes = []
                 while writer.poll() is None:
-                    if index.refresh():
-                        sizes.append(len(index))
-                        # Each image has two captions: both halves are of one state.
-                        assert index.captions == 2 * len(index)
+                    index.refresh()
+                    state = index._opened.vectors.state  # searches move the index too
+                    sizes.append(state.images)
+                    # Each image has two captions: both halves are of one state.
+                    assert state.captions == 2 * state.images
             finally:
                 done.set()
                 for thread in threads:
