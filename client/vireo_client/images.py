@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from .bundle import ImageSpec
 from .errors import ImageError
@@ -25,6 +25,19 @@ MAX_PIXELS = 120_000_000
 this size takes 360 MB. The photos of phones with 108 megapixels are below the limit."""
 
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+
+_ORIENTATION = 0x0112
+"""The EXIF tag."""
+_TURNS: dict[object, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes an image of each orientation upright."""
 
 _RESAMPLING = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -101,19 +114,55 @@ def _open(file: BinaryIO, filename: str) -> Image.Image:
             except (SyntaxError, IndexError, TypeError, struct.error):  # not this format
                 continue
             _check(image)
+            if image.format == "TIFF":
+                _keep_only_orientation(image)
             return image
     raise UnidentifiedImageError
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    image.load()  # PNG may hold its EXIF block behind the pixels
+    turn = _TURNS.get(_orientation(image))
     if image.mode in _SIXTEEN_BIT:
         image = _eight_bit(image)
-    image = ImageOps.exif_transpose(image)
+    if turn is not None:
+        image = image.transpose(turn)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         layer = image.convert("RGBA")
         image = Image.new("RGBA", layer.size, "white")
         image.alpha_composite(layer)
     return image.convert("RGB")
+
+
+def _keep_only_orientation(image: Image.Image) -> None:
+    """Forget all tags of a TIFF but its orientation, before it is decoded.
+
+    Pillow turns a TIFF upright while it decodes, and fails then at tags that are broken, though
+    they have nothing to do with the pixels.
+    """
+    try:
+        exif = image.getexif()
+    except Exception:  # as in `_orientation`; what was read until then is there
+        exif = image.getexif()
+    for tag in list(exif):
+        if tag != _ORIENTATION:
+            del exif[tag]
+    image.info.pop("xmp", None)
+
+
+def _orientation(image: Image.Image) -> object:
+    """Read the EXIF orientation, and nothing else of the EXIF block: its other tags may be broken.
+
+    Returns:
+        A key of `_TURNS` for an image that is not upright. Cameras and editors write blocks that
+        Pillow cannot read; their images are taken as they lie.
+    """
+    try:
+        value: object = image.getexif().get(_ORIENTATION)
+        hash(value)
+    except Exception:  # what a broken block raises is of many kinds, as with decoders
+        return None
+    return value
 
 
 _LIMIT = f"at most {MAX_PIXELS:,} pixels are taken; make it smaller"
@@ -136,12 +185,10 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
     if image.mode == "I" and values.max() < 256:  # 32 bits wide, but with 8 used
         return image
-    exif = image.getexif()
     transparent = image.info.get("transparency")
     grey = Image.fromarray(np.clip(values >> 8, 0, 255).astype(np.uint8))
     if isinstance(transparent, int):  # the grey value that is transparent
         grey.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
-    grey.getexif().update(exif)
     return grey
 
 
