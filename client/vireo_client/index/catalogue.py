@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from ..bundle import Bundle
 from ..errors import SearchIndexError
+from ..forks import abandon, renew_after_fork
 
 CATALOGUE_FILE = "catalogue.sqlite"
 SCHEMA_VERSION = 1
@@ -101,10 +102,24 @@ class Catalogue:
         # The file itself is opened for writing: only then can SQLite roll back the unfinished
         # transaction of a writer that was killed. Statements that write are refused.
         self._db.execute("PRAGMA query_only = ON")
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Drop the parent's connection in a forked child, which opens its own at its next query."""
+        abandon(self._db)
+        self._lock = Lock()
+        self._forked = True
+
+    def _reopen(self) -> None:
+        self.check_in_place()
+        self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        self._db.execute("PRAGMA query_only = ON")
+        self._forked = False
 
     def _connect(self, path: Path) -> None:
         self.path = path
         self._lock = Lock()
+        self._forked = False
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._file = _identity(path)
 
@@ -123,6 +138,8 @@ class Catalogue:
     def _rows(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         try:
             with self._lock:
+                if self._forked:
+                    self._reopen()
                 return self._db.execute(query, values).fetchall()
         except sqlite3.ProgrammingError as error:
             raise SearchIndexError(f"{self.path.parent}: the index is closed") from error
