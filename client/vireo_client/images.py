@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,11 +19,17 @@ from .errors import ImageError
 ImageSource = str | Path | bytes | Image.Image
 """A path, the bytes of an encoded file, or a decoded image."""
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp",
+                      ".dib", ".gif", ".tif", ".tiff", ".jp2", ".j2k", ".j2c", ".jpc", ".jpx",
+                      ".jpf", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".ico", ".psd", ".qoi",
+                      ".pcx", ".avif", ".avifs", ".heic", ".heif", ".hif"})  # fmt: skip
+"""The suffixes of photos and pictures, whether or not this Pillow reads them all."""
 
 MAX_PIXELS = 120_000_000
 """The limit of an image's pixels. A larger one is refused before it is decoded: as RGB, an image of
 this size takes 360 MB. The photos of phones with 108 megapixels are below the limit."""
+
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
@@ -73,7 +80,9 @@ def open_image(source: ImageSource, *, name: str | None = None) -> Image.Image:
         raise ImageError(f"{name}: no such file") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{name}: too large an image; {_LIMIT}") from None
-    except UnidentifiedImageError:
+    except UnidentifiedImageError as error:
+        if str(error):
+            raise ImageError(f"{name}: not a readable image ({error})") from None
         empty = source == b"" or (
             isinstance(source, (str, Path)) and not Path(source).stat().st_size
         )
@@ -98,6 +107,9 @@ def _open(file: BinaryIO, filename: str) -> Image.Image:
     """
     prefix = file.read(16)
     tried: set[str] = set()
+    heif = is_heif(prefix)
+    if heif:
+        _register_heif()
     for load_plugins in (Image.preinit, Image.init):  # the usual formats first, as in Pillow
         load_plugins()
         for plugin, (factory, accept) in list(Image.OPEN.items()):
@@ -117,7 +129,26 @@ def _open(file: BinaryIO, filename: str) -> Image.Image:
             if image.format == "TIFF":
                 _keep_only_orientation(image)
             return image
+    if heif:
+        advice = "not what it says, or damaged" if _register_heif() else "install 'vireo[heif]'"
+        raise UnidentifiedImageError(f"HEIF, as phones write it; {advice}")
     raise UnidentifiedImageError
+
+
+def is_heif(prefix: bytes) -> bool:
+    """Return whether a file that begins with these 12 bytes or more is in the HEIF format."""
+    return prefix[4:8] == b"ftyp" and prefix[8:12] in _HEIF_BRANDS
+
+
+@cache
+def _register_heif() -> bool:
+    """Register the HEIF plugin with Pillow, once; False where it is not installed."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -241,15 +272,3 @@ def load_pixels(
         ImageError: as `open_image`.
     """
     return to_pixels(open_image(source, name=name), spec)
-
-
-def find_images(folder: Path) -> list[Path]:
-    """List the image files below `folder`, sorted, without hidden files and folders."""
-    images = (
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
-    return sorted(images)

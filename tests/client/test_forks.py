@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from support.processes import in_fork
 from vireo_client.embedder import Embedder
-from vireo_client.index import IndexWriter
+from vireo_client.index import Index, IndexWriter
 from vireo_client.index.indexing import index_images, list_images
 from vireo_client.search import SearchClient
 from vireo_client.towers import engine
@@ -27,6 +27,17 @@ def folder(repository, tmp_path_factory):
     ):
         index_images(writer, embedder, records)
     return folder
+
+
+def test_many_queries_at_once_leave_no_child_waiting(folder, repository):
+    """FAISS runs them on threads of OpenMP."""
+    with Index(folder / "index", repository) as index:
+        queries = np.random.default_rng(0).random((500, index._dim), dtype=np.float32)
+
+        def search():
+            return [[m.path for m in matches] for matches in index.search_images(queries, 3)]
+
+        assert search() == in_fork(search)
 
 
 def _search(client, photo):

@@ -10,7 +10,8 @@ from PIL import Image, ImageFile, ImageOps
 from PIL.PngImagePlugin import PngImageFile
 from vireo_client.bundle import ImageSpec
 from vireo_client.errors import ImageError
-from vireo_client.images import find_images, load_pixels, open_image, to_pixels
+from vireo_client.folders import find_images, scan_folder
+from vireo_client.images import load_pixels, open_image, to_pixels
 
 SPEC = ImageSpec(size=32, resize=40, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
@@ -306,3 +307,43 @@ def test_every_orientation_is_turned_as_pillow_does(mode, file_kind):
             upright = np.asarray(open_image(ImageOps.exif_transpose(Image.open(io.BytesIO(data)))))
         got = np.asarray(open_image(data))
         assert np.array_equal(got, np.asarray(Image.fromarray(upright).convert("RGB")))
+
+
+def test_what_pillow_reads_is_found_whatever_its_suffix_says(tmp_path):
+    image = _noise(16, 16)
+    kinds = {"a.jfif": "JPEG", "b.jpe": "JPEG", "c.jp2": "JPEG2000", "d.avif": "AVIF",
+             "e.HEIC": "JPEG", "f": "PNG", "g.foto": "WEBP", "h.mpo": "MPO"}  # fmt: skip
+    for name, kind in kinds.items():
+        (tmp_path / name).write_bytes(_encoded(image, kind))
+    for name in ("a.mp4", "b.mov", "c.nef", "d.json", "e.unknown", "notes"):
+        (tmp_path / name).write_bytes(b"text")
+    found = scan_folder(tmp_path)
+    assert [path.name for path in found.images] == [
+        "a.jfif", "b.jpe", "c.jp2", "d.avif", "e.HEIC", "f", "g.foto", "h.mpo"
+    ]  # fmt: skip
+    for path in found.images:
+        assert open_image(path).size == (16, 16)
+    assert found.describe_others() == "3 other files, 1 raw photos, 2 videos"
+
+
+def test_a_photo_in_heif_is_read_or_says_what_reads_it(tmp_path):
+    path = tmp_path / "x.heic"
+    path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0heicmif1")
+    with pytest.raises(ImageError, match=r"x\.heic: .*(install 'vireo\[heif\]'|damaged)"):
+        open_image(path)
+
+
+def test_links_are_followed_once(tmp_path, photo):
+    photo("in/deep/a.png")
+    photo("outside/b.png")
+    (tmp_path / "in/loop").symlink_to(tmp_path / "in")
+    (tmp_path / "in/again").symlink_to(tmp_path / "in/deep")
+    (tmp_path / "in/linked").symlink_to(tmp_path / "outside")
+    (tmp_path / "in/twice").symlink_to(tmp_path / "outside")
+    (tmp_path / "in/dead.png").symlink_to(tmp_path / "gone.png")
+    (tmp_path / "outside/back").symlink_to(tmp_path / "in")
+    found = scan_folder(tmp_path / "in")
+    names = [str(path.relative_to(tmp_path / "in")) for path in found.images]
+    assert names == ["deep/a.png", "linked/b.png"]
+    (skip,) = found.skipped
+    assert "dead.png: a link to nothing" in str(skip)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import time
 from collections.abc import Sequence
@@ -14,10 +15,12 @@ from ..bundle import file_sha256
 from ..captions import CAPTIONS_FILE, CaptionedImage, Skip, read_captions
 from ..embedder import Embedder, Embeddings
 from ..errors import DataError
-from ..images import find_images
+from ..folders import scan_folder
 from ..progress import progress_bar
 from .catalogue import FileStamp
 from .writer import IndexWriter, NewImage
+
+logger = logging.getLogger(__name__)
 
 SAVE_EVERY_SECONDS = 60.0
 
@@ -38,20 +41,42 @@ def list_images(source: Path) -> tuple[list[CaptionedImage], list[Skip]]:
     """List the images to index: the records of a captions file, or all images in a folder.
 
     Returns:
-        The images with their captions, and the records that cannot be used.
+        The images with their captions, and what cannot be used: records, dead links, folders that
+        cannot be read. Files that are no images, and images that a folder's captions file does not
+        name, are counted in the log.
 
     Raises:
-        DataError: there is no such folder, or it holds no images.
+        DataError: there is no such folder, it cannot be read, or it holds no images.
     """
     if (source / CAPTIONS_FILE).is_file() or source.is_file():
         captions = read_captions(source)
+        if source.is_dir():
+            _count_unnamed(source, captions.records)
         return captions.records, captions.skipped
     if not source.is_dir():
         raise DataError(f"{source}: no such folder")
-    images = [CaptionedImage(path, ()) for path in find_images(source)]
-    if not images:
-        raise DataError(f"{source}: no images in this folder; nothing was changed")
-    return images, []
+    found = scan_folder(source)
+    others = found.describe_others()
+    if not found.images:
+        beside = [others] if others else []
+        beside += [str(skip) for skip in found.skipped[:3]]
+        holds = f" (it holds: {'; '.join(beside)})" if beside else ""
+        raise DataError(f"{source}: no images in this folder{holds}; nothing was changed")
+    if others:
+        logger.warning("%s: passed over what is no image: %s", source, others)
+    return [CaptionedImage(path, ()) for path in found.images], found.skipped
+
+
+def _count_unnamed(folder: Path, records: Sequence[CaptionedImage]) -> None:
+    """Log how many images of a folder its captions file does not name."""
+    named = {os.path.realpath(record.path) for record in records}
+    unnamed = [path for path in scan_folder(folder).images if os.path.realpath(path) not in named]
+    if unnamed:
+        logger.warning(
+            "%s: %d images have no usable record in %s and are left out (the first: %s); add "
+            "records for them, or index them from a folder without that file",
+            folder, len(unnamed), CAPTIONS_FILE, unnamed[0],
+        )  # fmt: skip
 
 
 def index_images(

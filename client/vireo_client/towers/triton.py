@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from threading import Lock
 from typing import Any
 
@@ -72,6 +73,7 @@ class TritonTowers:
         self._priority = BULK_PRIORITY if bulk else QUERY_PRIORITY
         self._timeout = request_timeout
         self._tls = tls
+        self._forked = False
         self._connected: grpc.InferenceServerClient | None = None
         self._lock = Lock()
         self._versions: dict[str, str] = {}
@@ -94,6 +96,12 @@ class TritonTowers:
         """The connection; the first use in a forked child makes a new one."""
         client = self._connected
         if client is None:
+            if self._forked and not _grpc_survives_forks():
+                raise ServerError(
+                    f"Triton at {self.url}: this process was forked, and GRPC_ENABLE_FORK_SUPPORT "
+                    "switches off what gRPC needs for that; unset it, or open the client after the "
+                    "fork in a process that has not used gRPC before"
+                )
             with self._lock:
                 if self._connected is None:
                     arguments = self._tls.channel_arguments() if self._tls else {}
@@ -107,6 +115,7 @@ class TritonTowers:
         """Drop the parent's connection in a forked child."""
         abandon(self._connected)
         self._connected = None
+        self._forked = True
         self._lock = Lock()
 
     def _check(self) -> None:
@@ -224,6 +233,11 @@ class TritonTowers:
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
+
+
+def _grpc_survives_forks() -> bool:
+    """Return whether gRPC renews its own threads in a forked child, as it does by default."""
+    return os.environ.get("GRPC_ENABLE_FORK_SUPPORT", "1").lower() in ("1", "true", "yes", "on", "")
 
 
 _CHANNEL = [

@@ -142,6 +142,17 @@ towers.close()
 """
 
 
+def test_a_forked_child_that_cannot_connect_says_so_at_once(url, bundle):
+    program = _FORKS.replace("here = run()", "run(); in_fork(run, 10)")
+    environment = {"PYTHONPATH": os.pathsep.join(sys.path), "GRPC_ENABLE_FORK_SUPPORT": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(bundle.folder), url],
+        capture_output=True, text=True, timeout=120, env=os.environ | environment,
+    )  # fmt: skip
+    assert "ServerError: " in done.stderr
+    assert "unset it" in done.stderr
+
+
 def test_a_forked_child_connects_anew(url, bundle):
     command = [sys.executable, "-c", _FORKS, str(bundle.folder), url]
     done = subprocess.run(

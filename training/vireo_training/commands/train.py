@@ -65,7 +65,7 @@ def train(
     if result.is_main_process:
         typer.echo(f"bundle: {result.bundle}")
         typer.echo(
-            f"next: vireo export {result.bundle} --data {shlex.quote(validation or data[0])}"
+            f"next: vireo export {shlex.quote(str(result.bundle))} --data {shlex.quote(validation or data[0])}"
         )
     if result.interrupted:
         raise KeyboardInterrupt
