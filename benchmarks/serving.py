@@ -40,7 +40,7 @@ from real_size import (
 from support import machine, option_parser, percentiles, print_heading, print_table, write_report
 from vireo_client.bundle import Bundle
 from vireo_client.captions import CaptionedImage, read_captions
-from vireo_client.images import find_images
+from vireo_client.folders import find_images
 from vireo_client.text.pipeline import TextPath
 from vireo_serving.server.ports import Ports
 from vireo_serving.server.server import TritonServer

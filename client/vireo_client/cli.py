@@ -50,6 +50,10 @@ def _root(
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING, format="%(message)s", handlers=[handler]
     )
+    # This process is the command's own. What libraries warn of, such as odd tags of a photo, is for
+    # those who ask for it: it goes to the log, below the level that is shown.
+    logging.captureWarnings(True)
+    logging.getLogger("py.warnings").setLevel(logging.INFO if verbose else logging.ERROR)
     for message in clashing_builds():
         logger.warning(message)
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from .bundle import Bundle
 from .captions import Skip
 from .errors import DataError, ImageError
+from .forks import renew_after_fork
 from .images import ImageSource, load_pixels
 from .text.pipeline import TextPath
 
@@ -66,7 +67,16 @@ class Embedder:
         self.bundle = bundle
         self.towers = towers
         self.text_path = TextPath.from_bundle(bundle)
-        self._pool = ThreadPoolExecutor(decode_threads, thread_name_prefix="vireo-decode")
+        self._decode_threads = decode_threads
+        self._pool = self._open_pool()
+        renew_after_fork(self)
+
+    def _open_pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self._decode_threads, thread_name_prefix="vireo-decode")
+
+    def after_fork(self) -> None:
+        """Make the decoding threads anew in a forked child."""
+        self._pool = self._open_pool()  # starts its threads at the first image
 
     @property
     def dim(self) -> int:

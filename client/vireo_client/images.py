@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import os
 import struct
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from .bundle import ImageSpec
 from .errors import ImageError
@@ -18,13 +19,32 @@ from .errors import ImageError
 ImageSource = str | Path | bytes | Image.Image
 """A path, the bytes of an encoded file, or a decoded image."""
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp",
+                      ".dib", ".gif", ".tif", ".tiff", ".jp2", ".j2k", ".j2c", ".jpc", ".jpx",
+                      ".jpf", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".ico", ".psd", ".qoi",
+                      ".pcx", ".avif", ".avifs", ".heic", ".heif", ".hif"})  # fmt: skip
+"""The suffixes of photos and pictures, whether or not this Pillow reads them all."""
 
 MAX_PIXELS = 120_000_000
 """The limit of an image's pixels. A larger one is refused before it is decoded: as RGB, an image of
 this size takes 360 MB. The photos of phones with 108 megapixels are below the limit."""
 
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+
+_ORIENTATION = 0x0112
+"""The EXIF tag."""
+_TURNS: dict[object, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes an image of each orientation upright."""
 
 _RESAMPLING = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -60,7 +80,9 @@ def open_image(source: ImageSource, *, name: str | None = None) -> Image.Image:
         raise ImageError(f"{name}: no such file") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{name}: too large an image; {_LIMIT}") from None
-    except UnidentifiedImageError:
+    except UnidentifiedImageError as error:
+        if str(error):
+            raise ImageError(f"{name}: not a readable image ({error})") from None
         empty = source == b"" or (
             isinstance(source, (str, Path)) and not Path(source).stat().st_size
         )
@@ -85,6 +107,9 @@ def _open(file: BinaryIO, filename: str) -> Image.Image:
     """
     prefix = file.read(16)
     tried: set[str] = set()
+    heif = is_heif(prefix)
+    if heif:
+        _register_heif()
     for load_plugins in (Image.preinit, Image.init):  # the usual formats first, as in Pillow
         load_plugins()
         for plugin, (factory, accept) in list(Image.OPEN.items()):
@@ -101,19 +126,74 @@ def _open(file: BinaryIO, filename: str) -> Image.Image:
             except (SyntaxError, IndexError, TypeError, struct.error):  # not this format
                 continue
             _check(image)
+            if image.format == "TIFF":
+                _keep_only_orientation(image)
             return image
+    if heif:
+        advice = "not what it says, or damaged" if _register_heif() else "install 'vireo[heif]'"
+        raise UnidentifiedImageError(f"HEIF, as phones write it; {advice}")
     raise UnidentifiedImageError
 
 
+def is_heif(prefix: bytes) -> bool:
+    """Return whether a file that begins with these 12 bytes or more is in the HEIF format."""
+    return prefix[4:8] == b"ftyp" and prefix[8:12] in _HEIF_BRANDS
+
+
+@cache
+def _register_heif() -> bool:
+    """Register the HEIF plugin with Pillow, once; False where it is not installed."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
+    image.load()  # PNG may hold its EXIF block behind the pixels
+    turn = _TURNS.get(_orientation(image))
     if image.mode in _SIXTEEN_BIT:
         image = _eight_bit(image)
-    image = ImageOps.exif_transpose(image)
+    if turn is not None:
+        image = image.transpose(turn)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         layer = image.convert("RGBA")
         image = Image.new("RGBA", layer.size, "white")
         image.alpha_composite(layer)
     return image.convert("RGB")
+
+
+def _keep_only_orientation(image: Image.Image) -> None:
+    """Forget all tags of a TIFF but its orientation, before it is decoded.
+
+    Pillow turns a TIFF upright while it decodes, and fails then at tags that are broken, though
+    they have nothing to do with the pixels.
+    """
+    try:
+        exif = image.getexif()
+    except Exception:  # as in `_orientation`; what was read until then is there
+        exif = image.getexif()
+    for tag in list(exif):
+        if tag != _ORIENTATION:
+            del exif[tag]
+    image.info.pop("xmp", None)
+
+
+def _orientation(image: Image.Image) -> object:
+    """Read the EXIF orientation, and nothing else of the EXIF block: its other tags may be broken.
+
+    Returns:
+        A key of `_TURNS` for an image that is not upright. Cameras and editors write blocks that
+        Pillow cannot read; their images are taken as they lie.
+    """
+    try:
+        value: object = image.getexif().get(_ORIENTATION)
+        hash(value)
+    except Exception:  # what a broken block raises is of many kinds, as with decoders
+        return None
+    return value
 
 
 _LIMIT = f"at most {MAX_PIXELS:,} pixels are taken; make it smaller"
@@ -136,12 +216,10 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
     if image.mode == "I" and values.max() < 256:  # 32 bits wide, but with 8 used
         return image
-    exif = image.getexif()
     transparent = image.info.get("transparency")
     grey = Image.fromarray(np.clip(values >> 8, 0, 255).astype(np.uint8))
     if isinstance(transparent, int):  # the grey value that is transparent
         grey.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
-    grey.getexif().update(exif)
     return grey
 
 
@@ -194,15 +272,3 @@ def load_pixels(
         ImageError: as `open_image`.
     """
     return to_pixels(open_image(source, name=name), spec)
-
-
-def find_images(folder: Path) -> list[Path]:
-    """List the image files below `folder`, sorted, without hidden files and folders."""
-    images = (
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
-    return sorted(images)

@@ -17,6 +17,7 @@ files to the places where Triton and the clients look.
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import NamedTuple
 
@@ -115,7 +116,7 @@ def model_file(repository: Path, model: str) -> Path:
         if engines := [file.name for file in folder.glob("model.*") if file.suffix != ".py"]:
             raise BundleError(
                 f"{folder}: holds {engines[0]}, which runs in Triton alone; start it with "
-                f"`vireo serve {repository}` and give --triton HOST:PORT"
+                f"`vireo serve {shlex.quote(str(repository))}` and give --triton HOST:PORT"
             )
         raise BundleError(
             f"{repository}: no {model} here; `vireo export BUNDLE` writes a model repository"

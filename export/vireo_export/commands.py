@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -107,9 +108,12 @@ def publish(
     )
     build = chosen.plan_build()
     if build and not build.here:
-        typer.echo(f"next: copy {folder} to the machine with the GPU and run ./build.sh there")
+        typer.echo(
+            f"next: copy {shlex.quote(str(folder))} to the machine with the GPU and run ./build.sh there"
+        )
         return
-    typer.echo(f"next: vireo serve {folder}   or   vireo index PHOTOS --model {folder}")
+    quoted = shlex.quote(str(folder))
+    typer.echo(f"next: vireo serve {quoted}   or   vireo index PHOTOS --model {quoted}")
 
 
 def demo(

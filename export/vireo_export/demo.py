@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import resource
+import shlex
 import shutil
 import sys
 import time
@@ -164,11 +165,13 @@ def _summarise(out: Path, report: dict[str, Any]) -> None:
         f"look at {out / 'results.png'} and {out / 'report.json'}"
     )
     if shutil.which("vireo") is None:
-        console.print(f"\nFirst: . {Path(sys.prefix)}/bin/activate", highlight=False, markup=False)
+        activate = shlex.quote(f"{sys.prefix}/bin/activate")
+        console.print(f"\nFirst: . {activate}", highlight=False, markup=False)
+    index, repository = (shlex.quote(str(out / name)) for name in ("index", "model_repository"))
     console.print(
         "\nSearch it yourself:\n"
-        f'  vireo search "ba con cá màu tím" --index {out}/index --sheet hits.png\n'
-        f"  vireo serve {out}/model_repository\n"
+        f'  vireo search "ba con cá màu tím" --index {index} --sheet hits.png\n'
+        f"  vireo serve {repository}\n"
         "With your own photos and captions (a folder with captions.jsonl):\n"
         "  vireo train PHOTOS --out runs/mine --set image.weights=FILE\n"
         "  vireo export runs/mine/bundle --data PHOTOS\n"

@@ -1,15 +1,17 @@
 import io
+import struct
 import unicodedata
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, ImageOps
 from PIL.PngImagePlugin import PngImageFile
 from vireo_client.bundle import ImageSpec
 from vireo_client.errors import ImageError
-from vireo_client.images import find_images, load_pixels, open_image, to_pixels
+from vireo_client.folders import find_images, scan_folder
+from vireo_client.images import load_pixels, open_image, to_pixels
 
 SPEC = ImageSpec(size=32, resize=40, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
@@ -223,3 +225,125 @@ def test_images_are_found_sorted_and_hidden_ones_left_out(tmp_path, photo):
     (tmp_path / "notes.txt").write_text("x")
     found = [str(p.relative_to(tmp_path)) for p in find_images(tmp_path)]
     assert found == sorted([name, "b/c.png", "a.webp"])
+
+
+SIX = np.asarray(Image.fromarray(np.arange(180, dtype=np.uint8).reshape(6, 10, 3)))
+"""An image that lies; upright, by orientation 6, it is 6 wide and 10 high."""
+TAGS = (0x010F, 0x0110, 0x011A, 0x0128, 0x0131, 0x0132, 0x013B, 0x014A, 0x0201, 0x0211, 0x0213,
+        0x02BC, 0x8298, 0x8769, 0x8773, 0x8825, 0x9003, 0x9286, 0xA005, 0xC4A5)  # fmt: skip
+
+
+def _exif(tag, kind, count=1):
+    """An EXIF block with orientation 6, and one tag of a type that need not be its own."""
+    entries = sorted([(0x0112, 3, 1, b"\6\0\0\0"), (tag, kind, count, b"\1\2\3\4")])
+    packed = b"".join(struct.pack("<HHI", *entry[:3]) + entry[3] for entry in entries)
+    return b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries)) + packed + bytes(4)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow says what it met
+@pytest.mark.parametrize("file_kind", ["JPEG", "PNG", "WEBP"])
+def test_a_mistyped_tag_keeps_no_image_from_being_read(file_kind):
+    turned = 0
+    for tag in TAGS:
+        for kind in range(16):
+            data = _encoded(Image.fromarray(SIX), file_kind, exif=_exif(tag, kind))
+            turned += open_image(data).size == (6, 10)
+    # Where the tags that precede the orientation point behind the block's end, it cannot be read.
+    assert turned >= len(TAGS) * 16 - 6
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+def test_a_mistyped_tag_keeps_no_tiff_from_being_read(compression):
+    sound = _encoded(
+        Image.fromarray(SIX), "TIFF", compression=compression, tiffinfo={0x0112: 6, 700: b"abcd"}
+    )
+    upright = np.rot90(SIX, -1)
+    place = sound.index(struct.pack("<H", 700))
+    for tag in (*TAGS, 700):
+        for kind in range(16):
+            for count in (1, 4, 1000):
+                entry = struct.pack("<HHI", tag, kind, count) + b"\1\2\3\4"
+                data = sound[:place] + entry + sound[place + 12 :]
+                assert np.array_equal(np.asarray(open_image(data)), upright)
+
+
+def test_a_damaged_tiff_is_refused_though_its_tags_are_broken_too():
+    data = _encoded(_noise(64, 64), "TIFF", compression="tiff_lzw", tiffinfo={700: b"abcd"})
+    place = data.index(struct.pack("<H", 700))
+    strip = data.index(struct.pack("<HH", 0x0111, 4))
+    (start,) = struct.unpack("<I", data[strip + 8 : strip + 12])
+    data = data[:place] + struct.pack("<HHI", 700, 3, 1) + b"\1\2\3\4" + data[place + 12 :]
+    data = data[:start] + b"\xff" * 2000 + data[start + 2000 :]
+    with pytest.raises(ImageError, match="not a readable image"):
+        open_image(data)
+
+
+@pytest.mark.parametrize("file_kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize(
+    "block", [b"ASCII\0\0\0no tags", b"Exif\0\0zz", b"II*\0", b"Exif\0\0", b"x"]
+)
+def test_an_exif_block_that_is_no_tiff_leaves_the_image_as_it_lies(file_kind, block):
+    options = {"lossless": True} if file_kind == "WEBP" else {}
+    plain = _encoded(Image.fromarray(SIX), file_kind, **options)
+    data = _encoded(Image.fromarray(SIX), file_kind, exif=block, **options)
+    assert np.array_equal(np.asarray(open_image(data)), np.asarray(open_image(plain)))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "LA", "I;16", "1"])
+@pytest.mark.parametrize("file_kind", ["PNG", "TIFF"])
+def test_every_orientation_is_turned_as_pillow_does(mode, file_kind):
+    values = np.random.default_rng(0).integers(0, 65535, (6, 10), dtype=np.uint16)
+    grey = Image.fromarray(values)
+    image = grey if mode == "I;16" else _noise(10, 6).convert(mode)
+    for number in range(10):
+        exif = Image.Exif()
+        exif[0x0112] = number
+        data = _encoded(image, file_kind, exif=exif)
+        upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+        if mode == "I;16":
+            upright = (upright >> 8).astype(np.uint8)
+        elif mode in ("RGBA", "LA", "P"):
+            upright = np.asarray(open_image(ImageOps.exif_transpose(Image.open(io.BytesIO(data)))))
+        got = np.asarray(open_image(data))
+        assert np.array_equal(got, np.asarray(Image.fromarray(upright).convert("RGB")))
+
+
+def test_what_pillow_reads_is_found_whatever_its_suffix_says(tmp_path):
+    image = _noise(16, 16)
+    kinds = {"a.jfif": "JPEG", "b.jpe": "JPEG", "c.jp2": "JPEG2000", "d.avif": "AVIF",
+             "e.HEIC": "JPEG", "f": "PNG", "g.foto": "WEBP", "h.mpo": "MPO"}  # fmt: skip
+    for name, kind in kinds.items():
+        (tmp_path / name).write_bytes(_encoded(image, kind))
+    for name in ("a.mp4", "b.mov", "c.nef", "d.json", "e.unknown", "notes"):
+        (tmp_path / name).write_bytes(b"text")
+    found = scan_folder(tmp_path)
+    assert [path.name for path in found.images] == [
+        "a.jfif", "b.jpe", "c.jp2", "d.avif", "e.HEIC", "f", "g.foto", "h.mpo"
+    ]  # fmt: skip
+    for path in found.images:
+        assert open_image(path).size == (16, 16)
+    assert found.describe_others() == "3 other files, 1 raw photos, 2 videos"
+
+
+def test_a_photo_in_heif_is_read_or_says_what_reads_it(tmp_path):
+    path = tmp_path / "x.heic"
+    path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0heicmif1")
+    with pytest.raises(ImageError, match=r"x\.heic: .*(install 'vireo\[heif\]'|damaged)"):
+        open_image(path)
+
+
+def test_links_are_followed_once(tmp_path, photo):
+    photo("in/deep/a.png")
+    photo("outside/b.png")
+    (tmp_path / "in/loop").symlink_to(tmp_path / "in")
+    (tmp_path / "in/again").symlink_to(tmp_path / "in/deep")
+    (tmp_path / "in/linked").symlink_to(tmp_path / "outside")
+    (tmp_path / "in/twice").symlink_to(tmp_path / "outside")
+    (tmp_path / "in/dead.png").symlink_to(tmp_path / "gone.png")
+    (tmp_path / "outside/back").symlink_to(tmp_path / "in")
+    found = scan_folder(tmp_path / "in")
+    names = [str(path.relative_to(tmp_path / "in")) for path in found.images]
+    assert names == ["deep/a.png", "linked/b.png"]
+    (skip,) = found.skipped
+    assert "dead.png: a link to nothing" in str(skip)

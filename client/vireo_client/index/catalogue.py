@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from ..bundle import Bundle
 from ..errors import SearchIndexError
+from ..forks import abandon, renew_after_fork
 
 CATALOGUE_FILE = "catalogue.sqlite"
 SCHEMA_VERSION = 1
@@ -114,10 +115,25 @@ class Catalogue:
         # The file itself is opened for writing: only then can SQLite roll back the unfinished
         # transaction of a writer that was killed. Statements that write are refused.
         self._db.execute("PRAGMA query_only = ON")
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Drop the parent's connection in a forked child, which opens its own at its next query."""
+        abandon(self._db)
+        self._lock = Lock()
+        self._forked = True
+
+    def _reopen(self) -> None:
+        if not self.is_in_place():
+            raise SearchIndexError(f"{self.path.parent}: was replaced just now; try again")
+        self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        self._db.execute("PRAGMA query_only = ON")
+        self._forked = False
 
     def _connect(self, path: Path) -> None:
         self.path = path
         self._lock = Lock()
+        self._forked = False
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._file = _identity(path)
 
@@ -141,8 +157,11 @@ class Catalogue:
     ) -> list[list[tuple[Any, ...]]]:
         """Return the rows of each statement, all of them of one moment."""
         try:
-            with self._lock, self._snapshot(len(statements)):
-                return [self._db.execute(*statement).fetchall() for statement in statements]
+            with self._lock:
+                if self._forked:
+                    self._reopen()
+                with self._snapshot(len(statements)):
+                    return [self._db.execute(*statement).fetchall() for statement in statements]
         except sqlite3.ProgrammingError as error:
             raise SearchIndexError(f"{self.path.parent}: the index is closed") from error
         except sqlite3.DatabaseError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import time
 from collections.abc import Sequence
@@ -14,11 +15,13 @@ from ..bundle import file_sha256
 from ..captions import CAPTIONS_FILE, CaptionedImage, Skip, read_captions
 from ..embedder import Embedder, Embeddings
 from ..errors import DataError
-from ..images import find_images
+from ..folders import scan_folder
 from ..progress import progress_bar
 from .catalogue import FileStamp
 from .missing import Missing, find_missing, group_by_empty_folder
 from .writer import IndexWriter, Move, NewImage
+
+logger = logging.getLogger(__name__)
 
 SAVE_EVERY_SECONDS = 60.0
 
@@ -53,23 +56,47 @@ def list_images(
         allow_empty: take a folder that is missing or has no images for an empty one.
 
     Returns:
-        The images with their captions, and the records that cannot be used.
+        The images with their captions, and what cannot be used: records, dead links, folders that
+        cannot be read. Files that are no images, and images that a folder's captions file does not
+        name, are counted in the log.
 
     Raises:
-        DataError: there is no such folder, or it holds no images.
+        DataError: there is no such folder, it cannot be read, or it holds no images.
     """
     if (source / CAPTIONS_FILE).is_file() or source.is_file():
         captions = read_captions(source)
+        if source.is_dir():
+            _count_unnamed(source, captions.records)
         return captions.records, captions.skipped
-    if not source.is_dir() and not allow_empty:
+    if not source.is_dir():
+        if allow_empty:
+            return [], []
         raise DataError(f"{source}: no such folder; nothing was changed")
-    images = [CaptionedImage(path, ()) for path in find_images(source)]
-    if not images and not allow_empty:
+    found = scan_folder(source)
+    others = found.describe_others()
+    if not found.images and not allow_empty:
+        beside = [others] if others else []
+        beside += [str(skip) for skip in found.skipped[:3]]
+        holds = f" (it holds: {'; '.join(beside)})" if beside else ""
         raise DataError(
-            f"{source}: no images in this folder; nothing was changed. If its disk is mounted and "
-            "its images shall leave the index, give --yes"
+            f"{source}: no images in this folder{holds}; nothing was changed. If its disk is "
+            "mounted and its images shall leave the index, give --yes"
         )
-    return images, []
+    if others:
+        logger.warning("%s: passed over what is no image: %s", source, others)
+    return [CaptionedImage(path, ()) for path in found.images], found.skipped
+
+
+def _count_unnamed(folder: Path, records: Sequence[CaptionedImage]) -> None:
+    """Log how many images of a folder its captions file does not name."""
+    named = {os.path.realpath(record.path) for record in records}
+    unnamed = [path for path in scan_folder(folder).images if os.path.realpath(path) not in named]
+    if unnamed:
+        logger.warning(
+            "%s: %d images have no usable record in %s and are left out (the first: %s); add "
+            "records for them, or index them from a folder without that file",
+            folder, len(unnamed), CAPTIONS_FILE, unnamed[0],
+        )  # fmt: skip
 
 
 def index_images(

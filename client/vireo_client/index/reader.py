@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from ..bundle import Bundle
 from ..errors import SearchIndexError
+from ..forks import renew_after_fork
 from .catalogue import CATALOGUE_FILE, Catalogue, Found
 from .matches import Embeddings, Match, matches_of, nearest
 from .vectors import Vectors, load_vectors
@@ -55,6 +56,11 @@ class Index:
         self._closed = False
         # A search takes this one reference once: it sees the old state or the new one whole.
         self._opened = self._open()
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Forget a lock that a thread of the parent may have held; children have no such thread."""
+        self._refreshing = Lock()
 
     def _open(self) -> _Opened:
         try:

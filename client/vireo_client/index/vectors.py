@@ -108,6 +108,15 @@ def _read(path: Path, state: State, expected: int, dim: int) -> faiss.IndexIDMap
     return index  # type: ignore[return-value]
 
 
+def _search_alone() -> None:
+    """Search on one thread in a forked child: the parent's OpenMP threads are not there."""
+    faiss.omp_set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_search_alone)
+
+
 def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from ..cores import usable_cores
 from ..errors import EngineError
 from ..extras import import_onnxruntime
+from ..forks import abandon, renew_after_fork
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -44,7 +46,7 @@ GELU". On a CPU, the fused operators are slower than their parts (`benchmarks/se
 
 
 class OnnxEngine:
-    """Runs one tower. Threads may share it.
+    """Runs one tower. Threads may share it; a forked child loads the tower anew at its first run.
 
     A tower that is large enough for several threads a row is loaded twice, as one session on one
     thread and one on all threads, and ONNX Runtime packs the weights for each. The constructor runs
@@ -63,13 +65,37 @@ class OnnxEngine:
         self.threads = threads or usable_cores()
         self.enough = self.threads * MOST_TOKENS
         """The number of tokens in a batch from which on larger batches are no faster per token."""
+        self._path = path
         self._alone = self._together = open_session(path, 1)
         self._input = self._alone.get_inputs()[0].name
-        self._pool = None
-        if self.threads > 1:
-            if _seconds_of_row(self._alone, path) > LEAST_SECONDS:
-                self._together = open_session(path, self.threads)
-            self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix=path.parent.name)
+        if self.threads > 1 and _seconds_of_row(self._alone, path) > LEAST_SECONDS:
+            self._together = open_session(path, self.threads)
+        self._pool = self._open_pool()
+        self._lock = Lock()
+        self._forked = False
+        renew_after_fork(self)
+
+    def _open_pool(self) -> ThreadPoolExecutor | None:
+        if self.threads == 1:
+            return None
+        return ThreadPoolExecutor(self.threads, thread_name_prefix=self._path.parent.name)
+
+    def after_fork(self) -> None:
+        """Drop the parent's threads and sessions in a forked child."""
+        abandon(self._alone)
+        abandon(self._together)
+        self._pool = self._open_pool()  # starts its threads at the first batch
+        self._lock = Lock()
+        self._forked = True
+
+    def _renew(self) -> None:
+        with self._lock:
+            if self._forked:
+                several = self._together is not self._alone
+                self._alone = self._together = open_session(self._path, 1)
+                if several:
+                    self._together = open_session(self._path, self.threads)
+                self._forked = False
 
     def run(self, values: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         """Embed a batch.
@@ -79,7 +105,12 @@ class OnnxEngine:
 
         Returns:
             Unit vectors, FP32 `[N, D]`.
+
+        Raises:
+            EngineError: this is a forked child, and the file is gone or does not load any more.
         """
+        if self._forked:
+            self._renew()
         parts = _parts(len(values), tokens_of_row(values), self.threads)
         if not parts:
             return self._run(self._together, values)

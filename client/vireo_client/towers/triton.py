@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from threading import Lock
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import tritonclient.grpc as grpc
+from tritonclient.grpc import MAX_GRPC_MESSAGE_SIZE
 from tritonclient.utils import InferenceServerException
 
 from ..bundle import Bundle
@@ -17,6 +20,7 @@ from ..errors import (
     ServerTimeout,
     ServerUnavailable,
 )
+from ..forks import abandon, renew_after_fork
 from ..repository import (
     BULK_PRIORITY,
     BUNDLE_PARAMETER,
@@ -68,10 +72,10 @@ class TritonTowers:
         self._connect_timeout = connect_timeout
         self._priority = BULK_PRIORITY if bulk else QUERY_PRIORITY
         self._timeout = request_timeout
-        self._encrypted = tls is not None
-        self._client = grpc.InferenceServerClient(
-            self.url, **(tls.channel_arguments() if tls else {})
-        )
+        self._tls = tls
+        self._forked = False
+        self._connected: grpc.InferenceServerClient | None = None
+        self._lock = Lock()
         self._versions: dict[str, str] = {}
         try:
             self._check()
@@ -85,6 +89,34 @@ class TritonTowers:
             raise _server_error(
                 error, f"Triton at {self.url}: {self._connection_advice(error)}"
             ) from error
+        renew_after_fork(self)
+
+    @property
+    def _client(self) -> grpc.InferenceServerClient:
+        """The connection; the first use in a forked child makes a new one."""
+        client = self._connected
+        if client is None:
+            if self._forked and not _grpc_survives_forks():
+                raise ServerError(
+                    f"Triton at {self.url}: this process was forked, and GRPC_ENABLE_FORK_SUPPORT "
+                    "switches off what gRPC needs for that; unset it, or open the client after the "
+                    "fork in a process that has not used gRPC before"
+                )
+            with self._lock:
+                if self._connected is None:
+                    arguments = self._tls.channel_arguments() if self._tls else {}
+                    self._connected = grpc.InferenceServerClient(
+                        self.url, channel_args=_CHANNEL, **arguments
+                    )
+                client = self._connected
+        return client
+
+    def after_fork(self) -> None:
+        """Drop the parent's connection in a forked child."""
+        abandon(self._connected)
+        self._connected = None
+        self._forked = True
+        self._lock = Lock()
 
     def _check(self) -> None:
         """Find the served versions of this bundle, and remember them."""
@@ -134,7 +166,7 @@ class TritonTowers:
                 "no TLS connection; does it speak TLS, and does it ask for a client's certificate "
                 f"(--tls-cert, --tls-key)? ({message})"
             )
-        hint = "" if self._encrypted else "; if it speaks TLS, say grpcs://HOST:PORT"
+        hint = "" if self._tls else "; if it speaks TLS, say grpcs://HOST:PORT"
         return f"{message}; start one with `vireo serve REPOSITORY`{hint}"
 
     def encode_text(self, input_ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
@@ -202,6 +234,19 @@ class TritonTowers:
         """Close the connection."""
         self._client.close()
 
+
+def _grpc_survives_forks() -> bool:
+    """Return whether gRPC renews its own threads in a forked child, as it does by default."""
+    return os.environ.get("GRPC_ENABLE_FORK_SUPPORT", "1").lower() in ("1", "true", "yes", "on", "")
+
+
+_CHANNEL = [
+    ("grpc.max_send_message_length", MAX_GRPC_MESSAGE_SIZE),
+    ("grpc.max_receive_message_length", MAX_GRPC_MESSAGE_SIZE),
+    # Otherwise gRPC gives a new channel the connection of an older one to the same address, and a
+    # forked child that of its parent.
+    ("grpc.use_local_subchannel_pool", 1),
+]
 
 _REJECTED = ("INVALID_ARGUMENT", "UNIMPLEMENTED", "UNAUTHENTICATED", "PERMISSION_DENIED")
 

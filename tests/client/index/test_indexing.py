@@ -97,6 +97,25 @@ def test_an_empty_folder_is_an_error_and_nothing_changes(photos, tmp_path, embed
         assert len(index) == 20
 
 
+def test_images_that_captions_do_not_name_are_counted(photos, caplog):
+    first, second, *_ = sorted(photos.iterdir())
+    captions = photos / "captions.jsonl"
+    captions.write_text(json.dumps({"image": first.name, "captions": ["con cá"]}))
+    records, skipped = list_images(photos)
+    assert (len(records), skipped) == (1, [])
+    assert "19 images have no usable record in captions.jsonl" in caplog.text
+    assert str(second) in caplog.text
+
+
+def test_what_is_no_image_is_counted_by_kind(photos, caplog):
+    for name in ("a.mp4", "b.CR2", "c.txt"):
+        (photos / name).write_text("x")
+    (photos / "dead.jpg").symlink_to(photos / "gone.jpg")
+    records, skipped = list_images(photos)
+    assert (len(records), len(skipped)) == (20, 1)
+    assert "1 other files, 1 raw photos, 1 videos" in caplog.text
+
+
 def test_a_missing_folder_is_an_error(tmp_path):
     with pytest.raises(DataError, match="no such folder"):
         list_images(tmp_path / "gone")

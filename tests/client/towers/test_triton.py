@@ -1,5 +1,8 @@
 """The client's errors, against a gRPC server that answers as Triton does."""
 
+import os
+import subprocess
+import sys
 from concurrent import futures
 
 import grpc
@@ -114,3 +117,49 @@ def test_a_model_that_is_not_ready_is_unavailable(service, url, bundle):
 def test_no_server_is_unavailable(bundle):
     with pytest.raises(ServerUnavailable, match="vireo serve REPOSITORY"):
         TritonTowers(bundle, "127.0.0.1:9", connect_timeout=2)
+
+
+_FORKS = """
+import sys
+import numpy as np
+from support.processes import in_fork
+from vireo_client.bundle import Bundle
+from vireo_client.towers.triton import TritonTowers
+
+towers = TritonTowers(Bundle(sys.argv[1]), sys.argv[2], request_timeout=20)
+ids = np.full((2, 16), 5, dtype=np.int32)
+
+def run():
+    return [towers.encode_text(ids).tolist(), towers.encode_image(pixels).tolist()]
+
+pixels = np.zeros((2, 3, 32, 32), dtype=np.uint8)
+here = run()
+for _ in range(3):
+    assert in_fork(run) == here
+assert run() == here
+assert in_fork(lambda: [run(), in_fork(run)]) == [here, here]
+towers.close()
+"""
+
+
+def test_a_forked_child_that_cannot_connect_says_so_at_once(url, bundle):
+    program = _FORKS.replace("here = run()", "run(); in_fork(run, 10)")
+    environment = {"PYTHONPATH": os.pathsep.join(sys.path), "GRPC_ENABLE_FORK_SUPPORT": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(bundle.folder), url],
+        capture_output=True, text=True, timeout=120, env=os.environ | environment,
+    )  # fmt: skip
+    assert "ServerError: " in done.stderr
+    assert "unset it" in done.stderr
+
+
+def test_a_forked_child_connects_anew(url, bundle):
+    command = [sys.executable, "-c", _FORKS, str(bundle.folder), url]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == 0, done.stderr

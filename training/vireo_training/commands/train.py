@@ -68,7 +68,8 @@ def train(
     if result.is_main_process:
         typer.echo(f"bundle: {result.bundle}")
         typer.echo(
-            f"next: vireo export {result.bundle} --data {shlex.quote(validation or data[0])}"
+            f"next: vireo export {shlex.quote(str(result.bundle))} "
+            f"--data {shlex.quote(validation or data[0])}"
             + (f" --columns {shlex.quote(columns)}" if columns else "")
         )
     if result.interrupted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def find_report(run: Path) -> Path:
             return path
     raise DataError(
         f"{run}: no {REPORT_FILE} there or in {EVALUATION_FOLDER}/; write it with "
-        f"`vireo evaluate BUNDLE --data DATA --out {run / EVALUATION_FOLDER}`"
+        f"`vireo evaluate BUNDLE --data DATA --out {shlex.quote(str(run / EVALUATION_FOLDER))}`"
     )
 
 
