@@ -107,6 +107,7 @@ class Catalogue:
     def after_fork(self) -> None:
         """Drop the parent's connection in a forked child, which opens its own at its next query."""
         abandon(self._db)
+        self._db = sqlite3.connect(":memory:")  # to be closed, where no query follows
         self._lock = Lock()
         self._forked = True
 
@@ -224,6 +225,7 @@ class Catalogue:
     def close(self) -> None:
         """Close the file; calling it twice does no harm."""
         with self._lock:
+            self._forked = False
             self._db.close()
 
 
