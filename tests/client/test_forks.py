@@ -61,6 +61,14 @@ def test_a_child_searches_as_its_parent_does(folder):
         assert _search(client, photo) == here  # the parent goes on
 
 
+def test_a_child_may_close_what_it_never_used(folder):
+    photo = folder / "photos" / "3.png"
+    with SearchClient(folder / "index") as client:
+        here = _search(client, photo)
+        in_fork(client.close)
+        assert _search(client, photo) == here
+
+
 def test_a_child_may_be_the_first_to_search(folder):
     photo = folder / "photos" / "3.png"
     with SearchClient(folder / "index") as client:

@@ -120,6 +120,7 @@ class Catalogue:
     def after_fork(self) -> None:
         """Drop the parent's connection in a forked child, which opens its own at its next query."""
         abandon(self._db)
+        self._db = sqlite3.connect(":memory:")  # to be closed, where no query follows
         self._lock = Lock()
         self._forked = True
 
@@ -134,7 +135,7 @@ class Catalogue:
         self.path = path
         self._lock = Lock()
         self._forked = False
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._db: sqlite3.Connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._file = _identity(path)
 
     def _check_schema(self) -> None:
@@ -257,6 +258,7 @@ class Catalogue:
     def close(self) -> None:
         """Close the file; calling it twice does no harm."""
         with self._lock:
+            self._forked = False
             self._db.close()
 
 

@@ -232,7 +232,8 @@ class TritonTowers:
 
     def close(self) -> None:
         """Close the connection."""
-        self._client.close()
+        if self._connected is not None:
+            self._connected.close()
 
 
 def _grpc_survives_forks() -> bool:
