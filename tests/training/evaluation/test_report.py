@@ -13,6 +13,7 @@ from vireo_client.errors import DataError, MissingExtraError
 from vireo_training.commands.evaluate import compare, evaluate
 from vireo_training.data.diacritics import strip_diacritics
 from vireo_training.evaluation import compare as compare_module
+from vireo_training.evaluation.compare import differences
 from vireo_training.evaluation.evaluate import evaluate as plain_evaluate
 from vireo_training.evaluation.plots import plot_training, read_history
 from vireo_training.evaluation.report import check_out, data_id, write_files
@@ -217,6 +218,17 @@ def test_compare_warns_where_the_tests_differ(written, report, tmp_path):
     text = (tmp_path / "out" / "comparison.md").read_text("utf-8")
     assert "do not compare" in text
     assert "c: others (all, 48 images" in text
+
+
+def test_compare_warns_of_reports_that_counted_shared_captions_as_mistakes(report):
+    older = {key: value for key, value in report.items() if key != "shared_captions"}
+    assert report["shared_captions"] >= 0
+    for shared, warned in ((0, False), (12, True)):
+        newer = report | {"shared_captions": shared}
+        assert not differences({"a": newer, "b": newer})
+        assert bool(differences({"a": newer, "b": older})) is warned
+    (line,) = differences({"new": newer, "old": older})
+    assert line.startswith("old: measured by an older vireo")
 
 
 def test_runs_of_one_name_get_different_names(written, report, tmp_path):
