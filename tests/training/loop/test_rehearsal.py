@@ -6,6 +6,7 @@ from torch import nn
 from vireo_client.errors import TrainingError
 from vireo_training.config import load_config
 from vireo_training.data.batches import Batch
+from vireo_training.loop.inputs import fitting_batch_size
 from vireo_training.loop.rehearsal import rehearse
 from vireo_training.loop.train import train
 from vireo_training.models.dual_encoder import DualEncoder
@@ -95,3 +96,18 @@ def test_a_tower_that_is_unfrozen_later_is_tried_too(error_of):
     assert model.text_tower.frozen
     assert not any(p.requires_grad for p in model.text_tower.backbone.parameters())
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("batch", "chunk", "devices", "fits"),
+    [(8, 4, 1, True), (7, 3, 1, True), (3, 2, 1, False), (8, 1, 1, False), (2, "null", 2, False),
+     (6, 2, 2, False), (8, 2, 2, True)],
+)  # fmt: skip
+def test_no_chunk_of_one_image_meets_batch_norm(batch, chunk, devices, fits):
+    settings = [f"batch_size={batch}", f"grad_cache={chunk}", "image.head.kind=mlp"]
+    config = load_config("scenes", settings)
+    if fits:
+        assert fitting_batch_size(config, 100, devices) == batch
+    else:
+        with pytest.raises(TrainingError, match="an mlp head has batch norm"):
+            fitting_batch_size(config, 100, devices)
