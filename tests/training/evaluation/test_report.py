@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 import shutil
@@ -13,9 +14,11 @@ from vireo_client.errors import DataError, MissingExtraError
 from vireo_training.commands.evaluate import compare, evaluate
 from vireo_training.data.diacritics import strip_diacritics
 from vireo_training.evaluation import compare as compare_module
+from vireo_training.evaluation.compare import differences
 from vireo_training.evaluation.evaluate import evaluate as plain_evaluate
 from vireo_training.evaluation.plots import plot_training, read_history
-from vireo_training.evaluation.report import check_out, data_id, write_files
+from vireo_training.evaluation.report import check_out, data_id, evaluate_in_full, write_files
+from vireo_training.evaluation.report_writer import query_sheet
 from vireo_training.models.torch_towers import TorchTowers
 
 IMAGES = ("recall_curves", "training_curves", "similarity", "best_queries", "worst_queries")
@@ -55,6 +58,22 @@ def test_the_report_holds_the_metrics_of_plain_evaluation(report, bundle, test_r
     for key in ("text_to_image", "image_to_text", "chance_text_to_image", "chance_image_to_text"):
         assert report[key] == pytest.approx(plain[key])
     assert report["data_id"] == data_id(test_records[::-1])
+
+
+def test_a_model_makes_no_mistake_where_all_images_are_captioned_alike(bundle, test_records):
+    """Spelt in two ways that the text path makes one."""
+    alike = [
+        dataclasses.replace(record, captions=(("hoà bình", "hòa  bình")[n % 2],))
+        for n, record in enumerate(test_records)
+    ]
+    with Embedder(bundle, TorchTowers.from_bundle(bundle)) as embedder:
+        evaluation = evaluate_in_full(embedder, alike)
+    for way in ("text_to_image", "image_to_text"):
+        for measured in (evaluation.report, evaluation.report["without_diacritics"]):
+            assert measured[way]["recall_at_1"] == measured[way]["mean_average_precision"] == 1
+        assert evaluation.report[f"chance_{way}"]["recall_at_10"] == pytest.approx(1)
+    assert evaluation.report["shared_captions"] == len(alike)
+    query_sheet(evaluation, best=False)
 
 
 def test_the_model_is_measured_beside_chance_and_words_without_diacritics(report, bundle):
@@ -217,6 +236,17 @@ def test_compare_warns_where_the_tests_differ(written, report, tmp_path):
     text = (tmp_path / "out" / "comparison.md").read_text("utf-8")
     assert "do not compare" in text
     assert "c: others (all, 48 images" in text
+
+
+def test_compare_warns_of_reports_that_counted_shared_captions_as_mistakes(report):
+    older = {key: value for key, value in report.items() if key != "shared_captions"}
+    assert report["shared_captions"] >= 0
+    for shared, warned in ((0, False), (12, True)):
+        newer = report | {"shared_captions": shared}
+        assert not differences({"a": newer, "b": newer})
+        assert bool(differences({"a": newer, "b": older})) is warned
+    (line,) = differences({"new": newer, "old": older})
+    assert line.startswith("old: measured by an older vireo")
 
 
 def test_runs_of_one_name_get_different_names(written, report, tmp_path):

@@ -327,7 +327,9 @@ def test_few_images_with_one_drawn_most_fill_batches_all_the_same(scenes, tmp_pa
 
 def test_batch_norm_of_one_image_is_refused_before_it_fails(scenes, tmp_path):
     settings = [*TINY, "image.head.kind=mlp", "grad_cache=1"]
-    with pytest.raises(TrainingError, match=r"cannot take statistics of one image: give grad_c"):
+    with pytest.raises(
+        TrainingError, match=r"cannot take statistics of one image: give batch_size"
+    ):
         train(load_config("scenes", settings), scenes / "test", tmp_path)
 
 

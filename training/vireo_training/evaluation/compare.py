@@ -96,6 +96,12 @@ def differences(reports: dict[str, dict[str, Any]]) -> list[str]:
         for name, r in reports.items()
     }
     if len({report["data_id"] for report in reports.values()}) == 1:
+        older = [name for name, report in reports.items() if "shared_captions" not in report]
+        if older and any(report.get("shared_captions") for report in reports.values()):
+            return [
+                f"{', '.join(older)}: measured by an older vireo, which counted captions that "
+                "several images share as mistakes: do not compare its metrics; evaluate again"
+            ]
         return []
     return [
         "the runs were not measured on the same images and captions: do not compare their metrics",

@@ -141,6 +141,8 @@ def evaluate_in_full(
         "towers": embedder.towers.name,
         "pictures": len(corpus.images),
         "captions": len(captions),
+        # Those with several right images. Reports of older versions counted one image only.
+        "shared_captions": int((model.ranks["text_to_image"].counts > 1).sum()),
         "data_id": data_id(corpus.records),
         "skipped": [str(skip) for skip in corpus.skipped],
         "confidence": settings.confidence,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -106,10 +107,13 @@ def fitting_batch_size(config: TrainConfig, images: int, devices: int) -> int:
             f"{images} image(s) to train on, batch_size {config.batch_size}, {devices} "
             "device(s): a batch needs two images and one for each device"
         )
-    chunk = min(config.grad_cache or size, size // devices)
+    each = size // devices
+    # Chunks are as equal as possible; the smallest counts.
+    chunk = each // math.ceil(each / (config.grad_cache or each))
     if chunk < 2 and "mlp" in (config.image.head.kind, config.text.head.kind):
         raise TrainingError(
             "an mlp head has batch norm, which cannot take statistics of one image: give "
-            "grad_cache and batch_size / devices of 2 or more, or another head.kind"
+            "batch_size / devices of 2 or more, and a grad_cache that leaves no image of it alone, "
+            "or another head.kind"
         )
     return size

@@ -66,11 +66,11 @@ class Step:
             if self._config.grad_cache is not None:
                 loss = cached_backward(
                     self.model, batch.chunks, loss_of, scale=self.scaler.scale,
-                    no_sync=self._no_sync, autocast=self._autocast,
+                    no_sync=self._no_sync, autocast=self.autocast,
                 )  # fmt: skip
             else:
                 (chunk,) = batch.chunks
-                with self._autocast():
+                with self.autocast():
                     image, text = self.model(*chunk)
                 loss = loss_of(image, text)
                 self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
@@ -97,7 +97,8 @@ class Step:
             loss = loss + self._config.text_pairs * pairs
         return loss
 
-    def _autocast(self) -> torch.autocast:
+    def autocast(self) -> torch.autocast:
+        """Return the context of a forward pass in the run's precision."""
         kind = self._accelerator.device.type
         return torch.autocast(kind, self._half or torch.bfloat16, enabled=self._half is not None)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from vireo_client import __version__
 from vireo_client.errors import TrainingError
@@ -26,6 +27,7 @@ from .checkpoint import fingerprint, load_checkpoint, unfinished
 from .devices import any_process, make_accelerator
 from .history import flatten, print_epoch, write_history
 from .inputs import fitting_batch_size, image_inputs, make_batch_maker, named_classes
+from .rehearsal import rehearse
 from .run import TOO_FAST, Run
 from .stopping import StopRequests
 from .validate import ValidationSet
@@ -84,7 +86,8 @@ def train(
     Raises:
         DataError: no usable captions or images, or too few for one batch.
         TrainingError: the loss or a weight is not finite, pretrained weights cannot be had, a
-            checkpoint does not fit or cannot be written, or `out` holds an unfinished run.
+            checkpoint does not fit or cannot be written, this machine cannot compute the model
+            in the precision that `config` sets, or `out` holds an unfinished run.
     """
     out.mkdir(parents=True, exist_ok=True)
     if not (resume or restart) and (how_far := unfinished(out)):
@@ -133,6 +136,11 @@ def train(
         if held is not None and held_images is not None else None,
         updates=math.ceil(batches / config.accumulate),
     )  # fmt: skip
+    # What this machine cannot compute fails here, on few images; a compiled tower is made for one
+    # shape.
+    few = size if config.compile else min(size, 2 * make.devices)
+    trial = make(0, 0, np.arange(few)).to(accelerator.device)
+    rehearse(model, trial, config, run.step.autocast)
     # Dropout differs between devices; the draws of images and captions do not.
     torch.manual_seed(config.seed + accelerator.process_index)
     if state is not None:

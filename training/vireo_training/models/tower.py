@@ -61,6 +61,12 @@ class Tower(nn.Module, ABC):
         self._require_gradients(True)
         self.backbone.train(self.training)
 
+    def freeze(self) -> None:
+        """Leave the backbone as it is from now on, its batch statistics included."""
+        self.frozen = True
+        self._require_gradients(False)
+        self.backbone.eval()
+
     def layers(self) -> list[list[nn.Parameter]]:
         """Return the backbone's trainable parameters by layer, from bottom to top, each once."""
         trainable = {id(p) for p in self._trainable}
