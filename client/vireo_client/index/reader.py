@@ -78,12 +78,13 @@ class Index:
 
         Args:
             queries: unit vectors FP32 `[N, D]`.
-            k: how many matches of each query, at most.
+            k: how many matches of each query, at most; from 1.
 
         Returns:
             N lists of at most `k` matches, best first.
 
         Raises:
+            DataError: `k` is not a whole number from 1.
             SearchIndexError: the index is closed, or its catalogue cannot be read.
         """
         return image_matches(nearest(self._vectors.images, queries, k), self._catalogue)

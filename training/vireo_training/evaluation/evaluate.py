@@ -108,7 +108,9 @@ def embed_corpus(embedder: Embedder, records: Sequence[CaptionedImage]) -> Corpu
     """
     usable, images, skipped = embed_images(embedder, records)
     captions, owner = captions_of(usable)
-    return CorpusEmbeddings(images, embedder.embed_texts(captions), owner, usable, skipped)
+    return CorpusEmbeddings(
+        images, embedder.embed_texts(captions, allow_unknown=True), owner, usable, skipped
+    )
 
 
 def evaluate(embedder: Embedder, records: Sequence[CaptionedImage]) -> dict[str, Any]:
