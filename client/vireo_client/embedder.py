@@ -83,18 +83,27 @@ class Embedder:
         """The embedding size D."""
         return self.bundle.config.embedding_dim
 
-    def embed_texts(self, texts: Sequence[str]) -> Embeddings:
+    def embed_texts(self, texts: Sequence[str], *, allow_unknown: bool = False) -> Embeddings:
         """Embed texts: captions or queries.
+
+        Args:
+            texts: the texts.
+            allow_unknown: whether a text of which the tokenizer knows nothing, an empty one too,
+                gets the one embedding of all such texts. One caption among many may be such a text;
+                a query is not.
 
         Returns:
             FP32 `[N, D]`, unit length, in the order of `texts`.
 
         Raises:
-            DataError: `texts` is not a sequence of strings.
+            DataError: `texts` is not a sequence of strings, or the tokenizer knows nothing of one.
             ServerError: Triton does not answer, or answers with an error; the subclass says which.
         """
+        rows = self.text_path.ids(texts)
+        if not allow_unknown:
+            self.text_path.refuse_unknown(texts, rows)
         out = np.empty((len(texts), self.dim), dtype=np.float32)
-        for positions, input_ids in self.text_path.encode(texts):
+        for positions, input_ids in self.text_path.tokenizer.pad(rows):
             for part in _slices(len(positions), self.towers.max_batch_size):
                 out[positions[part]] = self.towers.encode_text(input_ids[part])
         return out

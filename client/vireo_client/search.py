@@ -55,7 +55,12 @@ class SearchClient:
             raise
 
     def search(self, text: str, k: int = 10) -> list[Match]:
-        """Find the `k` images that a query describes best."""
+        """Find the `k` images that a query describes best.
+
+        Raises:
+            DataError: the model's tokenizer knows nothing of the query, which may be empty; or `k`
+                is not a whole number from 1.
+        """
         return self._index.search_images(self._embedder.embed_texts([text]), k)[0]
 
     def search_by_image(self, image: ImageSource, k: int = 10) -> list[Match]:
@@ -63,6 +68,7 @@ class SearchClient:
 
         Raises:
             ImageError: `image` cannot be read.
+            DataError: `k` is not a whole number from 1.
         """
         return self._index.search_images(self._embedder.embed_images([image]), k)[0]
 
@@ -71,6 +77,7 @@ class SearchClient:
 
         Raises:
             ImageError: `image` cannot be read.
+            DataError: `k` is not a whole number from 1.
         """
         return self._index.search_captions(self._embedder.embed_images([image]), k)[0]
 

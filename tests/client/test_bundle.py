@@ -120,5 +120,5 @@ def test_an_unknown_normalisation_is_refused(copy):
     settings = json.loads((copy / BUNDLE_FILE).read_text())
     settings["text"]["normalization"] = "vi-nfc-tones-9"
     (copy / BUNDLE_FILE).write_text(json.dumps(settings))
-    with pytest.raises(BundleError, match=r"'vi-nfc-tones-9', this vireo has vi-nfc-tones-2, none"):
+    with pytest.raises(BundleError, match=r"'vi-nfc-tones-9', this vireo has vi-nfc-tones-3,"):
         TextPath.from_bundle(Bundle(copy))

@@ -8,7 +8,7 @@ from vireo_client.errors import DataError, ImageError
 from vireo_client.repository import IMAGE_MODEL, TEXT_MODEL, model_file
 from vireo_client.towers.onnx import OnnxTowers
 
-TEXTS = ["hai con chó", "", "xe hơi đỏ " * 12, "một bãi cỏ", "hai  con chó"]
+TEXTS = ["hai con chó", "chó", "xe hơi đỏ " * 12, "một bãi cỏ", "hai  con chó"]
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +26,15 @@ def test_texts_become_unit_vectors_in_their_order(embedder):
         assert np.allclose(embedder.embed_texts([text])[0], embedding, atol=1e-6)
     assert np.allclose(embeddings[0], embeddings[4], atol=1e-6)  # blanks do not count
     assert not np.allclose(embeddings[0], embeddings[3], atol=1e-3)
+
+
+@pytest.mark.parametrize("text", ["", " \u200b\n", "👍", "👍 👍👍"])
+def test_a_text_of_which_nothing_is_known_is_refused(embedder, text):
+    with pytest.raises(DataError, match="text 1: holds no text that the model's tokenizer knows"):
+        embedder.embed_texts(["hai con chó", text])
+    embeddings = embedder.embed_texts(["hai con chó", text], allow_unknown=True)
+    assert np.allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
+    embedder.embed_texts([f"chó {text}"])  # some of it is known
 
 
 def test_images_become_unit_vectors_and_broken_ones_are_skipped(embedder, photo, tmp_path):

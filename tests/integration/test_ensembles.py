@@ -141,6 +141,7 @@ def test_odd_but_readable_images_give_the_vector_of_what_is_seen(client, local):
 
 BAD_TEXTS = {
     "empty": (b"", "text 1: holds no text"),
+    "unknown": ("👍".encode(), "text 1: holds no text"),
     "blank": (" \u200b\n".encode(), "text 1: holds no text"),
     "not UTF-8": (b"xin ch\xe0o", r"text 1: is not UTF-8 \(.* at byte 6\)"),
     "100 KB": (b"con ca " * 15_000, "text 1: has 105000 bytes, at most 16384 are taken"),

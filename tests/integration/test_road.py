@@ -131,6 +131,7 @@ def test_an_interrupted_demo_ends_without_a_traceback(tmp_path):
     ("words", "message"),
     [
         (["search", "x", "--index", "{tmp}/gone"], "no index here"),
+        (["search", "", "--index", "{demo}/index"], "text 0: holds no text"),
         (["search", "x", "--index", "{demo}/index", "--triton", "127.0.0.1:9"], "Triton at"),
         (["search", "--image", "{tmp}/gone.jpg", "--index", "{demo}/index"], "no such file"),
         (["index", "{tmp}", "--model", "{demo}/model_repository"], "no images in this folder"),

@@ -283,7 +283,9 @@ def _add(
     report: IndexReport,
 ) -> None:
     """Embed the captions of one batch, and add its images and captions to the index."""
-    captions = embedder.embed_texts([caption for image in images for caption in image.captions])
+    captions = embedder.embed_texts(
+        [caption for image in images for caption in image.captions], allow_unknown=True
+    )
     rows, start = [], 0
     for image, embedding in zip(images, embeddings, strict=True):
         end = start + len(image.captions)

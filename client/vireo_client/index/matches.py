@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..cores import usable_cores
+from ..errors import DataError
 
 Embeddings = npt.NDArray[np.float32]
 Hits = list[list[tuple[int, float]]]
@@ -37,8 +38,11 @@ def nearest(index: Any, queries: Embeddings, k: int) -> Hits:
         index: a FAISS index with ids.
         queries: unit vectors FP32 `[N, D]`.
         k: how many, at most.
+
+    Raises:
+        DataError: `k` is not a whole number from 1.
     """
-    k = min(k, index.ntotal)
+    k = min(_checked(k), index.ntotal)
     if k == 0:
         return [[] for _ in queries]
     with _threads(min(len(queries), usable_cores())):
@@ -48,6 +52,13 @@ def nearest(index: Any, queries: Embeddings, k: int) -> Hits:
         [(int(i), float(s)) for i, s in zip(row_ids, row_scores, strict=True) if i >= 0]
         for row_ids, row_scores in zip(ids, scores, strict=True)
     ]
+
+
+def _checked(k: int) -> int:
+    """Return `k` as an int, NumPy's integers too."""
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
+        raise DataError(f"k is {k!r}; give the number of matches, a whole number from 1")
+    return int(k)
 
 
 @contextmanager

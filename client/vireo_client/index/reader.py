@@ -116,12 +116,13 @@ class Index:
 
         Args:
             queries: unit vectors FP32 `[N, D]`.
-            k: how many matches of each query, at most.
+            k: how many matches of each query, at most; from 1.
 
         Returns:
             N lists of at most `k` matches, best first, all of one state of the index.
 
         Raises:
+            DataError: `k` is not a whole number from 1.
             SearchIndexError: the index is closed, its catalogue cannot be read, or `refresh`
                 failed to move to a state that was saved since.
         """

@@ -13,7 +13,14 @@ import unicodedata
 from collections.abc import Callable
 from typing import NamedTuple
 
-from vireo_client.text.normalize import NORMALIZATION, STEPS, normalize
+from vireo_client.text.normalize import (
+    NORMALIZATION,
+    NORMALIZATION_2,
+    STEPS,
+    STEPS_2,
+    normalize,
+    normalize_2,
+)
 
 
 class Cleaning(NamedTuple):
@@ -70,6 +77,7 @@ def _canonicalize(text: str) -> str:
 _REPAIR = ("ftfy.fix_text", "HTML entities")
 RULES = {
     NORMALIZATION: Cleaning(STEPS, normalize),
+    NORMALIZATION_2: Cleaning(STEPS_2, normalize_2),
     NONE: Cleaning((), _nothing),
     SIGLIP: Cleaning(("NFC", "lower case", "no ASCII punctuation", "single blanks"), _siglip),
     OPEN_CLIP["whitespace"]: Cleaning((*_REPAIR, "single blanks"), _whitespace),

@@ -9,7 +9,9 @@ The steps, in order:
 2. White space: every run of it, no-break and ideographic spaces and line ends included, becomes
    one blank; none is left at either end.
 3. NFC: the segmenters and PhoBERT know composed Vietnamese letters only.
-4. Tone placement: "hòa" becomes "hoà", as VnCoreNLP writes it (`vncorenlp/toned.py`).
+4. Look-alikes: "ð", a Cyrillic "о" in a Latin word and their like become the letter meant
+   (`lookalikes.py`). The older rule `vi-nfc-tones-2` has all steps but this one.
+5. Tone placement: "hòa" becomes "hoà", as VnCoreNLP writes it (`vncorenlp/toned.py`).
 
 The curly quotes, the two usual dashes and the ellipsis stay: they are ordinary in Vietnamese text,
 and both VnCoreNLP and PhoBERT's vocabulary distinguish them from their ASCII look-alikes. Case,
@@ -21,17 +23,22 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from vireo_client.text.lookalikes import map_lookalikes
 from vireo_client.text.vncorenlp.toned import place_tones
 
-NORMALIZATION = "vi-nfc-tones-2"
+NORMALIZATION = "vi-nfc-tones-3"
 """The name of the steps above, which a bundle records. Other steps need another name."""
 
-STEPS = (
+NORMALIZATION_2 = "vi-nfc-tones-2"
+"""The rule of older bundles, which are served as they were made: without step 4."""
+
+STEPS_2 = (
     "surrogates to U+FFFD; controls and zero-width characters removed; odd dashes, quotes folded",
     "white space to single blanks",
     "NFC",
     "tone placement oà, oè, uỳ",
 )
+STEPS = (*STEPS_2[:3], "look-alikes to the Vietnamese letter meant", *STEPS_2[3:])
 """The steps in short, for people who read a bundle."""
 
 _FOLD: dict[int, str | None] = {
@@ -65,8 +72,21 @@ def normalize(text: str) -> str:
     Returns:
         The text after the steps above: valid Unicode in NFC, single blanks, perhaps empty.
     """
-    if _ODD.search(text) is not None:
-        text = " ".join(text.translate(_FOLD).split())
+    text = _fold(text)
+    if not text.isascii():
+        text = place_tones(map_lookalikes(unicodedata.normalize("NFC", text)))
+    return text
+
+
+def normalize_2(text: str) -> str:
+    """Return a text as `normalize` does, but with its look-alikes as they are."""
+    text = _fold(text)
     if not text.isascii():
         text = place_tones(unicodedata.normalize("NFC", text))
+    return text
+
+
+def _fold(text: str) -> str:
+    if _ODD.search(text) is not None:
+        text = " ".join(text.translate(_FOLD).split())
     return text

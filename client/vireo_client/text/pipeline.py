@@ -176,9 +176,30 @@ class TextPath:
         Raises:
             DataError: If `texts` is one string, or holds something that is no string.
         """
+        return self.tokenizer.pad(self.ids(texts))
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Turn texts into ids, cut at the longest bucket and not padded; as `encode`."""
         if isinstance(texts, str):
             raise DataError("expected a list of captions, got one string; put it in a list")
-        return self.tokenizer.pad(self.tokenizer.ids([self.segment(text) for text in texts]))
+        return self.tokenizer.ids([self.segment(text) for text in texts])
+
+    def refuse_unknown(self, texts: Sequence[str], rows: Sequence[Sequence[int]]) -> None:
+        """Refuse texts of which the tokenizer knows nothing.
+
+        Args:
+            texts: The texts, which the error names.
+            rows: Their ids, from `ids`.
+
+        Raises:
+            DataError: One is empty, or blank, or has unknown tokens only.
+        """
+        for number, (text, row) in enumerate(zip(texts, rows, strict=True)):
+            if not self.tokenizer.knows(row):
+                raise DataError(
+                    f"text {number}: holds no text that the model's tokenizer knows "
+                    f"({text[:40]!r}); send words in letters that it knows"
+                )
 
 
 def _checked(text: str) -> str:

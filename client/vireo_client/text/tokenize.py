@@ -25,6 +25,7 @@ TOKENIZER_FILE = "tokenizer.json"
 
 _PAD_TOKENS = ("<pad>", "[PAD]", "<|pad|>")
 _UNKNOWN_TOKENS = ("<unk>", "[UNK]")
+_SENTENCEPIECE_BLANK = "▁"
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +84,14 @@ class TextTokenizer:
             check_buckets(buckets, least=tokenizer.num_special_tokens_to_add(False) + 1)
         except ValueError as error:
             raise TokenizerError(str(error)) from None
+        self._says_nothing = frozenset(
+            {
+                *tokenizer.encode("").ids,
+                self._unknown,
+                _first_known(tokenizer, [_SENTENCEPIECE_BLANK]),
+                _first_known(tokenizer, [getattr(tokenizer.model, "unk_token", None) or ""]),
+            }
+        )
         self.pad_id: int = pad
         self.buckets = tuple(buckets)
         self.vocab_size: int = self._hidden or tokenizer.get_vocab_size()
@@ -97,6 +106,14 @@ class TextTokenizer:
             self._finish(text, encoding)
             for text, encoding in zip(texts, self._encode(texts), strict=True)
         ]
+
+    def knows(self, ids: Sequence[int]) -> bool:
+        """Return whether any of a text's ids, not padded, stands for a piece of text.
+
+        Special tokens, unknown ones and SentencePiece's blank do not: all texts that consist of
+        them alone look the same to a model.
+        """
+        return not self._says_nothing.issuperset(ids)
 
     def tokens_and_ids(self, text: str) -> tuple[list[str], list[int]]:
         """Return the pieces of one text, not cut, and its ids as `ids` does."""

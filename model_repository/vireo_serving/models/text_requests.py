@@ -68,7 +68,6 @@ class TextRequests:
                 self._text_path = TextPath.from_bundle(bundle)
         except SegmenterError:  # a later pyvi may need scikit-learn
             self._text_path = TextPath.from_bundle(bundle)
-        self._blank = self._text_path.encode([""])[0].input_ids[0].tobytes()
 
     def encode(
         self, requests: Sequence[npt.NDArray[np.object_]]
@@ -94,14 +93,15 @@ class TextRequests:
                 spans.append((number, len(texts), len(texts) + len(decoded)))
                 texts += decoded
         try:
-            ids = self._encode(texts)
+            ids = self._text_path.ids(texts)
         except Exception:
             ids = None  # each request is encoded alone below, to find the bad one
         for number, start, end in spans:
             try:
-                rows = ids[start:end] if ids is not None else self._encode(texts[start:end])
-                self._refuse_blank(rows)
-                answers[number] = rows
+                own = texts[start:end]
+                rows = ids[start:end] if ids is not None else self._text_path.ids(own)
+                self._text_path.refuse_unknown(own, rows)
+                answers[number] = self._padded(rows)
             except DataError as error:
                 answers[number] = error
             except Exception as error:
@@ -112,19 +112,11 @@ class TextRequests:
         """Join texts of several buckets to one batch `[N, L]`, padded to the longest."""
         return pad_ids(rows, max(map(len, rows)), self._spec.pad_id, self._spec.pad_side)
 
-    def _encode(self, texts: list[str]) -> EncodedTexts:
-        rows: dict[int, npt.NDArray[np.int32]] = {}
-        for positions, input_ids in self._text_path.encode(texts):
-            rows.update(zip(positions.tolist(), input_ids, strict=True))
-        return [rows[position] for position in range(len(texts))]
-
-    def _refuse_blank(self, rows: EncodedTexts) -> None:
-        for number, row in enumerate(rows):
-            if row.tobytes() == self._blank:
-                raise DataError(
-                    f"text {number}: holds no text; send words in letters that the model's "
-                    "tokenizer knows"
-                )
+    def _padded(self, rows: list[list[int]]) -> EncodedTexts:
+        padded: dict[int, npt.NDArray[np.int32]] = {}
+        for positions, input_ids in self._text_path.tokenizer.pad(rows):
+            padded.update(zip(positions.tolist(), input_ids, strict=True))
+        return [padded[position] for position in range(len(rows))]
 
 
 @contextmanager

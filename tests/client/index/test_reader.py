@@ -10,7 +10,7 @@ import faiss
 import numpy as np
 import pytest
 from support.small_index import DIM, best, best_caption, new_image, unit, write_small_bundle
-from vireo_client.errors import SearchIndexError
+from vireo_client.errors import DataError, SearchIndexError
 from vireo_client.index import Index, IndexWriter, reader, vectors
 from vireo_client.index.catalogue import CATALOGUE_FILE, Catalogue
 from vireo_client.index.vectors import vector_files
@@ -50,6 +50,17 @@ def test_hits_come_best_first_and_agree_with_brute_force(tmp_path, small_bundle)
     expected = sorted(scores, key=scores.__getitem__, reverse=True)[:10]
     assert [m.path for m in matches] == expected
     assert [m.rank for m in matches] == list(range(1, 11))
+
+
+@pytest.mark.parametrize("k", [0, -1, "5", None, 2.0, True, np.int64(0), np.bool_(True)])
+@pytest.mark.parametrize("captions", [0, 1])
+def test_a_k_that_counts_nothing_is_refused(tmp_path, small_bundle, k, captions):
+    _write(tmp_path / "i", small_bundle, new_image("1.jpg", 1, captions=captions))
+    with Index(tmp_path / "i", small_bundle) as index:
+        for search in (index.search_images, index.search_captions):
+            with pytest.raises(DataError, match=r"k is .*; give the number of matches"):
+                search(unit(1)[None], k)
+        assert len(index.search_images(unit(1)[None], np.int32(3))[0]) == 1
 
 
 def test_an_empty_index_answers_with_nothing(tmp_path, small_bundle):

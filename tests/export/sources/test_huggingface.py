@@ -103,7 +103,7 @@ def test_pixels_of_real_photos_equal_the_librarys(model, source, shared_data, ba
 def test_text_embeddings_equal_the_librarys(library, source, embedder):
     with torch.no_grad():
         theirs = _unit(library[0].get_text_features(**_tokens(library, source.bundle)))
-    ours = embedder.embed_texts(TEXTS)
+    ours = embedder.embed_texts(TEXTS, allow_unknown=True)
     assert cosines(ours, theirs).min() > 0.9999
     assert cosines(theirs[:1], theirs[2:5]).max() < 0.999  # else all texts would look alike
 

@@ -72,7 +72,7 @@ def test_pixels_equal_the_librarys(library, source, images):
 def test_text_embeddings_equal_the_librarys(library, embedder):
     with torch.no_grad():
         theirs = library[0].encode_text(library[2], normalize=True).numpy()
-    ours = embedder.embed_texts(TEXTS)
+    ours = embedder.embed_texts(TEXTS, allow_unknown=True)
     assert cosines(ours, theirs).min() > 0.9999
     assert cosines(theirs[:1], theirs[2:5]).max() < 0.999  # else all texts would look alike
 

@@ -35,12 +35,21 @@ def test_each_request_gets_its_own_ids(texts, bundle):
 
 
 def test_a_bad_text_fails_its_request_alone(texts):
-    good, bad, blank = texts.encode([_request(b"con ca"), _request(b"\xff"), _request(b"x", b" ")])
+    good, bad, blank, unknown = texts.encode(
+        [
+            _request(b"con ca"),
+            _request(b"\xff"),
+            _request(b"con", b" "),
+            _request("👍".encode()),
+        ]
+    )
     assert len(good) == 1
     assert isinstance(bad, DataError)
     assert "text 0: is not UTF-8" in str(bad)
     assert isinstance(blank, DataError)
     assert "text 1: holds no text" in str(blank)
+    assert isinstance(unknown, DataError)
+    assert "text 0: holds no text that the model's tokenizer knows ('👍')" in str(unknown)
 
 
 def test_a_segmenter_that_needs_scikit_learn_gets_it(bundle, monkeypatch):

@@ -136,8 +136,8 @@ def embed_corpus(embedder: Embedder, records: Sequence[CaptionedImage]) -> Corpu
     """
     usable, images, skipped = embed_images(embedder, records)
     captions, owner = captions_of(usable)
-    texts, same = embedder.embed_texts(captions), text_numbers(captions)
-    return CorpusEmbeddings(images, texts, owner, same, usable, skipped)
+    texts = embedder.embed_texts(captions, allow_unknown=True)
+    return CorpusEmbeddings(images, texts, owner, text_numbers(captions), usable, skipped)
 
 
 def evaluate(embedder: Embedder, records: Sequence[CaptionedImage]) -> dict[str, Any]:

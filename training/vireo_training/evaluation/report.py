@@ -121,7 +121,9 @@ def evaluate_in_full(
     log_skips(corpus.skipped)
     captions, owner = captions_of(corpus.records)
     model = _measure(corpus.images, corpus.texts, owner, corpus.same, settings)
-    bare_texts = embedder.embed_texts([strip_diacritics(caption) for caption in captions])
+    bare_texts = embedder.embed_texts(
+        [strip_diacritics(caption) for caption in captions], allow_unknown=True
+    )
     bare = _measure(corpus.images, bare_texts, owner, corpus.same, settings)
     words, note = _bag_of_words(embedder, corpus, training, settings)
     by_chance, curves = {}, {"model": model.curves, "without_diacritics": bare.curves}
