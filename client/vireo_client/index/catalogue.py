@@ -135,9 +135,7 @@ class Catalogue:
         self.path = path
         self._lock = Lock()
         self._forked = False
-        self._db: sqlite3.Connection = sqlite3.connect(
-            path, isolation_level=None, check_same_thread=False
-        )
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._file = _identity(path)
 
     def _check_schema(self) -> None:
