@@ -107,6 +107,8 @@ class Catalogue:
         SearchIndexError: the file is missing, damaged, or of another schema version.
     """
 
+    _db: sqlite3.Connection
+
     def __init__(self, path: Path) -> None:
         if not path.is_file():
             raise SearchIndexError(f"{path.parent}: no index here; `vireo index` makes one")
