@@ -32,7 +32,8 @@ def folder(repository, tmp_path_factory):
 def test_many_queries_at_once_leave_no_child_waiting(folder, repository):
     """FAISS runs them on threads of OpenMP."""
     with Index(folder / "index", repository) as index:
-        queries = np.random.default_rng(0).random((500, index._dim), dtype=np.float32)
+        shape = (500, repository.config.embedding_dim)
+        queries = np.random.default_rng(0).random(shape, dtype=np.float32)
 
         def search():
             return [[m.path for m in matches] for matches in index.search_images(queries, 3)]

@@ -52,8 +52,8 @@ def index(
     from ..search import open_embedder
     from ..towers.tls import tls_from
 
-    records, skipped = list_images(source, allow_empty=yes)
     bundle = Bundle(model)
+    records, skipped = list_images(source, allow_empty=yes)
     tls = tls_from(tls_ca, tls_cert, tls_key)
     with (
         open_embedder(bundle, triton, tls=tls, bulk=True) as embedder,
