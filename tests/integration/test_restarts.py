@@ -136,8 +136,6 @@ def test_an_engine_that_is_killed_is_noticed_and_mended(serve, model):
 def test_an_engine_that_is_stopped_counts_as_dead_after_a_time(serve):
     served = serve("--dead-after", 2)
     os.kill(served.stub("text_encoder"), signal.SIGSTOP)
-    with pytest.raises(ServerError, match=r"timed out|is not healthy"):
-        check(served.http)
     served.wait_for("Triton started anew")
     assert served.embeds()
     assert served.restarts("engine") == [1]
