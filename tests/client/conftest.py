@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from support.bundles import write_bundle, write_repository
 from vireo_client.bundle import Bundle
@@ -15,3 +17,14 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return write_repository(tmp_path_factory.mktemp("small") / "model_repository")
+
+
+@pytest.fixture
+def photos(scenes, tmp_path):
+    """Return a folder of six images, `a.png` to `f.png`."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    images = sorted((scenes / "test" / "images").iterdir())
+    for name, path in zip("abcdef", images, strict=False):
+        shutil.copy(path, folder / f"{name}.png")
+    return folder

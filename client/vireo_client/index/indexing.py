@@ -166,8 +166,8 @@ def index_images(
         if source is not None:
             suspects = ruined + missing.unlisted
             removed = _find_removed(index, missing, suspects, report, allow_empty=allow_empty)
+            report.removed = removed  # first: a save after Ctrl-C would take what it does not tell
             index.remove(removed)
-            report.removed = removed
     except KeyboardInterrupt:
         report.interrupted = True
     finally:

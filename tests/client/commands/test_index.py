@@ -20,16 +20,6 @@ run(app)
 
 
 @pytest.fixture
-def photos(scenes, tmp_path):
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    images = sorted((scenes / "test" / "images").iterdir())
-    for name, path in zip("abcdef", images, strict=False):
-        shutil.copy(path, folder / f"{name}.png")
-    return folder
-
-
-@pytest.fixture
 def index(tmp_path, photos, repository):
     def run(*options, source=photos):
         words = [source, "--model", repository.folder, "--index", tmp_path / "i", *options]

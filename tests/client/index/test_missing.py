@@ -25,17 +25,6 @@ def embedder(repository):
 
 
 @pytest.fixture
-def photos(scenes, tmp_path):
-    """Return a folder of six images, `a.png` to `f.png`."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    images = sorted((scenes / "test" / "images").iterdir())
-    for name, path in zip("abcdef", images, strict=False):
-        shutil.copy(path, folder / f"{name}.png")
-    return folder
-
-
-@pytest.fixture
 def run(tmp_path, embedder):
     """Return a function that indexes a folder, as the command does."""
 

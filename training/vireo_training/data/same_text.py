@@ -11,8 +11,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
-from vireo_client.text.cleaning import RULES
-from vireo_client.text.normalize import NORMALIZATION
+from vireo_client.text.normalize import normalize
 
 Texts = npt.NDArray[np.int64]
 """INT64 `[T]`, a number for each caption; equal texts have equal numbers."""
@@ -25,7 +24,7 @@ def text_key(text: str) -> str:
     diacritics and punctuation are not. It is the same whatever bundle is measured, so that all
     models have the same right answers.
     """
-    return RULES[NORMALIZATION].clean(text)
+    return normalize(text)
 
 
 def text_numbers(texts: Iterable[str]) -> Texts:
