@@ -14,7 +14,6 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import faiss
 import numpy as np
@@ -30,32 +29,11 @@ from .catalogue import (
     State,
     WritableCatalogue,
 )
+from .changes import Move, NewImage
 from .matches import Embeddings
 from .vectors import Vectors, load_vectors, sweep_vectors, write_vectors
 
 LOCK_FILE = "writer.lock"
-
-
-class NewImage(NamedTuple):
-    """An image to add, with its captions."""
-
-    path: str
-    sha256: str
-    stamp: FileStamp
-    embedding: Embeddings
-    """FP32 `[D]`."""
-    captions: tuple[str, ...] = ()
-    caption_embeddings: Embeddings | None = None
-    """FP32 `[len(captions), D]`; None or anything without captions."""
-
-
-class Move(NamedTuple):
-    """An indexed image whose file has another path now."""
-
-    old: str
-    new: str
-    stamp: FileStamp
-    """The file's at its new path; without captions, the image keeps those it has."""
 
 
 @dataclass
