@@ -8,7 +8,7 @@ from .bundle import Bundle
 from .embedder import Embedder
 from .images import ImageSource
 from .index.bundle_files import open_bundle
-from .index.matches import Match
+from .index.matches import Matches
 from .index.reader import Index
 from .towers.onnx import OnnxTowers
 from .towers.tls import ClientTls
@@ -54,7 +54,7 @@ class SearchClient:
             self._index.close()
             raise
 
-    def search(self, text: str, k: int = 10) -> list[Match]:
+    def search(self, text: str, k: int = 10) -> Matches:
         """Find the `k` images that a query describes best.
 
         Raises:
@@ -63,7 +63,7 @@ class SearchClient:
         """
         return self._index.search_images(self._embedder.embed_texts([text]), k)[0]
 
-    def search_by_image(self, image: ImageSource, k: int = 10) -> list[Match]:
+    def search_by_image(self, image: ImageSource, k: int = 10) -> Matches:
         """Find the `k` images most like `image`.
 
         Raises:
@@ -72,7 +72,7 @@ class SearchClient:
         """
         return self._index.search_images(self._embedder.embed_images([image]), k)[0]
 
-    def describe(self, image: ImageSource, k: int = 10) -> list[Match]:
+    def describe(self, image: ImageSource, k: int = 10) -> Matches:
         """Find the `k` indexed captions that describe `image` best.
 
         Raises:
