@@ -18,7 +18,7 @@ from ..bundle import Bundle
 from ..errors import SearchIndexError
 from ..forks import renew_after_fork
 from .catalogue import CATALOGUE_FILE, Catalogue, Found
-from .matches import Embeddings, Match, matches_of, nearest
+from .matches import Embeddings, Matches, matches_of, nearest
 from .vectors import Vectors, load_vectors
 
 # A search that finds a newer state starts anew. Each attempt that fails means one more save while
@@ -111,7 +111,7 @@ class Index:
             self._opened = _Opened(catalogue, self._load(catalogue))
             return True
 
-    def search_images(self, queries: Embeddings, k: int) -> list[list[Match]]:
+    def search_images(self, queries: Embeddings, k: int) -> list[Matches]:
         """Find the `k` nearest images of each query.
 
         Args:
@@ -119,7 +119,7 @@ class Index:
             k: how many matches of each query, at most; from 1.
 
         Returns:
-            N lists of at most `k` matches, best first, all of one state of the index.
+            The matches of each query, at most `k`, best first, all of one state of the index.
 
         Raises:
             DataError: `k` is not a whole number from 1.
@@ -128,7 +128,7 @@ class Index:
         """
         return self._search(lambda v: v.images, Catalogue.images, queries, k)
 
-    def search_captions(self, queries: Embeddings, k: int) -> list[list[Match]]:
+    def search_captions(self, queries: Embeddings, k: int) -> list[Matches]:
         """Find the `k` nearest captions of each query; as `search_images`."""
         return self._search(lambda v: v.captions, Catalogue.captions, queries, k)
 
@@ -138,7 +138,7 @@ class Index:
         look_up: Callable[[Catalogue, Iterable[int]], Found],
         queries: Embeddings,
         k: int,
-    ) -> list[list[Match]]:
+    ) -> list[Matches]:
         for _ in range(_SEARCH_ATTEMPTS):
             self._check_open()
             opened = self._opened
