@@ -33,11 +33,12 @@ SCHEMA = (
     """CREATE VIRTUAL TABLE words USING fts5 (
         written, folded, tokenize = "unicode61 remove_diacritics 0"
     )""",
-    "INSERT INTO words (words, rank) VALUES ('rank', 'bm25(10.0, 1.0)')",
+    "INSERT INTO words (words, rank) VALUES ('rank', 'bm25(100.0, 1.0)')",
     "CREATE VIRTUAL TABLE word_counts USING fts5vocab (words, row)",
 )
-"""The statements that make the tables. A hit as written weighs ten times a folded one.
-`word_counts` stores nothing itself."""
+"""The statements that make the tables. A hit as written weighs so much that a
+long caption which has it stays above a short one with the folded word alone. `word_counts` stores
+nothing itself."""
 
 MAX_WORDS = 64
 """How many words of a query are looked up."""
@@ -49,7 +50,7 @@ _TEXTS_PER_IMAGE = 1 << 10
 """A row's number is its image's id times this, and the place of the text: all texts of an image are
 found by their numbers."""
 _WORD = re.compile(r"[^\W_]+")
-_MARKS = {mark: None for mark in range(0x0300, 0x0370)}
+_MARKS = dict.fromkeys(range(0x0300, 0x0370))
 _NO_STROKE = str.maketrans("đĐ", "dD")
 
 
