@@ -109,7 +109,7 @@ class Embedder:
         return out
 
     def embed_images(self, images: Sequence[ImageSource]) -> Embeddings:
-        """Embed images, given as paths, encoded bytes or Pillow images.
+        """Embed images, given as paths, encoded bytes, Pillow images or pixels UINT8 `[H, W, 3]`.
 
         Returns:
             FP32 `[N, D]`, unit length, in the order of `images`.
@@ -118,7 +118,8 @@ class Embedder:
             ImageError: an image cannot be read; `embed_image_stream` skips such images instead.
             ServerError: Triton does not answer, or answers with an error; the subclass says which.
         """
-        if isinstance(images, (str, bytes)):
+        one = isinstance(images, (str, bytes, Path)) or getattr(images, "ndim", 4) == 3
+        if one:
             raise DataError("expected a list of images, got one; put it in a list")
         out = np.empty((len(images), self.dim), dtype=np.float32)
         for batch in self.embed_image_stream(images):

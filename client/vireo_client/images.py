@@ -16,8 +16,8 @@ from PIL import Image, UnidentifiedImageError
 from .bundle import ImageSpec
 from .errors import ImageError
 
-ImageSource = str | Path | bytes | Image.Image
-"""A path, the bytes of an encoded file, or a decoded image."""
+ImageSource = str | Path | bytes | Image.Image | npt.NDArray[np.uint8]
+"""A path, the bytes of an encoded file, a decoded image, or its RGB pixels, UINT8 `[H, W, 3]`."""
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp",
                       ".dib", ".gif", ".tif", ".tiff", ".jp2", ".j2k", ".j2c", ".jpc", ".jpx",
@@ -72,6 +72,8 @@ def open_image(source: ImageSource, *, name: str | None = None) -> Image.Image:
     try:
         if isinstance(source, Image.Image):
             return _to_rgb(source)
+        if isinstance(source, np.ndarray):
+            return _from_array(source)
         if isinstance(source, bytes):
             return _to_rgb(_open(io.BytesIO(source), ""))
         with open(source, "rb") as file:
@@ -83,7 +85,7 @@ def open_image(source: ImageSource, *, name: str | None = None) -> Image.Image:
     except UnidentifiedImageError as error:
         if str(error):
             raise ImageError(f"{name}: not a readable image ({error})") from None
-        empty = source == b"" or (
+        empty = (isinstance(source, bytes) and not source) or (
             isinstance(source, (str, Path)) and not Path(source).stat().st_size
         )
         reason = "no bytes at all" if empty else "no format that Pillow knows"
@@ -143,6 +145,15 @@ def open_header(file: BinaryIO, filename: str = "") -> Image.Image:
 def is_heif(prefix: bytes) -> bool:
     """Return whether a file that begins with these 12 bytes or more is in the HEIF format."""
     return prefix[4:8] == b"ftyp" and prefix[8:12] in _HEIF_BRANDS
+
+
+def _from_array(pixels: npt.NDArray[np.uint8]) -> Image.Image:
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+        shape = " x ".join(map(str, pixels.shape))
+        raise ImageError(f"an array of {pixels.dtype}, {shape}; give RGB as UINT8 [H, W, 3]")
+    if pixels.shape[0] * pixels.shape[1] > MAX_PIXELS:
+        raise ImageError(f"too large an image ({pixels.shape[1]} x {pixels.shape[0]}); {_LIMIT}")
+    return Image.fromarray(pixels)
 
 
 @cache
