@@ -31,6 +31,7 @@ from .catalogue import (
     WritableCatalogue,
 )
 from .changes import Move, NewImage
+from .columns import ColumnCheck, fields_of, moved_fields
 from .compaction import Progress, build_structure, is_due, merge, mergeable, sample
 from .exact import Embeddings
 from .kinds import AUTO
@@ -112,6 +113,8 @@ class IndexWriter:
         opened.callback(self._catalogue.close)
         self._catalogue.check_bundle(bundle)
         self._vectors = load_vectors(self.folder, self._catalogue, self._dim, structures=False)
+        self._columns = ColumnCheck(self._catalogue.columns())
+        opened.callback(self._columns.close)
         self._sweep()
         sweep_drafts(self.folder)
         record_bundle(self.folder, self._catalogue, bundle)
@@ -179,10 +182,13 @@ class IndexWriter:
 
         Raises:
             DataError: an embedding has another size than the bundle's, holds what is no number, or
-                is not of length 1; or there is not one for each caption. Nothing was added.
+                is not of length 1; there is not one for each caption; or a field's value does not
+                fit its column. Nothing was added.
         """
         self._check_open()
-        for image in [self._checked(image) for image in images]:
+        checked = [self._checked(image) for image in images]
+        self._columns.check(checked)
+        for image in checked:
             saved = self._find_saved(image.path)
             # In this order: an interruption in between loses no image.
             if saved is not None:
@@ -209,6 +215,7 @@ class IndexWriter:
                     self._vectors_of("images", [id_])[0],
                     tuple(text for _, text in captions),
                     self._vectors_of("captions", [i for i, _ in captions]),
+                    moved_fields(self._catalogue.fields_of(id_), move.old, move.new),
                 )
             )
         # In this order: an interruption in between leaves an image twice, and loses none.
@@ -294,6 +301,10 @@ class IndexWriter:
                         self._catalogue.bury(segment.entry.name, rows.tolist())
                 self._catalogue.remove_images(gone)
                 self._catalogue.add(images, captions)
+                texts = {row.id: self._pending.added[row.path].captions for row in images}
+                self._catalogue.add_fields(
+                    [fields_of(row.id, self._pending.added[row.path]) for row in images], texts
+                )
                 self._catalogue.add_segments(segments)
                 self._catalogue.set_state(state)
                 next_image, next_caption = self._catalogue.next_ids()
