@@ -13,15 +13,17 @@ import faiss
 import numpy as np
 
 from ..errors import SearchIndexError
-from .catalogue import State, WritableCatalogue
+from .rows import State
 from .segments import (
     FLAT,
+    NO_ROWS,
     PARTS,
     Segment,
     SegmentRow,
     segment_name,
     write_segment,
 )
+from .writable import WritableCatalogue
 
 
 def load_legacy(folder: Path, state: State, dim: int) -> dict[str, list[Segment]]:
@@ -124,4 +126,4 @@ def _read(path: Path, part: str, expected: int, dim: int) -> list[Segment]:
     vectors = index.index.reconstruct_n(0, expected)
     order = np.argsort(ids)
     entry = SegmentRow(path.stem, part, expected, FLAT, {}, {})
-    return [Segment(entry, ids[order], vectors[order], None, np.empty(0, np.int64))]
+    return [Segment(entry, ids[order], vectors[order], None, NO_ROWS)]
