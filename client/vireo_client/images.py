@@ -16,8 +16,9 @@ from PIL import Image, UnidentifiedImageError
 from .bundle import ImageSpec
 from .errors import ImageError
 
-ImageSource = str | Path | bytes | Image.Image
-"""A path, the bytes of an encoded file, or a decoded image."""
+ImageSource = str | Path | bytes | Image.Image | npt.NDArray[np.uint8]
+"""A path, the bytes of an encoded file, or a decoded image: Pillow's, or an array UINT8
+`[H, W, 3]`, RGB and upright."""
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp",
                       ".dib", ".gif", ".tif", ".tiff", ".jp2", ".j2k", ".j2c", ".jpc", ".jpx",
@@ -72,6 +73,8 @@ def open_image(source: ImageSource, *, name: str | None = None) -> Image.Image:
     try:
         if isinstance(source, Image.Image):
             return _to_rgb(source)
+        if isinstance(source, np.ndarray):
+            return _from_array(source)
         if isinstance(source, bytes):
             return _to_rgb(_open(io.BytesIO(source), ""))
         with open(source, "rb") as file:
@@ -83,7 +86,7 @@ def open_image(source: ImageSource, *, name: str | None = None) -> Image.Image:
     except UnidentifiedImageError as error:
         if str(error):
             raise ImageError(f"{name}: not a readable image ({error})") from None
-        empty = source == b"" or (
+        empty = (isinstance(source, bytes) and not source) or (
             isinstance(source, (str, Path)) and not Path(source).stat().st_size
         )
         reason = "no bytes at all" if empty else "no format that Pillow knows"
@@ -93,6 +96,15 @@ def open_image(source: ImageSource, *, name: str | None = None) -> Image.Image:
     # Pillow's decoders raise many kinds of exception; all of them mean the same here.
     except Exception as error:
         raise ImageError(f"{name}: not a readable image ({error})") from error
+
+
+def _from_array(pixels: npt.NDArray[np.uint8]) -> Image.Image:
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+        raise ImageError(
+            f"an array of {pixels.dtype} {list(pixels.shape)}; an image is an array of uint8 "
+            "[height, width, 3], RGB"
+        )
+    return Image.fromarray(pixels)
 
 
 def _open(file: BinaryIO, filename: str) -> Image.Image:

@@ -10,22 +10,42 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 T = TypeVar("T")
 
 console = Console(stderr=True)
 
 
-def progress_bar() -> Progress:
-    """Make a bar that shows count, elapsed and remaining time; it draws only on a terminal."""
+class _RateColumn(ProgressColumn):
+    """How many items are done a second, over the last half minute."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.1f} {self._unit}")
+
+
+def progress_bar(*, rate: str | None = None) -> Progress:
+    """Make a bar that shows count, elapsed and remaining time; it draws only on a terminal.
+
+    Args:
+        rate: the unit of a speed to show too, as "images/s".
+    """
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        *([_RateColumn(rate)] if rate else []),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console,

@@ -47,8 +47,9 @@ def index(
     """
     from ..bundle import Bundle
     from ..captions import log_skips
-    from ..index.indexing import index_images, list_images
     from ..index.writer import IndexWriter
+    from ..indexing.pipeline import index_images
+    from ..indexing.sources import list_images
     from ..search import open_embedder
     from ..towers.tls import tls_from
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -330,6 +330,13 @@ class WritableCatalogue(Catalogue):
     def remove_images(self, image_ids: Iterable[int]) -> None:
         """Remove images and their captions."""
         self._db.executemany("DELETE FROM images WHERE id = ?", [(i,) for i in image_ids])
+
+    def restamp(self, stamps: Mapping[int, FileStamp]) -> None:
+        """Note the stamps of images by id."""
+        self._db.executemany(
+            "UPDATE images SET bytes = ?, mtime_ns = ?, captions_digest = ? WHERE id = ?",
+            [(*stamp, id_) for id_, stamp in stamps.items()],
+        )
 
     def add(self, images: Iterable[ImageRow], captions: Iterable[CaptionRow]) -> None:
         """Add images and captions."""

@@ -43,6 +43,7 @@ class _Pending:
     images: list[ImageRow] = field(default_factory=list)
     captions: list[CaptionRow] = field(default_factory=list)
     removed: list[int] = field(default_factory=list)
+    stamps: dict[int, FileStamp] = field(default_factory=dict)
 
 
 class IndexWriter:
@@ -194,6 +195,21 @@ class IndexWriter:
         self.add(images)
         self.remove([move.old for move in moves])
 
+    def restamp(self, path: str, stamp: FileStamp) -> None:
+        """Note another size or time of a file that has the bytes it had. `save` makes it lasting.
+
+        The image keeps its id, embedding and captions.
+
+        Args:
+            path: the path of an indexed image.
+            stamp: the file's; without captions, the image keeps those it has.
+        """
+        id_, known = self._stamps[path]
+        if not stamp.captions:
+            stamp = stamp._replace(captions=known.captions)
+        self._stamps[path] = (id_, stamp)
+        self._pending.stamps[id_] = stamp
+
     def remove(self, paths: Iterable[str]) -> None:
         """Remove images and their captions; `save` makes it lasting.
 
@@ -258,6 +274,7 @@ class IndexWriter:
                     raise SearchIndexError("another writer saved in between; open it anew")
                 self._catalogue.remove_images(self._pending.removed)
                 self._catalogue.add(self._pending.images, self._pending.captions)
+                self._catalogue.restamp(self._pending.stamps)
                 self._catalogue.set_meta(
                     generation=str(state.generation),
                     writer_id=state.writer_id,
