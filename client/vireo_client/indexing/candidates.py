@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ..captions import CaptionedImage, Skip
@@ -38,6 +38,17 @@ def list_candidates(
         the report.
     """
     candidates, found = [], set()
+    for image in find_candidates(records, report):
+        found.add(image.path)
+        if index.is_current(image.path, image.stamp):
+            report.unchanged += 1
+        else:
+            candidates.append(image)
+    return candidates, found
+
+
+def find_candidates(records: Sequence[CaptionedImage], report: IndexReport) -> Iterator[Candidate]:
+    """Yield all images of a source, in its order; what is unusable goes into the report."""
     for path, same in _by_file(records).items():
         captions = tuple(dict.fromkeys(text for record in same for text in record.captions))
         fields = {name: value for record in same for name, value in record.fields.items()}
@@ -52,13 +63,8 @@ def list_candidates(
         except OSError as error:
             report.skipped.append(Skip(path, str(error.strerror)))
             continue
-        found.add(path)
         stamp = FileStamp(size, mtime_ns, digest_of(captions, fields))
-        if index.is_current(path, stamp):
-            report.unchanged += 1
-        else:
-            candidates.append(Candidate(path, captions, fields, stamp, part))
-    return candidates, found
+        yield Candidate(path, captions, fields, stamp, part)
 
 
 def digest_of(captions: Sequence[str], fields: Mapping[str, str | int | float]) -> str:

@@ -143,6 +143,21 @@ def described_record(data: bytes) -> tuple[tuple[str, ...], dict[str, Value]]:
     return tuple(texts), dict(described.fields)
 
 
+def text_records(path: Path, file: BinaryIO) -> Iterator[dict[str, Value] | Skip]:
+    """Yield a record for each caption of a JSONL file: `caption`, and what else its line says."""
+    for number, line in numbered_lines(file):
+        where = f"{path}:{number}"
+        if line is None:
+            yield Skip(where, f"a line of more than {MAX_LINE_BYTES:,} bytes")
+        elif line.strip():
+            try:
+                captions, fields = described_record(line)
+            except ValueError as error:
+                yield Skip(where, str(error))
+            else:
+                yield from ({**fields, "caption": caption} for caption in captions)
+
+
 def _value(name: str, value: object) -> Value | None:
     """Return a value as metadata can hold it; None for nothing.
 

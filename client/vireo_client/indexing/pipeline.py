@@ -1,33 +1,28 @@
 """Brings an index to what a source holds: workers read, the towers embed, the writer adds.
 
-The three overlap. Worker threads read and decode ahead, a bounded number of images; the towers get
-the next batch before they have answered the last; and this thread writes each batch to the index,
-whose journal keeps it from then on. A kill costs the batches that were in the towers.
+The three overlap (`stages`). Each batch that the towers answer is added at once, and the index's
+journal keeps it from then on: a kill costs the batches that were in the towers.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
-
-from rich.progress import Progress, TaskID
 
 from ..bundle import file_sha256
 from ..captions import CaptionedImage
-from ..cores import usable_cores
 from ..embedder import Embedder
 from ..errors import DataError
-from ..index.changes import Move, NewImage
+from ..index.changes import Move
 from ..index.writer import IndexWriter
-from ..overlap import batched, map_ahead
 from ..progress import progress_bar
 from .candidates import Candidate, list_candidates
 from .missing import Missing, find_missing, group_by_empty_folder
 from .report import IndexReport
-from .workers import Known, Prepared, Worker
+from .stages import embed_candidates
+from .workers import Known, Prepared
 
 SAVE_EVERY_SECONDS = 60.0
 
@@ -106,70 +101,40 @@ class _Run:
 
     def add(self, candidates: list[Candidate], known: Known, workers: int | None) -> None:
         """Read, embed and add images."""
-        worker = Worker(self._embedder.bundle.config.image, known)
-        size, in_flight = self._embedder.towers.max_batch_size, self._embedder.batches_in_flight
-        with ExitStack() as opened:
-            progress = opened.enter_context(progress_bar(rate="images/s"))
+        with progress_bar(rate="images/s") as progress:
             task = progress.add_task("index images", total=len(candidates))
-            reading = opened.enter_context(
-                ThreadPoolExecutor(workers or usable_cores(), "vireo-read")
-            )
-            embedding = opened.enter_context(ThreadPoolExecutor(in_flight, "vireo-embed"))
-            # The streams are closed before the threads, which then have nothing left to begin with.
-            prepared = opened.enter_context(
-                closing(map_ahead(reading, worker.prepare, candidates, size * (in_flight + 1)))
-            )
-            batches = batched(self._to_embed(prepared, progress, task), size)
-            embedded = opened.enter_context(
-                closing(map_ahead(embedding, self._embed, batches, in_flight))
-            )
-            for images in embedded:
-                self._index.add(images)
-                self._changed = True
-                self._report.added += len(images)
-                self._report.captions += sum(len(image.captions) for image in images)
-                progress.advance(task, len(images))
-                if time.monotonic() - self._saved > SAVE_EVERY_SECONDS:
-                    self.save()
 
-    def _to_embed(
-        self, prepared: Iterable[Prepared], progress: Progress, task: TaskID
-    ) -> Iterator[Prepared]:
-        """Yield the images to embed; see to the others, which need no towers."""
-        for item in prepared:
-            if item.pixels is not None:
-                yield item
-                continue
-            if item.skip is not None:
-                self._report.skipped.append(item.skip)
-                if item.sha256:
-                    self.unusable[item.image.path] = item.sha256
-            elif item.moved_from is not None:
-                self._index.move([Move(item.moved_from, item.image.path, item.image.stamp)])
-                self._report.moved.append((item.moved_from, item.image.path))
-                self._changed = True
-            else:
-                self._index.restamp(item.image.path, item.image.stamp)
-                self._report.unchanged += 1
-                self._changed = True
-            progress.advance(task)
+            def settle(item: Prepared) -> None:
+                self._settle(item)
+                progress.advance(task)
 
-    def _embed(self, batch: list[Prepared]) -> list[NewImage]:
-        """Embed one batch of images, and their captions."""
-        vectors = self._embedder.embed_pixels(
-            [item.pixels for item in batch if item.pixels is not None]
-        )
-        texts = [caption for item in batch for caption in item.image.captions]
-        of_captions = self._embedder.embed_texts(texts, allow_unknown=True)
-        images, start = [], 0
-        for item, vector in zip(batch, vectors, strict=True):
-            path, captions, fields, stamp, _ = item.image
-            end = start + len(captions)
-            images.append(
-                NewImage(path, item.sha256, stamp, vector, captions, of_captions[start:end], fields)
-            )
-            start = end
-        return images
+            with closing(
+                embed_candidates(self._embedder, candidates, known, settle, workers=workers)
+            ) as batches:
+                for images in batches:
+                    self._index.add(images)
+                    self._changed = True
+                    self._report.added += len(images)
+                    self._report.captions += sum(len(image.captions) for image in images)
+                    progress.advance(task, len(images))
+                    if time.monotonic() - self._saved > SAVE_EVERY_SECONDS:
+                        self.save()
+
+    def _settle(self, item: Prepared) -> None:
+        """See to an image that needs no embedding."""
+        path = item.image.path
+        if item.skip is not None:
+            self._report.skipped.append(item.skip)
+            if item.sha256:
+                self.unusable[path] = item.sha256
+        elif item.moved_from is not None:
+            self._index.move([Move(item.moved_from, path, item.image.stamp)])
+            self._report.moved.append((item.moved_from, path))
+            self._changed = True
+        else:
+            self._index.restamp(path, item.image.stamp)
+            self._report.unchanged += 1
+            self._changed = True
 
     def remove(self, paths: list[str]) -> None:
         """Remove images."""
