@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from .bundle import Bundle
     from .embedder import Embedder
     from .errors import VireoError
-    from .index import Index, IndexWriter, Match
+    from .index import Index, IndexWriter, Match, Matches
     from .search import SearchClient
 
-__all__ = ["Bundle", "Embedder", "Index", "IndexWriter", "Match", "SearchClient", "VireoError",
-           "__version__"]  # fmt: skip
+__all__ = ["Bundle", "Embedder", "Index", "IndexWriter", "Match", "Matches", "SearchClient",
+           "VireoError", "__version__"]  # fmt: skip
 
 _HOMES = {
     "Bundle": "bundle",
@@ -28,6 +28,7 @@ _HOMES = {
     "Index": "index",
     "IndexWriter": "index",
     "Match": "index",
+    "Matches": "index",
     "SearchClient": "search",
     "VireoError": "errors",
 }

@@ -123,7 +123,7 @@ class Embedder:
         return out
 
     def embed_images(self, images: Sequence[ImageSource]) -> Embeddings:
-        """Embed images, given as paths, encoded bytes, Pillow images or arrays.
+        """Embed images, given as paths, encoded bytes, Pillow images or pixels UINT8 `[H, W, 3]`.
 
         Returns:
             FP32 `[N, D]`, unit length, in the order of `images`.

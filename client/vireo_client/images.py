@@ -17,8 +17,7 @@ from .bundle import ImageSpec
 from .errors import ImageError
 
 ImageSource = str | Path | bytes | Image.Image | npt.NDArray[np.uint8]
-"""A path, the bytes of an encoded file, or a decoded image: Pillow's, or an array UINT8
-`[H, W, 3]`, RGB and upright."""
+"""A path, the bytes of an encoded file, a decoded image, or its RGB pixels, UINT8 `[H, W, 3]`."""
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp",
                       ".dib", ".gif", ".tif", ".tiff", ".jp2", ".j2k", ".j2c", ".jpc", ".jpx",
@@ -98,15 +97,6 @@ def open_image(source: ImageSource, *, name: str | None = None) -> Image.Image:
         raise ImageError(f"{name}: not a readable image ({error})") from error
 
 
-def _from_array(pixels: npt.NDArray[np.uint8]) -> Image.Image:
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
-        raise ImageError(
-            f"an array of {pixels.dtype} {list(pixels.shape)}; an image is an array of uint8 "
-            "[height, width, 3], RGB"
-        )
-    return Image.fromarray(pixels)
-
-
 def _open(file: BinaryIO, filename: str) -> Image.Image:
     """Open an image as `Image.open` does, with our limit of pixels instead of Pillow's warning.
 
@@ -150,6 +140,15 @@ def _open(file: BinaryIO, filename: str) -> Image.Image:
 def is_heif(prefix: bytes) -> bool:
     """Return whether a file that begins with these 12 bytes or more is in the HEIF format."""
     return prefix[4:8] == b"ftyp" and prefix[8:12] in _HEIF_BRANDS
+
+
+def _from_array(pixels: npt.NDArray[np.uint8]) -> Image.Image:
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+        shape = " x ".join(map(str, pixels.shape))
+        raise ImageError(f"an array of {pixels.dtype}, {shape}; give RGB as UINT8 [H, W, 3]")
+    if pixels.shape[0] * pixels.shape[1] > MAX_PIXELS:
+        raise ImageError(f"too large an image ({pixels.shape[1]} x {pixels.shape[0]}); {_LIMIT}")
+    return Image.fromarray(pixels)
 
 
 @cache

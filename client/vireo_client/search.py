@@ -1,21 +1,44 @@
-"""Search: a query to images, an image to images, an image to captions."""
+"""Search: a query to images, an image to images, and both to captions."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
 
 from .bundle import Bundle
-from .embedder import Embedder
+from .editing import Captions, add_images, remove_images
+from .embedder import Embedder, Embeddings
+from .errors import SearchIndexError
+from .forks import renew_after_fork
 from .images import ImageSource
 from .index.bundle_files import open_bundle
-from .index.matches import Match
+from .index.matches import Matches
 from .index.reader import Index
+from .indexing.report import IndexReport
+from .queries import EVENLY, check_question, mix, read_weights
+from .ranking import Ranking, SearchOptions
 from .towers.onnx import OnnxTowers
 from .towers.tls import ClientTls
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class SearchClient:
     """Search one index; what is saved to it meanwhile is found by the next search.
+
+    Threads may share one client: nothing of a call is kept in it, and searches run at the same
+    time. `add` and `remove` of one client wait for each other.
+
+    All searches take these options, by keyword:
+
+    - `filter`: which images may be found, as text (`'folder ^= "2024/" and width > 1000'`) or dict;
+    - `min_relevance`: leave out matches of less relevance, between 0 and 1;
+    - `exact`: compare with every vector, whatever the kind of the index;
+    - `nprobe`, `ef`: how much of the index is looked at, for the kinds that have them; by default
+      what the index was tuned to.
 
     Args:
         index: the index's folder.
@@ -46,40 +69,146 @@ class SearchClient:
         triton: str | None = None,
         tls: ClientTls | None = None,
     ) -> None:
-        bundle = Bundle(model) if model is not None else open_bundle(index, engines=triton is None)
-        self._index = Index(index, bundle)
+        self._bundle = (
+            Bundle(model) if model is not None else open_bundle(index, engines=triton is None)
+        )
+        self._closed = False
+        self._writing = Lock()
+        self._index = Index(index, self._bundle)
+        self._ranking = Ranking(self._index)
         try:
-            self._embedder = open_embedder(bundle, triton, tls=tls)
+            self._embedder = open_embedder(self._bundle, triton, tls=tls)
         except BaseException:
             self._index.close()
             raise
+        renew_after_fork(self)
 
-    def search(self, text: str, k: int = 10) -> list[Match]:
+    def after_fork(self) -> None:
+        """Forget a lock that a thread of the parent may have held; children have no such thread."""
+        self._writing = Lock()
+
+    def search(
+        self,
+        text: str | None = None,
+        k: int = 10,
+        *,
+        image: ImageSource | None = None,
+        weights: Sequence[float] = EVENLY,
+        **options: Unpack[SearchOptions],
+    ) -> Matches:
         """Find the `k` images that a query describes best.
 
-        Raises:
-            DataError: the model's tokenizer knows nothing of the query, which may be empty; or `k`
-                is not a whole number from 1.
-        """
-        return self._index.search_images(self._embedder.embed_texts([text]), k)[0]
+        Args:
+            text: a Vietnamese query.
+            k: how many, at most.
+            image: an image that they shall be like, besides or instead of the text.
+            weights: how much the text and the image count, where both are given.
+            options: as all searches.
 
-    def search_by_image(self, image: ImageSource, k: int = 10) -> list[Match]:
+        Raises:
+            DataError: neither text nor image is given; the model's tokenizer knows nothing of the
+                text, which may be empty; or `k`, the weights or an option cannot be.
+            ImageError: `image` cannot be read.
+        """
+        check_question(text, image)
+        read_weights(weights)
+        vectors = self._embed(text, image, weights)
+        return self._ranking.images(vectors, k, options)[0]
+
+    def search_many(
+        self, texts: Sequence[str], k: int = 10, **options: Unpack[SearchOptions]
+    ) -> list[Matches]:
+        """Find the `k` best images of each query: one batch through the towers, one search.
+
+        Raises:
+            DataError: as `search`, of any text.
+        """
+        return self._ranking.images(self.embed_texts(texts), k, options) if len(texts) else []
+
+    def search_by_image(
+        self, image: ImageSource, k: int = 10, **options: Unpack[SearchOptions]
+    ) -> Matches:
         """Find the `k` images most like `image`.
 
         Raises:
             ImageError: `image` cannot be read.
-            DataError: `k` is not a whole number from 1.
+            DataError: `k` or an option cannot be.
         """
-        return self._index.search_images(self._embedder.embed_images([image]), k)[0]
+        return self._ranking.images(self.embed_images([image]), k, options)[0]
 
-    def describe(self, image: ImageSource, k: int = 10) -> list[Match]:
+    def describe(
+        self, image: ImageSource, k: int = 10, **options: Unpack[SearchOptions]
+    ) -> Matches:
         """Find the `k` indexed captions that describe `image` best.
 
         Raises:
             ImageError: `image` cannot be read.
-            DataError: `k` is not a whole number from 1.
+            DataError: `k` or an option cannot be.
         """
-        return self._index.search_captions(self._embedder.embed_images([image]), k)[0]
+        return self._ranking.captions(self.embed_images([image]), k, options)[0]
+
+    def similar_captions(self, text: str, k: int = 10, **options: Unpack[SearchOptions]) -> Matches:
+        """Find the `k` indexed captions that say most nearly what `text` says.
+
+        Raises:
+            DataError: as `search`.
+        """
+        return self._ranking.captions(self.embed_texts([text]), k, options)[0]
+
+    def embed_texts(self, texts: Sequence[str]) -> Embeddings:
+        """Embed queries to unit vectors FP32 `[N, D]`; as `Embedder.embed_texts`."""
+        self._check_open()
+        return self._embedder.embed_texts(texts)
+
+    def embed_images(self, images: Sequence[ImageSource]) -> Embeddings:
+        """Embed images to unit vectors FP32 `[N, D]`; as `Embedder.embed_images`."""
+        self._check_open()
+        return self._embedder.embed_images(images)
+
+    def _embed(
+        self, text: str | None, image: ImageSource | None, weights: Sequence[float]
+    ) -> Embeddings:
+        texts = self.embed_texts([text]) if text is not None else None
+        images = self.embed_images([image]) if image is not None else None
+        if texts is None or images is None:
+            return texts if texts is not None else images  # type: ignore[return-value]
+        return mix(texts, images, weights)
+
+    def add(self, images: Iterable[str | Path], *, captions: Captions | None = None) -> IndexReport:
+        """Embed images and add them to the index; the next search finds them.
+
+        Unchanged images are passed over, changed ones replaced. The index is open for writing
+        during this call alone.
+
+        Args:
+            images: paths of files.
+            captions: one caption, or a list of captions, an image.
+
+        Returns:
+            What was added, and what was skipped and why.
+
+        Raises:
+            DataError: there are not as many captions as images.
+            IndexLocked: another writer is at work; the message says who.
+            ServerError: Triton does not answer, or answers with an error.
+        """
+        self._check_open()
+        with self._writing:
+            return add_images(self._index.folder, self._bundle, self._embedder, images, captions)
+
+    def remove(self, paths: Iterable[str | Path]) -> int:
+        """Remove images and their captions from the index; their files stay.
+
+        Returns:
+            How many images were removed.
+
+        Raises:
+            DataError: one is not in the index; nothing was removed.
+            IndexLocked: another writer is at work; the message says who.
+        """
+        self._check_open()
+        with self._writing:
+            return remove_images(self._index.folder, self._bundle, paths)
 
     def refresh(self) -> bool:
         """Move to the newest state of the index before a search does; others search on meanwhile.
@@ -94,9 +223,14 @@ class SearchClient:
         return self._index.refresh()
 
     def close(self) -> None:
-        """Close the index and the towers."""
+        """Close the index and the towers; a second call does nothing."""
+        self._closed = True
         self._index.close()
         self._embedder.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise SearchIndexError(f"{self._index.folder}: the client is closed; open a new one")
 
     def __enter__(self) -> SearchClient:
         return self

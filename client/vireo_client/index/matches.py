@@ -1,21 +1,36 @@
-"""From queries to matches: the nearest embeddings, and the image or caption behind each."""
+"""Matches: what a search returns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, overload
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 
-from ..cores import usable_cores
-from ..errors import DataError
+from ..errors import VireoError
+from ..printing import printable
+
+if TYPE_CHECKING:
+    import pandas
+    from rich.table import Table
 
 Embeddings = npt.NDArray[np.float32]
-Hits = list[list[tuple[int, float]]]
-"""Id and score of each hit, best first, one list a query."""
+
+Value = str | int | float | None
+"""A value of an image's metadata."""
+
+
+class _NoMetadata(dict[str, Any]):
+    """The one empty dict that all matches without metadata share; nothing can be put into it."""
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("a match has no metadata of its own to change; copy it with dict(...)")
+
+    __setitem__ = setdefault = update = __ior__ = _refuse
+
+
+_NO_METADATA: Mapping[str, Value] = _NoMetadata()
 
 
 class Match(NamedTuple):
@@ -29,58 +44,166 @@ class Match(NamedTuple):
     """The image, or the image that the caption describes."""
     caption: str | None = None
     """The caption, where captions were searched."""
+    id: int = 0
+    """The image's number in the index, or the caption's; an index gives none out twice."""
+    relevance: float | None = None
+    """Between 0 and 1, the same for every model; None where the index has not learned it."""
+    metadata: Mapping[str, Value] = _NO_METADATA
+    """The image's fields, by name."""
+
+    def __hash__(self) -> int:
+        return hash(self[:-1])  # a dict has no hash; matches that are equal agree in the rest too
 
 
-def nearest(index: Any, queries: Embeddings, k: int) -> Hits:
-    """Find the `k` embeddings with the largest inner product with each query.
+class Matches(Sequence[Match]):
+    """The hits of one query, best first: arrays, which are a sequence of `Match` too.
+
+    A slice keeps the ranks that its hits have. Matches are equal to any list of equal `Match`es.
 
     Args:
-        index: a FAISS index with ids.
-        queries: unit vectors FP32 `[N, D]`.
-        k: how many, at most.
+        ids: INT64 `[N]`.
+        scores: FP32 `[N]`, best first.
+        paths: N paths.
+        captions: N captions, where captions were searched.
+        relevance: FP32 `[N]`, between 0 and 1, where the index has learned it.
+        metadata: N dicts, where the images' fields were read.
+        ranks: INT64 `[N]`; by default from 1.
 
     Raises:
-        DataError: `k` is not a whole number from 1.
+        ValueError: one of them has another length than `ids`.
     """
-    k = min(_checked(k), index.ntotal)
-    if k == 0:
-        return [[] for _ in queries]
-    with _threads(min(len(queries), usable_cores())):
-        scores, ids = index.search(np.ascontiguousarray(queries, dtype=np.float32), k)
-    return [
-        # FAISS fills up with -1 where it finds nothing, as for a query that is no number.
-        [(int(i), float(s)) for i, s in zip(row_ids, row_scores, strict=True) if i >= 0]
-        for row_ids, row_scores in zip(ids, scores, strict=True)
-    ]
 
+    __slots__ = ("captions", "ids", "metadata", "paths", "ranks", "relevance", "scores")
 
-def _checked(k: int) -> int:
-    """Return `k` as an int, NumPy's integers too."""
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
-        raise DataError(f"k is {k!r}; give the number of matches, a whole number from 1")
-    return int(k)
+    def __init__(
+        self,
+        ids: npt.ArrayLike,
+        scores: npt.ArrayLike,
+        paths: Sequence[str],
+        captions: Sequence[str | None] | None = None,
+        *,
+        relevance: npt.ArrayLike | None = None,
+        metadata: Sequence[Mapping[str, Value]] | None = None,
+        ranks: npt.ArrayLike | None = None,
+    ) -> None:
+        self.ids: npt.NDArray[np.int64] = np.asarray(ids, dtype=np.int64)
+        """The ids, INT64 `[N]`."""
+        count = len(self.ids)
+        self.scores: Embeddings = np.asarray(scores, dtype=np.float32)
+        """The cosine similarities, FP32 `[N]`."""
+        self.paths = list(paths)
+        self.captions = None if captions is None else list(captions)
+        self.relevance: Embeddings | None = (
+            None if relevance is None else np.asarray(relevance, dtype=np.float32)
+        )
+        """FP32 `[N]`, or None."""
+        self.metadata = None if metadata is None else list(metadata)
+        self.ranks: npt.NDArray[np.int64] = (
+            np.arange(1, count + 1, dtype=np.int64)
+            if ranks is None
+            else np.asarray(ranks, dtype=np.int64)
+        )
+        """INT64 `[N]`, from 1."""
+        for name in self.__slots__:
+            column = getattr(self, name)
+            if column is not None and len(column) != count:
+                raise ValueError(f"{count} ids, but {len(column)} {name}")
 
+    def __len__(self) -> int:
+        return len(self.ids)
 
-@contextmanager
-def _threads(limit: int) -> Iterator[None]:
-    """Let FAISS use at most `limit` threads for what this thread calls inside the block.
+    @overload
+    def __getitem__(self, key: int) -> Match: ...
+    @overload
+    def __getitem__(self, key: slice) -> Matches: ...
+    def __getitem__(self, key: int | slice) -> Match | Matches:
+        if isinstance(key, slice):
+            return self._taken(range(len(self))[key])
+        return Match(
+            int(self.ranks[key]),
+            float(self.scores[key]),
+            self.paths[key],
+            None if self.captions is None else self.captions[key],
+            int(self.ids[key]),
+            None if self.relevance is None else float(self.relevance[key]),
+            _NO_METADATA if self.metadata is None else self.metadata[key],
+        )
 
-    A search starts FAISS's whole team of OpenMP threads, for a single query too, and waits for all
-    of them. Where the cores have other work, PyTorch's or ONNX Runtime's threads say, that wait
-    takes 30 to 70 ms for a search of 0.2 ms (one query, 10,000 embeddings of size 256, two cores).
-    Despite its name, the setting is one of the calling thread: OpenMP keeps it for each thread of
-    the program, and other threads, new ones included, are not affected.
-    """
-    before = faiss.omp_get_max_threads()
-    try:
-        faiss.omp_set_num_threads(min(limit, before))
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)
+    def where(self, kept: npt.NDArray[np.bool_]) -> Matches:
+        """Keep the hits at which `kept`, BOOL `[N]`, is True, and number them from 1 anew."""
+        found = self._taken(np.flatnonzero(kept).tolist())
+        found.ranks = np.arange(1, len(found) + 1, dtype=np.int64)
+        return found
 
+    def _taken(self, positions: Sequence[int]) -> Matches:
+        rows = np.asarray(positions, dtype=np.intp)
+        return Matches(
+            self.ids[rows],
+            self.scores[rows],
+            [self.paths[i] for i in positions],
+            None if self.captions is None else [self.captions[i] for i in positions],
+            relevance=None if self.relevance is None else self.relevance[rows],
+            metadata=None if self.metadata is None else [self.metadata[i] for i in positions],
+            ranks=self.ranks[rows],
+        )
 
-def matches_of(hits: Hits, rows: Mapping[int, tuple[str, str | None]]) -> list[list[Match]]:
-    """Name the image, or the image and caption, of each hit; `rows` has all of them by id."""
-    return [
-        [Match(rank, score, *rows[id_]) for rank, (id_, score) in enumerate(row, 1)] for row in hits
-    ]
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, (Matches, list, tuple)):
+            return NotImplemented
+        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]  # as a list
+
+    def __repr__(self) -> str:
+        return f"Matches({list(self)!r})"
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return a dict for each hit, with the fields of `Match` as keys; JSON can hold them."""
+        return [{**match._asdict(), "metadata": dict(match.metadata)} for match in self]
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return a table of pandas: a row a hit, the images' metadata in columns of their own.
+
+        A field of the metadata that is named as a column of ours is becomes `NAME_metadata`.
+
+        Raises:
+            VireoError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ModuleNotFoundError:
+            raise VireoError(
+                "pandas is not installed; Matches.to_pandas needs it: pip install pandas"
+            ) from None
+        columns: dict[str, Any] = {"rank": self.ranks, "score": self.scores}
+        if self.relevance is not None:
+            columns["relevance"] = self.relevance
+        columns |= {"path": self.paths, "id": self.ids}
+        if self.captions is not None:
+            columns["caption"] = self.captions
+        table = pandas.DataFrame(columns)
+        if self.metadata is None:
+            return table
+        return table.join(pandas.DataFrame(self.metadata), rsuffix="_metadata")
+
+    def to_table(self) -> Table:
+        """Return a table of rich, to be printed on a console; names in it steer no terminal."""
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False)
+        table.add_column("rank", justify="right")
+        table.add_column("score", justify="right")
+        if self.relevance is not None:
+            table.add_column("relevance", justify="right")
+        if self.captions is not None:
+            table.add_column("caption")
+        table.add_column("path", overflow="fold")
+        for match in self:
+            cells = [str(match.rank), f"{match.score:.3f}"]
+            if match.relevance is not None:
+                cells.append(f"{match.relevance:.2f}")
+            if self.captions is not None:
+                cells.append(printable(match.caption or ""))
+            table.add_row(*map(Text, [*cells, printable(match.path)]))
+        return table

@@ -16,7 +16,10 @@ from ..errors import DataError
 from ..index.catalogue import FileStamp
 from ..index.changes import NewImage
 from ..index.writer import IndexWriter
+from ..overlap import batched
 from ..progress import progress_bar
+from .contents import read_images
+from .embed import write_images
 from .embedding_files import (
     CAPTIONS,
     IMAGES,
@@ -25,6 +28,7 @@ from .embedding_files import (
     Row,
     read_manifest,
     read_partitions,
+    write_manifest,
 )
 
 _BLOCK = 4096
@@ -183,3 +187,44 @@ def _image(row: Row, path: str, vector: Vector, captions: _Captions) -> NewImage
     return NewImage(
         os.path.abspath(path), row.get("sha256") or "", stamp, vector, texts, of_texts, fields
     )
+
+
+def export_embeddings(
+    index: Path, bundle: Bundle, folder: Path, *, partition_rows: int, dtype: str = "float32"
+) -> tuple[int, int]:
+    """Write the embeddings of an index to files, with metadata.
+
+    Args:
+        index: the index.
+        bundle: the bundle that made it.
+        folder: a new folder.
+        partition_rows: images in one partition.
+        dtype: "float32" or "float16".
+
+    Returns:
+        How many images and captions were written.
+
+    Raises:
+        DataError: the folder exists and holds something.
+        SearchIndexError: there is no index, it is damaged, or another bundle made it.
+    """
+    if folder.is_dir() and any(folder.iterdir()):
+        raise DataError(f"{folder}: holds files; choose a new folder")
+    dim = bundle.config.embedding_dim
+    write_manifest(
+        folder,
+        {
+            "format": 1,
+            "bundle": bundle.bundle_id,
+            "dim": dim,
+            "what": "images",
+            "partition_rows": partition_rows,
+            "dtype": dtype,
+        },
+    )
+    written = captions = 0
+    images = (image for block in read_images(index, bundle) for image in block)
+    for number, part in enumerate(batched(images, partition_rows)):
+        captions += write_images(folder, number, part, dim, dtype)
+        written += len(part)
+    return written, captions

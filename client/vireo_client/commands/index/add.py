@@ -11,6 +11,7 @@ import typer
 
 from ...errors import DataError
 from ...indexing.report import IndexReport, check_report_file, write_report
+from ...progress import step_bars
 from ..options import (
     DEFAULT_INDEX,
     IndexOption,
@@ -93,17 +94,19 @@ def add(
             allow_empty=yes,
             workers=workers,
         )
-        if kind is not None and not report.interrupted:
-            writer.compact(kind, target_recall)
+        if not report.interrupted:
+            with step_bars() as progress:
+                if kind is not None:
+                    writer.compact(kind, target_recall, progress)
+                else:
+                    writer.compact_if_due(progress)
         total = len(writer)
     report.skipped = skipped + report.skipped
     if duplicates and not report.interrupted:
-        from ...index import Index
         from ...indexing.duplicates import find_duplicates, find_near_duplicates
 
-        with Index(out, bundle) as reader:
-            report.duplicates = find_duplicates(reader)
-            report.near_duplicates = find_near_duplicates(reader, duplicate_cosine)
+        report.duplicates = find_duplicates(out)
+        report.near_duplicates = find_near_duplicates(out, bundle, duplicate_cosine)
     if report_file is not None:
         write_report(report, report_file)
     if as_json:

@@ -1,0 +1,40 @@
+"""Text that a terminal shows as it is: names from elsewhere neither steer it nor become markup."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from typing import Any
+
+# What moves the cursor, colours, clears or rings (C0 and C1); the other ends of lines; what turns
+# the direction of writing, so that one name looks like another; and the halves of surrogate pairs,
+# which stand for the bytes of a file name that are not UTF-8.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: object) -> str:
+    r"""Return a text on one line, what a terminal would act on written as `\x1b` is.
+
+    Letters, spaces of all widths and emoji stay as they are.
+    """
+    return _UNSAFE.sub(lambda found: ascii(found[0])[1:-1], str(text))
+
+
+def printable_lines(text: object) -> str:
+    """As `printable`, but keep the ends of lines."""
+    return "\n".join(printable(line) for line in str(text).split("\n"))
+
+
+def json_line(value: Any) -> str:
+    r"""Write a value as one line of JSON: Vietnamese as it is, half a surrogate as `\udc80`."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+class PrintableFormatter(logging.Formatter):
+    """Formats log records as `printable_lines` does."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record's text, safe to print."""
+        return printable_lines(super().format(record))

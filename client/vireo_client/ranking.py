@@ -1,0 +1,86 @@
+"""From query vectors to matches: filters, words beside vectors, and the cut at a relevance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import DataError
+from .index.matches import Matches
+from .index.reader import Index
+
+Embeddings = npt.NDArray[np.float32]
+
+
+class SearchOptions(TypedDict, total=False):
+    """What all searches take by keyword."""
+
+    filter: str | Mapping[str, Any] | None
+    """Which images may be found, such as `'folder ^= "2024/" and make = "Canon"'`."""
+    min_relevance: float | None
+    """Leave out matches of less relevance, between 0 and 1."""
+    exact: bool
+    """Compare with every vector, whatever the kind of the index."""
+    nprobe: int | None
+    """Cells that are looked at, for the kinds with cells; by default as it was tuned."""
+    ef: int | None
+    """Candidates that are kept, for the kinds with a graph; by default as it was tuned."""
+
+
+class Ranking:
+    """Searches one index with query vectors and the options of a search; threads may share it."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+
+    def images(self, queries: Embeddings, k: int, options: SearchOptions) -> list[Matches]:
+        """Find the `k` best images of each query, vectors FP32 `[N, D]`.
+
+        Raises:
+            DataError: an option has a value that it cannot have.
+            SearchIndexError: as `Index.search_images`.
+        """
+        checked = read_options(options)
+        return [_cut(found, checked) for found in self._index.search_images(queries, k)]
+
+    def captions(self, queries: Embeddings, k: int, options: SearchOptions) -> list[Matches]:
+        """Find the `k` best captions of each query; as `images`."""
+        checked = read_options(options)
+        return [_cut(found, checked) for found in self._index.search_captions(queries, k)]
+
+
+def read_options(options: SearchOptions) -> SearchOptions:
+    """Check the options of a search that the index does not check.
+
+    Raises:
+        TypeError: an option is unknown.
+        DataError: `min_relevance` is no number between 0 and 1.
+    """
+    for name in options:
+        if name not in SearchOptions.__annotations__:
+            raise TypeError(
+                f"unknown option {name!r}; there are {', '.join(SearchOptions.__annotations__)}"
+            )
+    least = options.get("min_relevance")
+    if least is not None:
+        number = isinstance(least, (int, float)) and not isinstance(least, bool)
+        if not (number and math.isfinite(least) and 0 <= least <= 1):
+            raise DataError(f"min_relevance is {least!r}; give a number between 0 and 1")
+    return options
+
+
+def _cut(found: Matches, options: SearchOptions) -> Matches:
+    """Leave out the matches below `min_relevance`."""
+    least = options.get("min_relevance")
+    if least is None:
+        return found
+    if found.relevance is None:
+        raise DataError(
+            "min_relevance: this index has not learned what is relevant; save it once more with "
+            "`vireo index`"
+        )
+    return found.where(found.relevance >= np.float32(least))

@@ -1,0 +1,250 @@
+"""What both clients do: the same verbs, options, answers and errors, in process."""
+
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.bundles import write_repository
+from support.clients import CLIENTS, open_client, write_photo_index
+from vireo_client.errors import DataError, ImageError, SearchIndexError, VireoError
+from vireo_client.index import Index, IndexWriter
+from vireo_client.search import SearchClient
+
+
+@pytest.fixture(scope="module")
+def made(repository, tmp_path_factory):
+    """An index that no test changes."""
+    return write_photo_index(tmp_path_factory.mktemp("made"), repository)
+
+
+@pytest.fixture
+def folder(made, tmp_path):
+    """A copy of that index, to be changed, beside its images and its repository."""
+    shutil.copytree(made.parent, tmp_path / "made")
+    return tmp_path / "made" / made.name
+
+
+@pytest.fixture(params=CLIENTS)
+def client(request, made):
+    with open_client(request.param, made) as client:
+        yield client
+
+
+@pytest.fixture(params=CLIENTS)
+def writable(request, folder, repository):
+    with open_client(request.param, folder, model=repository.folder) as client:
+        yield client
+
+
+def _paths(matches):
+    return [match.path for match in matches]
+
+
+def _near(first, second):
+    assert _paths(first) == _paths(second)
+    assert np.abs(first.scores - second.scores).max() < 1e-5
+
+
+def test_a_query_finds_the_nearest_images(client, made, repository):
+    with Index(made, repository) as index:
+        expected = index.search_images(client.embed_texts(["hai con chó"]), 3)[0]
+    matches = client.search("hai con chó", k=3)
+    _near(matches, expected)
+    _near(client.search("hai con chó", 3), matches)
+    assert [match.rank for match in matches] == [1, 2, 3]
+
+
+def test_several_queries_are_answered_as_each_alone(client):
+    texts = ["hai con chó", "một con mèo trên bàn", "xe"]
+    together = client.search_many(texts, 4)
+    for text, matches in zip(texts, together, strict=True):
+        _near(matches, client.search(text, 4))
+    assert client.search_many([]) == []
+
+
+def test_an_image_is_the_same_as_path_bytes_pillow_and_pixels(client, made):
+    path = made.parent / "photos" / "3.png"
+    with Image.open(path) as file:
+        image = file.convert("RGB")
+    for source in (path, str(path), path.read_bytes(), image, np.asarray(image)):
+        matches = client.search_by_image(source, 2)
+        assert matches[0].path == str(path.resolve())
+        assert matches[0].score == pytest.approx(1, abs=1e-4)
+        _near(client.search(image=source, k=2), matches)
+
+
+def test_text_and_image_are_the_weighted_sum_of_their_vectors(client, made, repository):
+    path = made.parent / "photos" / "3.png"
+    text, image = client.embed_texts(["con mèo"])[0], client.embed_images([path])[0]
+    with Index(made, repository) as index:
+        for weights in ((0.5, 0.5), (3, 1), (0, 1), (1, 0)):
+            mixed = weights[0] * text + weights[1] * image
+            expected = index.search_images((mixed / np.linalg.norm(mixed))[None], 6)[0]
+            _near(client.search("con mèo", 6, image=path, weights=weights), expected)
+
+
+def test_captions_of_an_image_and_of_a_caption(client, made):
+    described = client.describe(made.parent / "photos" / "2.png", 3)
+    assert all(match.caption for match in described)
+    (alike,) = client.similar_captions("ảnh số 2", 1)
+    assert alike.caption == "ảnh số 2"
+    assert alike.path.endswith("2.png")
+    assert alike.score == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "weights", [(float("nan"), 1), (-1, 2), (0, 0), (float("inf"), 1), (1,), "ab", None, 3]
+)
+def test_weights_that_count_nothing_are_refused(client, made, weights):
+    with pytest.raises(DataError, match=r"weights are .*; give two numbers"):
+        client.search("xe", image=made.parent / "photos" / "3.png", weights=weights)
+
+
+def test_text_and_image_that_say_the_opposite_are_refused():
+    from vireo_client.queries import mix
+
+    vectors = np.eye(3, dtype=np.float32)
+    with pytest.raises(DataError, match="cancel each other out"):
+        mix(vectors, -vectors)
+    assert np.allclose(mix(vectors, -vectors, (2, 1)), vectors)
+
+
+@pytest.mark.parametrize(
+    ("ask", "error", "message"),
+    [
+        (lambda c: c.search(), DataError, "give a text, an image, or both"),
+        (lambda c: c.search(""), DataError, "holds no text that the model's tokenizer knows"),
+        (lambda c: c.search("👍👍"), DataError, "holds no text that the model's tokenizer knows"),
+        (lambda c: c.search(5), DataError, "of type int; it must be str"),
+        (lambda c: c.search("xe", k=0), DataError, "k is 0; give the number of matches"),
+        (lambda c: c.search("xe", k=2.5), DataError, "k is 2.5"),
+        (lambda c: c.search_many("xe"), DataError, "put it in a list"),
+        (lambda c: c.search_many(["xe", ""]), DataError, "text 1: holds no text"),
+        (lambda c: c.search_by_image("gone.jpg"), ImageError, "gone.jpg: no such file"),
+        (lambda c: c.search_by_image(b""), ImageError, "no bytes at all"),
+        (lambda c: c.search_by_image(b"x" * 99), ImageError, "no format that Pillow knows"),
+        (
+            lambda c: c.search_by_image(np.zeros((4, 4), np.uint8)),
+            ImageError, r"an array of uint8, 4 x 4; give RGB as UINT8 \[H, W, 3\]",
+        ),
+        (lambda c: c.search_by_image(np.zeros((4, 4, 3))), ImageError, "an array of float64"),
+        (lambda c: c.search_by_image(np.zeros((0, 4, 3), np.uint8)), ImageError, "0 x 4 x 3"),
+        (lambda c: c.embed_images("a.jpg"), DataError, "put it in a list"),
+        (lambda c: c.embed_images(np.zeros((4, 4, 3), np.uint8)), DataError, "put it in a list"),
+        (lambda c: c.search("xe", min_relevance=1.5), DataError, "min_relevance is 1.5"),
+        (lambda c: c.search("xe", min_relevance="a"), DataError, "min_relevance is 'a'"),
+        (lambda c: c.search("xe", minimum=1), TypeError, "unknown option 'minimum'"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_asked_is_an_error_that_says_so(client, ask, error, message):
+    with pytest.raises(error, match=message):
+        ask(client)
+
+
+def test_a_query_of_ten_thousand_characters_is_cut(client):
+    assert len(client.search("hai con chó chạy " * 600, 3)) == 3
+
+
+def test_images_are_added_found_and_removed(writable, photo):
+    new = photo("new.png", seed=9)
+    assert writable.search_by_image(new, 1)[0].score < 0.9999
+    report = writable.add([new], captions=["một ảnh mới tinh"])
+    assert (report.added, report.captions, report.skipped) == (1, 1, [])
+    (match,) = writable.search_by_image(new, 1)
+    assert (match.path, round(match.score, 3)) == (str(new.resolve()), 1)
+    assert writable.similar_captions("một ảnh mới tinh", 1)[0].path == match.path
+    assert writable.add([new], captions=[["một ảnh mới tinh"]]).unchanged == 1
+    assert writable.remove([match.path, new]) == 1
+    assert writable.search_by_image(new, 1)[0].path != match.path
+    assert new.is_file()
+
+
+def test_what_cannot_be_added_or_removed_is_named(writable, photo, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    report = writable.add([tmp_path / "bad.png", photo("good.png")])
+    assert report.added == 1
+    assert [skip.where.endswith("bad.png") for skip in report.skipped] == [True]
+    before = len(writable.search("xe", 100))
+    with pytest.raises(DataError, match=r"gone.jpg: not in the index .*; nothing was removed"):
+        writable.remove([tmp_path / "good.png", "gone.jpg"])
+    assert len(writable.search("xe", 100)) == before
+    with pytest.raises(DataError, match="2 images, but 1 captions"):
+        writable.add(["a.jpg", "b.jpg"], captions=["một"])
+    for change in (writable.add, writable.remove):
+        with pytest.raises(DataError, match="put it in a list"):
+            change("a.jpg")
+    assert writable.remove([]) == 0
+
+
+def test_a_writer_elsewhere_keeps_the_client_from_writing(writable, folder, repository, photo):
+    with IndexWriter(folder, repository):
+        with pytest.raises(SearchIndexError, match="writ"):
+            writable.add([photo()])
+        assert len(writable.search("xe", 3)) == 3
+    assert writable.add([photo()]).added == 1
+
+
+def test_a_closed_client_says_so(made):
+    for kind in CLIENTS:
+        with open_client(kind, made) as client:
+            client.close()
+            client.close()
+            uses = (
+                lambda c: c.search("xe"), lambda c: c.search_many(["xe"]), lambda c: c.refresh(),
+                lambda c: c.search_by_image(b""), lambda c: c.embed_texts(["xe"]),
+                lambda c: c.add(["a.jpg"]), lambda c: c.remove(["a.jpg"]),
+            )  # fmt: skip
+            for use in uses:
+                with pytest.raises(SearchIndexError, match="closed"):
+                    use(client)
+
+
+def test_an_index_that_is_made_anew_is_followed(writable, folder, repository):
+    assert len(writable.search("xe", 100)) == 6
+    shutil.rmtree(folder)
+    IndexWriter(folder, repository).close()
+    assert writable.search("xe", 100) == []
+
+
+def test_an_index_of_another_bundle_in_its_place_is_refused(writable, folder, tmp_path):
+    other = write_repository(tmp_path / "other", "another-bundle")
+    shutil.rmtree(folder)
+    IndexWriter(folder, other).close()
+    with pytest.raises(SearchIndexError, match="another-bundle"):
+        writable.search("xe")
+
+
+def test_an_index_that_was_deleted_is_an_error(writable, folder):
+    shutil.rmtree(folder)
+    with pytest.raises(VireoError, match=folder.name):
+        writable.search("xe")
+
+
+def test_threads_share_a_client(made):
+    """Each of 8 threads asks for all images in an order of its own."""
+    photos = sorted((made.parent / "photos").iterdir())
+    with SearchClient(made) as client:
+        alone = {path: client.search_by_image(path, 6) for path in photos}
+        text = client.search("hai con chó", 6)
+        barrier = threading.Barrier(8)
+
+        def ask(seed):
+            barrier.wait(30)
+            for path in np.random.default_rng(seed).permutation(photos):
+                _near(client.search_by_image(path, 6), alone[path])
+                _near(client.search("hai con chó", 6), text)
+
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(ask, range(8)))
+
+
+def test_threads_that_add_wait_for_each_other(folder, repository, photo):
+    with SearchClient(folder, model=repository.folder) as client:
+        paths = [photo(f"{number}.png", seed=100 + number) for number in range(4)]
+        with ThreadPoolExecutor(4) as threads:
+            reports = list(threads.map(lambda path: client.add([path]), paths))
+        assert [report.added for report in reports] == [1] * 4
+        assert len(client.search("xe", 100)) == 10
