@@ -449,6 +449,12 @@ class WritableCatalogue(Catalogue):
             [(*s[:4], json.dumps(s.settings), json.dumps(s.files)) for s in segments],
         )
 
+    def remove_segments(self, names: Sequence[str]) -> None:
+        """Remove segments, and what is noted of their rows."""
+        for name in names:
+            self._db.execute("DELETE FROM segments WHERE name = ?", (name,))
+            self._db.execute("DELETE FROM removed WHERE segment = ?", (name,))
+
     def bury(self, segment: str, rows: Iterable[int]) -> None:
         """Note that rows of a segment were removed."""
         self._db.executemany("INSERT INTO removed VALUES (?, ?)", [(segment, r) for r in rows])
