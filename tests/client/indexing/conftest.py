@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 from vireo_client.embedder import Embedder
 from vireo_client.index import IndexWriter
+from vireo_client.index.catalogue import CATALOGUE_FILE
 from vireo_client.indexing.pipeline import index_images
 from vireo_client.indexing.sources import list_images
 from vireo_client.towers.onnx import OnnxTowers
@@ -26,3 +30,15 @@ def index_source(tmp_path, shared_embedder):
         return report
 
     return run
+
+
+@pytest.fixture
+def catalogue(tmp_path):
+    """Return a function that reads id, hash and time of every image of the index `i`, by path."""
+
+    def read(folder=tmp_path / "i"):
+        with closing(sqlite3.connect(folder / CATALOGUE_FILE)) as db:
+            rows = db.execute("SELECT path, id, sha256, mtime_ns FROM images").fetchall()
+        return {path: tuple(row) for path, *row in rows}
+
+    return read
