@@ -102,7 +102,7 @@ def image_fields(
     """
     modified = datetime.datetime.fromtimestamp(status.st_mtime, datetime.timezone.utc)
     fields: dict[str, str | int | float] = {
-        **_path_fields(path, root),
+        **path_fields(path, root),
         "bytes": status.st_size,
         "modified": moment_of(modified.replace(microsecond=0)),
     }
@@ -120,7 +120,8 @@ def image_fields(
         return fields
 
 
-def _path_fields(path: Path, root: Path | None) -> dict[str, str]:
+def path_fields(path: Path, root: Path | None) -> dict[str, str]:
+    """Return `folder`, relative to `root` where the path lies in it, and `name`."""
     parent = path.parent
     if root is not None and parent.is_relative_to(root):
         parent = parent.relative_to(root)
@@ -286,7 +287,7 @@ def remove(db: sqlite3.Connection, image_ids: Iterable[int]) -> None:
 
 def rename(db: sqlite3.Connection, image_id: int, path: Path, *, root: Path | None = None) -> None:
     """Set `folder` and `name` of an image that was moved. Nothing is committed here."""
-    moved = {k: unicodedata.normalize("NFC", v) for k, v in _path_fields(path, root).items()}
+    moved = {k: unicodedata.normalize("NFC", v) for k, v in path_fields(path, root).items()}
     db.execute(
         "UPDATE fields SET folder = ?, name = ? WHERE image_id = ?",
         (moved["folder"], moved["name"], image_id),
@@ -327,17 +328,31 @@ def rebuild(db: sqlite3.Connection) -> None:
     again. Nothing is committed here.
     """
     rows = db.execute("SELECT id, path, bytes, mtime_ns FROM images").fetchall()
-    write(db, (_of_row(*row) for row in rows))
+    write(db, (fields_of_row(*row) for row in rows))
 
 
-def _of_row(image_id: int, path: str, size: int, mtime_ns: int) -> ImageFields:
+def fields_of_row(image_id: int, path: str, size: int, mtime_ns: int) -> ImageFields:
+    """Return the fields that an image's row of the table `images` tells."""
     modified = datetime.datetime.fromtimestamp(mtime_ns // 10**9, datetime.timezone.utc)
     values: dict[str, Value] = {
-        **_path_fields(Path(path), None),
+        **path_fields(Path(path), None),
         "bytes": size,
         "modified": modified,
     }
     return ImageFields(image_id, path, values)
+
+
+def restamp(db: sqlite3.Connection, stamps: Mapping[int, tuple[int, int]]) -> None:
+    """Set `bytes` and `modified` of images by id, from sizes and times in nanoseconds.
+
+    Nothing is committed here.
+    """
+    for image_id, (size, mtime_ns) in stamps.items():
+        modified = datetime.datetime.fromtimestamp(mtime_ns // 10**9, datetime.timezone.utc)
+        db.execute(
+            "UPDATE fields SET bytes = ?, modified = ? WHERE image_id = ?",
+            (size, moment_of(modified), image_id),
+        )
 
 
 def _has_tables(db: sqlite3.Connection) -> bool:

@@ -22,31 +22,28 @@ import numpy as np
 from ..bundle import Bundle
 from ..errors import DataError, SearchIndexError
 from .bundle_files import record_bundle, sweep_drafts
-from .catalogue import (
-    CATALOGUE_FILE,
-    CaptionRow,
-    FileStamp,
-    ImageRow,
-    State,
-    WritableCatalogue,
-)
+from .catalogue import CATALOGUE_FILE
 from .changes import Move, NewImage
+from .columns import ColumnCheck, fields_of, moved_fields
 from .compaction import Progress, build_structure, is_due, merge, mergeable, sample
 from .exact import Embeddings
 from .kinds import AUTO
 from .legacy import convert, sweep_legacy
 from .loading import load_vectors
 from .lock import HOLDER_FILE, LOCK_FILE, WriterLock
+from .rows import CaptionRow, FileStamp, ImageRow, State
 from .segments import (
     NO_ROWS,
     PARTS,
     Segment,
     SegmentRow,
+    drop_segments,
     open_segment,
     segment_name,
     sweep_segments,
     write_segment,
 )
+from .writable import WritableCatalogue
 
 _UNIT_TOLERANCE = 1e-3
 
@@ -114,6 +111,8 @@ class IndexWriter:
         opened.callback(self._catalogue.close)
         self._catalogue.check_bundle(bundle)
         self._vectors = load_vectors(self.folder, self._catalogue, self._dim, structures=False)
+        self._columns = ColumnCheck(self._catalogue.columns())
+        opened.callback(self._columns.close)
         self._sweep()
         sweep_drafts(self.folder)
         record_bundle(self.folder, self._catalogue, bundle)
@@ -184,10 +183,13 @@ class IndexWriter:
 
         Raises:
             DataError: an embedding has another size than the bundle's, holds what is no number, or
-                is not of length 1; or there is not one for each caption. Nothing was added.
+                is not of length 1; there is not one for each caption; or a field's value does not
+                fit its column. Nothing was added.
         """
         self._check_open()
-        for image in [self._checked(image) for image in images]:
+        checked = [self._checked(image) for image in images]
+        self._columns.check(checked)
+        for image in checked:
             saved = self._find_saved(image.path)
             # In this order: an interruption in between loses no image.
             if saved is not None:
@@ -214,6 +216,7 @@ class IndexWriter:
                     self._vectors_of("images", [id_])[0],
                     tuple(text for _, text in captions),
                     self._vectors_of("captions", [i for i, _ in captions]),
+                    moved_fields(self._catalogue.fields_of(id_), move.old, move.new),
                 )
             )
         # In this order: an interruption in between leaves an image twice, and loses none.
@@ -322,8 +325,9 @@ class IndexWriter:
                         rows = segment.rows_of(np.array(ids, dtype=np.int64))
                         self._catalogue.bury(segment.entry.name, rows.tolist())
                 self._catalogue.remove_images(gone)
+                fields = [fields_of(row.id, self._pending.added[row.path]) for row in images]
                 self._catalogue.restamp(dict(pending.stamps.values()))
-                self._catalogue.add(images, captions)
+                self._catalogue.add(images, captions, fields)
                 self._catalogue.add_segments(segments)
                 self._catalogue.set_state(state)
                 next_image, next_caption = self._catalogue.next_ids()
@@ -478,6 +482,8 @@ class IndexWriter:
             # The commit may have taken effect all the same, as with a Ctrl-C right after it.
             if self._catalogue.state() == state:
                 self._settle(state, pending)
+            else:  # only files of its own: should the lock be lost, others may be at work
+                drop_segments(self.folder, state.generation, state.writer_id)
             if isinstance(error, (OSError, MemoryError, sqlite3.Error, SearchIndexError)):
                 raise SearchIndexError(f"{self.folder}: cannot be saved ({error})") from error
             raise
