@@ -73,6 +73,11 @@ def read_options(options: SearchOptions) -> SearchOptions:
     return options
 
 
+def is_plain(options: SearchOptions) -> bool:
+    """Return whether a search looks at vectors alone, and takes as long as others of its kind."""
+    return not options.keys() - {"min_relevance"}
+
+
 def _cut(found: Matches, options: SearchOptions) -> Matches:
     """Leave out the matches below `min_relevance`."""
     least = options.get("min_relevance")

@@ -19,6 +19,7 @@ from .index.matches import Matches
 from .index.reader import Index
 from .queries import EVENLY, check_question, mix, read_weights
 from .ranking import Ranking, SearchOptions
+from .towers.connection import ConnectionOptions
 from .towers.onnx import OnnxTowers
 from .towers.tls import ClientTls
 
@@ -45,8 +46,10 @@ class SearchClient:
         model: the model repository that made the index. By default it is found where it was, or
             beside the index; through Triton none is needed.
         triton: `host:port` of a Triton server that runs the towers, `grpcs://host:port` for one
-            with TLS; None runs them in this process.
+            with TLS; several of one bundle are joined by commas, or given as a sequence. None runs
+            them in this process.
         tls: certificates for such a server.
+        connection: timeouts, retries, headers and the like of connections to it.
 
     Raises:
         SearchIndexError: there is no index, another bundle made it, or its model repository is
@@ -66,8 +69,9 @@ class SearchClient:
         index: str | Path,
         *,
         model: str | Path | None = None,
-        triton: str | None = None,
+        triton: str | Sequence[str] | None = None,
         tls: ClientTls | None = None,
+        connection: ConnectionOptions | None = None,
     ) -> None:
         self._bundle = (
             Bundle(model) if model is not None else open_bundle(index, engines=triton is None)
@@ -77,7 +81,7 @@ class SearchClient:
         self._index = Index(index, self._bundle)
         self._ranking = Ranking(self._index)
         try:
-            self._embedder = open_embedder(self._bundle, triton, tls=tls)
+            self._embedder = open_embedder(self._bundle, triton, tls=tls, connection=connection)
         except BaseException:
             self._index.close()
             raise
@@ -240,14 +244,20 @@ class SearchClient:
 
 
 def open_embedder(
-    bundle: Bundle, triton: str | None, *, tls: ClientTls | None = None, bulk: bool = False
+    bundle: Bundle,
+    triton: str | Sequence[str] | None,
+    *,
+    tls: ClientTls | None = None,
+    connection: ConnectionOptions | None = None,
+    bulk: bool = False,
 ) -> Embedder:
     """Open an embedder that runs the towers in this process, or in the Triton at `triton`.
 
     Args:
         bundle: a model repository; through Triton, any folder with the small files of the bundle.
-        triton: `[grpcs://]host:port`, or None.
+        triton: `[grpcs://]host:port`, or None; several are joined by commas, or a sequence.
         tls: certificates for it.
+        connection: timeouts, retries, headers and the like.
         bulk: whether Triton lets the queries of others go first.
     """
     if triton is None:
@@ -255,4 +265,5 @@ def open_embedder(
     # tritonclient takes a third of a second to import; a local search does not need it.
     from .towers.triton import TritonTowers
 
-    return Embedder(bundle, TritonTowers(bundle, triton, tls=tls, bulk=bulk))
+    towers = TritonTowers(bundle, triton, tls=tls, options=connection, bulk=bulk)
+    return Embedder(bundle, towers)
