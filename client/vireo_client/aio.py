@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _SHORT = 0.001
-"""Seconds for which a search may hold up the event loop. To hand it to a thread takes 0.1 ms; 5 ms
-where the loop is busy, after which Python takes the interpreter lock from it."""
+"""Seconds for which a search may hold up the event loop. To hand it to a thread takes 0.03 ms where
+the loop is idle; where it is busy, the answer waits for a turn of it, 5 ms or more."""
 
 
 class AsyncSearchClient:
