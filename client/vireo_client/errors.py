@@ -31,6 +31,10 @@ class SearchIndexError(VireoError):
     """An index folder is missing, damaged, or made by another bundle."""
 
 
+class IndexLocked(SearchIndexError):  # noqa: N818
+    """Another process is writing to the index; try again when it has finished."""
+
+
 class ServerError(VireoError):
     """A Triton server cannot be found or started, or answers with an error.
 

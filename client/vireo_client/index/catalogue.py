@@ -7,6 +7,7 @@ than the catalogue's rows can therefore lose its row, but it can never meet anot
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,12 +16,17 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from ..bundle import Bundle
 from ..errors import SearchIndexError
 from ..forks import abandon, renew_after_fork
+from .segments import SegmentRow
 
 CATALOGUE_FILE = "catalogue.sqlite"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE_VERSIONS = (1, 2)
 
 _SCHEMA = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
@@ -40,12 +46,33 @@ _SCHEMA = (
     )""",
     "CREATE INDEX captions_by_image ON captions (image_id)",
 )
+_SCHEMA_2 = (
+    """CREATE TABLE segments (
+        name TEXT PRIMARY KEY,
+        part TEXT NOT NULL,
+        rows INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        settings TEXT NOT NULL,
+        files TEXT NOT NULL
+    )""",
+    """CREATE TABLE removed (
+        segment TEXT NOT NULL,
+        row INTEGER NOT NULL,
+        PRIMARY KEY (segment, row)
+    ) WITHOUT ROWID""",
+)
 # SQLite limits how many values a statement may take (32,766 by default).
 _IDS_PER_QUERY = 10_000
 _SAVED = (
     "SELECT (SELECT value FROM meta WHERE key = 'generation'), "
     "(SELECT value FROM meta WHERE key = 'writer_id')"
 )
+_COUNTS = {
+    1: "SELECT (SELECT COUNT(*) FROM images), (SELECT COUNT(*) FROM captions)",
+    # The tables of a large index are not counted at each save: the writer keeps the numbers.
+    2: "SELECT (SELECT value FROM meta WHERE key = 'images'), "
+    "(SELECT value FROM meta WHERE key = 'captions')",
+}
 
 
 class FileStamp(NamedTuple):
@@ -86,6 +113,17 @@ class State(NamedTuple):
     index whose files carry none."""
     images: int
     captions: int
+    version: int = SCHEMA_VERSION
+    """The schema's."""
+
+
+class Layout(NamedTuple):
+    """The segments of one committed state."""
+
+    state: State
+    segments: list[SegmentRow]
+    removed: dict[str, npt.NDArray[np.int64]]
+    """Rows that were removed, ascending, by segment; a segment without any is left out."""
 
 
 class Found(NamedTuple):
@@ -143,28 +181,46 @@ class Catalogue:
     def _check_schema(self) -> None:
         try:
             version = self.meta("schema_version")
-            if version != str(SCHEMA_VERSION):
+            if version not in [str(readable) for readable in READABLE_VERSIONS]:
                 raise SearchIndexError(
                     f"{self.path}: schema version {version}, but this vireo reads "
-                    f"{SCHEMA_VERSION}; index the images again"
+                    f"{' and '.join(map(str, READABLE_VERSIONS))}; index the images again, or "
+                    "update vireo"
                 )
         except BaseException:
             self._db.close()
             raise
 
     def _rows(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        return self._answers([(query, values)])[0]
+        # One statement is of one moment by itself, also inside the transaction of a writer.
+        with self._connection() as db:
+            return db.execute(query, values).fetchall()
 
-    def _answers(
-        self, statements: Sequence[tuple[str, Sequence[object]]]
-    ) -> list[list[tuple[Any, ...]]]:
-        """Return the rows of each statement, all of them of one moment."""
+    @contextmanager
+    def moment(self) -> Iterator[sqlite3.Connection]:
+        """Let the block read several times from one moment, whatever a writer saves meanwhile.
+
+        Raises:
+            SearchIndexError: the index is closed, or its catalogue cannot be read.
+        """
+        with self._connection() as db:
+            if db.in_transaction:  # a writer's own
+                yield db
+                return
+            db.execute("BEGIN")
+            try:
+                yield db
+            finally:
+                if db.in_transaction:  # some errors end it
+                    db.execute("ROLLBACK")
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
         try:
             with self._lock:
                 if self._forked:
                     self._reopen()
-                with self._snapshot(len(statements)):
-                    return [self._db.execute(*statement).fetchall() for statement in statements]
+                yield self._db
         except sqlite3.ProgrammingError as error:
             raise SearchIndexError(f"{self.path.parent}: the index is closed") from error
         except sqlite3.DatabaseError as error:
@@ -174,19 +230,6 @@ class Catalogue:
                 ) from error
             raise SearchIndexError(f"{self.path}: not a usable catalogue ({error})") from error
 
-    @contextmanager
-    def _snapshot(self, statements: int) -> Iterator[None]:
-        # One statement is of one moment by itself, also inside the transaction of a writer.
-        if statements == 1:
-            yield
-            return
-        self._db.execute("BEGIN")
-        try:
-            yield
-        finally:
-            if self._db.in_transaction:  # some errors end it
-                self._db.execute("ROLLBACK")
-
     def meta(self, key: str) -> str | None:
         """Return the value of a key, None without one."""
         rows = self._rows("SELECT value FROM meta WHERE key = ?", (key,))
@@ -194,17 +237,30 @@ class Catalogue:
 
     def state(self) -> State:
         """Return the committed state, all of it of one moment."""
-        ((generation, writer_id, images, captions),) = self._rows(
-            "SELECT (SELECT value FROM meta WHERE key = 'generation'), "
-            "(SELECT value FROM meta WHERE key = 'writer_id'), "
-            "(SELECT COUNT(*) FROM images), (SELECT COUNT(*) FROM captions)"
-        )
-        return State(int(generation or 0), writer_id or "", int(images), int(captions))
+        with self.moment() as db:
+            return _state(db)
+
+    def layout(self) -> Layout:
+        """Return the committed state and its segments, all of one moment."""
+        with self.moment() as db:
+            state = _state(db)
+            if state.version == 1:
+                return Layout(state, [], {})
+            entries = db.execute("SELECT name, part, rows, kind, settings, files FROM segments")
+            segments = [_segment_row(*entry) for entry in entries]
+            removed = {}
+            for segment in segments:
+                rows = db.execute(
+                    "SELECT row FROM removed WHERE segment = ? ORDER BY row", (segment.name,)
+                ).fetchall()
+                if rows:
+                    removed[segment.name] = np.fromiter((r for (r,) in rows), np.int64, len(rows))
+        return Layout(state, segments, removed)
 
     def saved(self) -> tuple[int, str]:
-        """Return generation and writer of the committed state, without counting its rows."""
-        ((generation, writer_id),) = self._rows(_SAVED)
-        return int(generation or 0), writer_id or ""
+        """Return generation and writer of the committed state."""
+        with self._connection() as db:
+            return saved(db)
 
     def check_bundle(self, bundle: Bundle) -> None:
         """Check that `bundle` made this index.
@@ -249,13 +305,14 @@ class Catalogue:
 
     def _by_id(self, query: str, ids: Iterable[int]) -> Found:
         distinct = sorted(set(ids))
-        statements: list[tuple[str, Sequence[object]]] = [(_SAVED, ())]
-        for start in range(0, len(distinct), _IDS_PER_QUERY):
-            part = distinct[start : start + _IDS_PER_QUERY]
-            statements.append((f"{query} ({','.join('?' * len(part))})", part))
-        ((generation, writer_id),), *parts = self._answers(statements)
-        rows = {id_: (path, text) for part in parts for id_, path, text in part}
-        return Found((int(generation or 0), writer_id or ""), rows)
+        rows = {}
+        with self.moment() as db:
+            of = saved(db)
+            for start in range(0, len(distinct), _IDS_PER_QUERY):
+                part = distinct[start : start + _IDS_PER_QUERY]
+                found = db.execute(f"{query} ({','.join('?' * len(part))})", part)
+                rows.update({id_: (path, text) for id_, path, text in found})
+        return Found(of, rows)
 
     def close(self) -> None:
         """Close the file; calling it twice does no harm."""
@@ -287,7 +344,14 @@ class WritableCatalogue(Catalogue):
         with self.transaction():
             for statement in _SCHEMA:
                 self._db.execute(statement)
-            self.set_meta(schema_version=str(SCHEMA_VERSION), **meta)
+            self.upgrade()
+            self.set_meta(images="0", captions="0", **meta)
+
+    def upgrade(self) -> None:
+        """Add the tables of schema 2, in the caller's transaction."""
+        for statement in _SCHEMA_2:
+            self._db.execute(statement)
+        self.set_meta(schema_version=str(SCHEMA_VERSION))
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -300,18 +364,48 @@ class WritableCatalogue(Catalogue):
         """Set meta values by key."""
         self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
 
+    def set_state(self, state: State) -> None:
+        """Set the committed state, in the caller's transaction."""
+        self.set_meta(
+            generation=str(state.generation),
+            writer_id=state.writer_id,
+            images=str(state.images),
+            captions=str(state.captions),
+        )
+
+    def check_state(self, expected: State) -> None:
+        """Check that nobody has saved since the state that a writer knows.
+
+        Raises:
+            SearchIndexError: somebody has.
+        """
+        if self.state() != expected:
+            raise SearchIndexError("another writer saved in between; open it anew")
+
     def remove_meta(self, key: str) -> None:
         """Remove a meta value, where there is one."""
         self._db.execute("DELETE FROM meta WHERE key = ?", (key,))
 
-    def stamps(self) -> dict[str, tuple[int, FileStamp]]:
-        """Return id and stamp of every image, by path."""
-        rows = self._rows("SELECT path, id, bytes, mtime_ns, captions_digest FROM images")
-        return {path: (id_, FileStamp(*stamp)) for path, id_, *stamp in rows}
+    def stamp(self, path: str) -> tuple[int, FileStamp] | None:
+        """Return id and stamp of an image, None where the path is not indexed."""
+        query = "SELECT id, bytes, mtime_ns, captions_digest FROM images WHERE path = ?"
+        for id_, *stamp in self._rows(query, (path,)):
+            return id_, FileStamp(*stamp)
+        return None
 
-    def hashes(self) -> dict[int, str]:
-        """Return the SHA-256 of every image's file, by id."""
-        return dict(self._rows("SELECT id, sha256 FROM images"))
+    def stamps(self) -> dict[str, FileStamp]:
+        """Return the stamp of every image, by path."""
+        rows = self._rows("SELECT path, bytes, mtime_ns, captions_digest FROM images")
+        return {path: FileStamp(*stamp) for path, *stamp in rows}
+
+    def hashes(self) -> dict[str, str]:
+        """Return the SHA-256 of every image's file, by path."""
+        return dict(self._rows("SELECT path, sha256 FROM images"))
+
+    def sha256(self, image_id: int) -> str:
+        """Return the SHA-256 of an image's file."""
+        ((sha256,),) = self._rows("SELECT sha256 FROM images WHERE id = ?", (image_id,))
+        return str(sha256)
 
     def captions_of(self, image_id: int) -> list[tuple[int, str]]:
         """Return id and text of an image's captions, in their order."""
@@ -339,6 +433,37 @@ class WritableCatalogue(Catalogue):
             [(r.id, r.path, r.sha256, *r.stamp, r.metadata) for r in images],
         )
         self._db.executemany("INSERT INTO captions (id, image_id, text) VALUES (?, ?, ?)", captions)
+
+    def add_segments(self, segments: Iterable[SegmentRow]) -> None:
+        """Add segments."""
+        self._db.executemany(
+            "INSERT INTO segments (name, part, rows, kind, settings, files) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
+            [(*s[:4], json.dumps(s.settings), json.dumps(s.files)) for s in segments],
+        )
+
+    def bury(self, segment: str, rows: Iterable[int]) -> None:
+        """Note that rows of a segment were removed."""
+        self._db.executemany("INSERT INTO removed VALUES (?, ?)", [(segment, r) for r in rows])
+
+
+def saved(db: sqlite3.Connection) -> tuple[int, str]:
+    """Return generation and writer of the state that a connection reads."""
+    generation, writer_id = db.execute(_SAVED).fetchone()
+    return int(generation or 0), writer_id or ""
+
+
+def _state(db: sqlite3.Connection) -> State:
+    (version,) = db.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
+    images, captions = db.execute(_COUNTS[int(version)]).fetchone()
+    return State(*saved(db), int(images or 0), int(captions or 0), int(version))
+
+
+def _segment_row(
+    name: str, part: str, rows: int, kind: str, settings: str, files: str
+) -> SegmentRow:
+    by_name = {file: (int(size), str(digest)) for file, (size, digest) in json.loads(files).items()}
+    return SegmentRow(name, part, rows, kind, json.loads(settings), by_name)
 
 
 def _identity(path: Path) -> tuple[int, int]:

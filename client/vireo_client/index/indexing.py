@@ -18,8 +18,9 @@ from ..errors import DataError
 from ..folders import scan_folder
 from ..progress import progress_bar
 from .catalogue import FileStamp
+from .changes import Move, NewImage
 from .missing import Missing, find_missing, group_by_empty_folder
-from .writer import IndexWriter, Move, NewImage
+from .writer import IndexWriter
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """An index opened for reading.
 
-An index is a folder: embeddings (FAISS) and their catalogue (SQLite), always of one moment. A
-reader keeps the embeddings of one committed state in memory and asks the catalogue for the rows of
+An index is a folder: embeddings (segments) and their catalogue (SQLite), always of one moment. A
+reader maps the segments of one committed state into memory and asks the catalogue for the rows of
 its hits, together with the state that these rows are of. If that is another state than the
 embeddings', the reader moves on and searches again, so that every answer is of one state whole.
 """
@@ -9,17 +9,22 @@ embeddings', the reader moves on and searches again, so that every answer is of 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+import numpy as np
 
 from ..bundle import Bundle
-from ..errors import SearchIndexError
+from ..errors import DataError, SearchIndexError
 from ..forks import renew_after_fork
-from .catalogue import CATALOGUE_FILE, Catalogue, Found
-from .matches import Embeddings, Matches, matches_of, nearest
-from .vectors import Vectors, load_vectors
+from .catalogue import CATALOGUE_FILE, Catalogue
+from .exact import Embeddings, Rows, best
+from .kinds import SearchSettings
+from .loading import Vectors, load_vectors
+from .matches import Matches
+from .segments import Segment
 
 # A search that finds a newer state starts anew. Each attempt that fails means one more save while
 # one search ran, so that this many in a row mean a fault.
@@ -73,9 +78,9 @@ class Index:
         except (OSError, sqlite3.Error) as error:
             raise SearchIndexError(f"{self.folder}: cannot be opened ({error})") from error
 
-    def _load(self, catalogue: Catalogue) -> Vectors:
+    def _load(self, catalogue: Catalogue, before: Vectors | None = None) -> Vectors:
         catalogue.check_bundle(self._bundle)
-        return load_vectors(self.folder, catalogue, self._bundle.config.embedding_dim)
+        return load_vectors(self.folder, catalogue, self._bundle.config.embedding_dim, before)
 
     def __len__(self) -> int:
         return self._opened.vectors.state.images
@@ -108,65 +113,81 @@ class Index:
                 return True
             if catalogue.saved() == vectors.state[:2]:
                 return False
-            self._opened = _Opened(catalogue, self._load(catalogue))
+            self._opened = _Opened(catalogue, self._load(catalogue, vectors))
             return True
 
-    def search_images(self, queries: Embeddings, k: int) -> list[Matches]:
+    def search_images(
+        self, queries: Embeddings, k: int, *, search: SearchSettings | None = None
+    ) -> list[Matches]:
         """Find the `k` nearest images of each query.
 
         Args:
             queries: unit vectors FP32 `[N, D]`.
             k: how many matches of each query, at most; from 1.
+            search: how to use the index's search structures; as they were tuned, by default.
 
         Returns:
-            The matches of each query, at most `k`, best first, all of one state of the index.
+            The matches of each query, at most `k`, best first, all of one state of the index. Of
+            two with the same score, the one that was added first comes first.
 
         Raises:
-            DataError: `k` is not a whole number from 1.
+            DataError: `k` is not a whole number from 1, or the queries are of another size.
             SearchIndexError: the index is closed, its catalogue cannot be read, or `refresh`
                 failed to move to a state that was saved since.
         """
-        return self._search(lambda v: v.images, Catalogue.images, queries, k)
+        return self._search("images", queries, k, search)
 
-    def search_captions(self, queries: Embeddings, k: int) -> list[Matches]:
+    def search_captions(
+        self, queries: Embeddings, k: int, *, search: SearchSettings | None = None
+    ) -> list[Matches]:
         """Find the `k` nearest captions of each query; as `search_images`."""
-        return self._search(lambda v: v.captions, Catalogue.captions, queries, k)
+        return self._search("captions", queries, k, search)
 
     def _search(
-        self,
-        part: Callable[[Vectors], Any],
-        look_up: Callable[[Catalogue, Iterable[int]], Found],
-        queries: Embeddings,
-        k: int,
+        self, part: str, queries: Embeddings, k: int, search: SearchSettings | None
     ) -> list[Matches]:
+        k = checked_k(k)
+        queries = self._checked(queries)
+        look_up = Catalogue.images if part == "images" else Catalogue.captions
         for _ in range(_SEARCH_ATTEMPTS):
             self._check_open()
             opened = self._opened
             if opened.catalogue.is_in_place():
-                hits = nearest(part(opened.vectors), queries, k)
-                ids = {id_ for row in hits for id_, _ in row}
+                scores, ids = nearest(opened.vectors.parts[part], queries, k, search)
+                distinct = set(ids.ravel().tolist()) - {-1}
                 try:
-                    found = look_up(opened.catalogue, ids)
+                    found = look_up(opened.catalogue, distinct)
                 except SearchIndexError:
                     # Another thread moved on to a new file and closed this one.
                     if self._opened.catalogue is opened.catalogue:
                         raise
                     continue
-                complete = len(found.rows) == len(ids)
+                complete = len(found.rows) == len(distinct)
                 current = found.saved == opened.vectors.state[:2]
                 # Rows are never changed: while another thread reads the newer state, an answer
                 # whose rows are all there still is the older state's.
                 if complete and (current or self._refreshing.locked()):
-                    return matches_of(hits, found.rows)
+                    return [_matches(*hits, found.rows) for hits in zip(scores, ids, strict=True)]
                 if current:
                     raise SearchIndexError(
-                        f"{opened.catalogue.path}: has no row for {len(ids) - len(found.rows)} of "
-                        "its embeddings; index the images again into a new folder"
+                        f"{opened.catalogue.path}: has no row for "
+                        f"{len(distinct) - len(found.rows)} of its embeddings; see `vireo index "
+                        "verify`"
                     )
             self.refresh()
         raise SearchIndexError(
             f"{self.folder}: was saved {_SEARCH_ATTEMPTS} times during one search; try again"
         )
+
+    def _checked(self, queries: Embeddings) -> Embeddings:
+        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        dim = self._bundle.config.embedding_dim
+        if queries.ndim != 2 or queries.shape[1] != dim:
+            raise DataError(
+                f"queries of shape {queries.shape}; give a matrix with one row of size {dim} a "
+                "query"
+            )
+        return queries
 
     def _check_open(self) -> None:
         if self._closed:
@@ -183,3 +204,50 @@ class Index:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def nearest(
+    segments: Sequence[Segment], queries: Embeddings, k: int, search: SearchSettings | None = None
+) -> tuple[Embeddings, Rows]:
+    """Find the `k` nearest embeddings of each query over all segments.
+
+    Args:
+        segments: those of one part.
+        queries: unit vectors FP32 `[N, D]`, contiguous.
+        k: how many, at most.
+        search: how to use the segments' search structures.
+
+    Returns:
+        Scores FP32 and ids INT64, both `[N, k]` or narrower, best first, equal scores by id; the
+        id is -1 where there is no hit.
+    """
+    hits = [segment.search(queries, k, search=search) for segment in segments]
+    if not hits:
+        return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+    scores, ids = (np.concatenate(found, axis=1) for found in zip(*hits, strict=True))
+    return best(scores, ids, k)
+
+
+def checked_k(k: int) -> int:
+    """Return `k` as an int, NumPy's integers too.
+
+    Raises:
+        DataError: it is not a whole number from 1.
+    """
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
+        raise DataError(f"k is {k!r}; give the number of matches, a whole number from 1")
+    return int(k)
+
+
+def _matches(scores: Embeddings, ids: Rows, rows: Mapping[int, tuple[str, str | None]]) -> Matches:
+    """Name the image, or the image and caption, of each hit of one query."""
+    count = len(ids) if ids.min(initial=0) >= 0 else int((ids >= 0).sum())
+    ids, scores = ids[:count], scores[:count]
+    named = [rows[id_] for id_ in ids.tolist()]
+    captions = [caption for _, caption in named]
+    return Matches(
+        ids,
+        scores,
+        [path for path, _ in named],
+        captions if captions and captions[0] is not None else None,
+    )

@@ -1,26 +1,25 @@
 """An index opened for writing.
 
-A save writes the vector files of the next generation and syncs them; then one SQLite transaction
-writes the rows and the names of those files. That commit is the moment the new state exists: a kill
-before it leaves the old state, a kill after it the new one. Files that no committed state names are
-swept away after a save and when an index is opened for writing.
+A save writes a new segment for each part that it adds to, and syncs it; then one SQLite transaction
+writes the rows, the segments' names, and which rows of older segments are removed. That commit is
+the moment the new state exists: a kill before it leaves the old state, a kill after it the new one.
+No file of an older state is touched, so that a save costs what was added, not what is there. Files
+that no committed state names are swept away when an index is opened for writing.
 """
 
 from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
-import faiss
 import numpy as np
 
 from ..bundle import Bundle
-from ..errors import SearchIndexError
+from ..errors import DataError, SearchIndexError
 from .bundle_files import record_bundle, sweep_drafts
 from .catalogue import (
     CATALOGUE_FILE,
@@ -30,41 +29,36 @@ from .catalogue import (
     State,
     WritableCatalogue,
 )
-from .matches import Embeddings
-from .vectors import Vectors, load_vectors, sweep_vectors, write_vectors
+from .changes import Move, NewImage
+from .exact import Embeddings
+from .legacy import convert, sweep_legacy
+from .loading import load_vectors
+from .lock import HOLDER_FILE, LOCK_FILE, WriterLock
+from .segments import (
+    PARTS,
+    Segment,
+    SegmentRow,
+    segment_name,
+    sweep_segments,
+    write_segment,
+)
 
-LOCK_FILE = "writer.lock"
-
-
-class NewImage(NamedTuple):
-    """An image to add, with its captions."""
-
-    path: str
-    sha256: str
-    stamp: FileStamp
-    embedding: Embeddings
-    """FP32 `[D]`."""
-    captions: tuple[str, ...] = ()
-    caption_embeddings: Embeddings | None = None
-    """FP32 `[len(captions), D]`; None or anything without captions."""
-
-
-class Move(NamedTuple):
-    """An indexed image whose file has another path now."""
-
-    old: str
-    new: str
-    stamp: FileStamp
-    """The file's at its new path; without captions, the image keeps those it has."""
+_UNIT_TOLERANCE = 1e-3
 
 
 @dataclass
 class _Pending:
-    """Changes since the last save."""
+    """Changes since the last save, by path."""
 
-    images: list[ImageRow] = field(default_factory=list)
-    captions: list[CaptionRow] = field(default_factory=list)
-    removed: list[int] = field(default_factory=list)
+    added: dict[str, NewImage] = field(default_factory=dict)
+    replaced: dict[str, int] = field(default_factory=dict)
+    """Ids of saved images that leave if there is another of their path among `added`."""
+    removed: dict[str, int] = field(default_factory=dict)
+    """Ids of saved images that leave."""
+
+    def gone(self) -> dict[str, int]:
+        """Return the ids of all saved images that leave."""
+        return self.removed | {p: i for p, i in self.replaced.items() if p in self.added}
 
 
 class IndexWriter:
@@ -76,8 +70,9 @@ class IndexWriter:
             keeps its small files and remembers where its folder lies.
 
     Raises:
-        SearchIndexError: the folder holds other files, the index is damaged, another bundle made
-            it, or another writer is at work.
+        IndexLocked: another writer is at work.
+        SearchIndexError: the folder holds other files, the index is damaged, or another bundle made
+            it.
     """
 
     def __init__(self, folder: str | Path, bundle: Bundle) -> None:
@@ -101,7 +96,7 @@ class IndexWriter:
                 f"{self.folder}: holds other files and no index; choose another folder"
             )
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._take_lock(opened)
+        opened.callback(WriterLock(self.folder).close)
         new = None
         # A writer that was killed at its very start leaves an empty catalogue.
         if not path.is_file() or path.stat().st_size == 0:
@@ -109,206 +104,259 @@ class IndexWriter:
         self._catalogue = WritableCatalogue(path, create=new)
         opened.callback(self._catalogue.close)
         self._catalogue.check_bundle(bundle)
-        self._saved, self._images, self._captions = load_vectors(
-            self.folder, self._catalogue, self._dim
-        )
-        self._next_image, self._next_caption = self._catalogue.next_ids()
-        self._stamps = self._catalogue.stamps()
-        sweep_vectors(self.folder, self._saved)
+        self._vectors = load_vectors(self.folder, self._catalogue, self._dim)
+        self._sweep()
         sweep_drafts(self.folder)
         record_bundle(self.folder, self._catalogue, bundle)
 
-    def _holds_other_files(self) -> bool:
-        ours = (LOCK_FILE, CATALOGUE_FILE)
-        return any(not entry.name.startswith(ours) for entry in self.folder.iterdir())
+    @property
+    def _saved(self) -> State:
+        return self._vectors.state
 
-    def _take_lock(self, opened: ExitStack) -> None:
-        # SQLite's file lock works on every system and goes with the process that held it.
-        lock = sqlite3.connect(
-            self.folder / LOCK_FILE, timeout=0, isolation_level=None, check_same_thread=False
-        )
-        opened.callback(lock.close)
-        try:
-            lock.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError:
-            raise SearchIndexError(f"{self.folder}: another process is writing here") from None
+    def _sweep(self) -> None:
+        sweep_segments(self.folder, [s.entry for part in PARTS for s in self._segments(part)])
+        sweep_legacy(self.folder, self._saved)
+
+    def _segments(self, part: str) -> list[Segment]:
+        return self._vectors.parts[part]
+
+    def _holds_other_files(self) -> bool:
+        ours = (LOCK_FILE, HOLDER_FILE, CATALOGUE_FILE)
+        return any(not entry.name.startswith(ours) for entry in self.folder.iterdir())
 
     def __len__(self) -> int:
         """Return the number of images, unsaved ones included."""
-        return int(self._images.ntotal)
+        return self._saved.images - len(self._pending.gone()) + len(self._pending.added)
 
     @property
     def captions(self) -> int:
         """The number of captions, unsaved ones included."""
-        return int(self._captions.ntotal)
+        gone = len(self._catalogue.caption_ids(self._pending.gone().values()))
+        new = sum(len(image.captions) for image in self._pending.added.values())
+        return self._saved.captions - gone + new
 
     def is_current(self, path: str, stamp: FileStamp) -> bool:
         """Return whether an image is indexed and neither its file nor its captions changed since.
 
         A stamp without captions goes with any captions that are indexed.
         """
-        known = self._stamps.get(path)
-        if known is None:
-            return False
-        return known[1] == (stamp if stamp.captions else stamp._replace(captions=known[1].captions))
+        if path in self._pending.added:
+            known = self._pending.added[path].stamp
+        else:
+            saved = self._find_saved(path)
+            if saved is None:
+                return False
+            known = saved[1]
+        return known == (stamp if stamp.captions else stamp._replace(captions=known.captions))
+
+    def _find_saved(self, path: str) -> tuple[int, FileStamp] | None:
+        return None if path in self._pending.removed else self._catalogue.stamp(path)
 
     def stamps(self) -> dict[str, FileStamp]:
         """Return the stamp of every image by its path, unsaved ones included."""
-        return {path: stamp for path, (_, stamp) in self._stamps.items()}
+        stamps = self._catalogue.stamps()
+        for path in self._pending.gone():
+            del stamps[path]
+        stamps.update({path: image.stamp for path, image in self._pending.added.items()})
+        return stamps
 
     def hashes(self) -> dict[str, str]:
         """Return the SHA-256 of every saved image's file by its path."""
         hashes = self._catalogue.hashes()
-        return {path: hashes[i] for path, (i, _) in self._stamps.items() if i in hashes}
+        for path in self._pending.gone():
+            del hashes[path]
+        return hashes
 
     def add(self, images: Sequence[NewImage]) -> None:
         """Add images, replacing those of the same path; `save` makes it lasting.
 
         Raises:
-            ValueError: an embedding has another size than the bundle's, or there is not one for
-                each caption; nothing was added.
+            DataError: an embedding has another size than the bundle's, holds what is no number, or
+                is not of length 1; or there is not one for each caption. Nothing was added.
         """
         self._check_open()
-        images = list({image.path: image for image in images}.values())
-        embeddings, caption_embeddings = self._checked(images)
-        self._remove([self._stamps[i.path][0] for i in images if i.path in self._stamps])
-        ids, caption_ids = [], []
-        for image in images:
-            ids.append(self._next_image)
-            row = ImageRow(self._next_image, image.path, image.sha256, image.stamp)
-            self._pending.images.append(row)
-            self._stamps[image.path] = (self._next_image, image.stamp)
-            for text in image.captions:
-                caption = CaptionRow(self._next_caption, self._next_image, text)
-                self._pending.captions.append(caption)
-                caption_ids.append(self._next_caption)
-                self._next_caption += 1
-            self._next_image += 1
-        # A Ctrl-C between the rows and these two lines is found when they are saved.
-        self._images.add_with_ids(embeddings, np.array(ids, dtype=np.int64))
-        self._captions.add_with_ids(caption_embeddings, np.array(caption_ids, dtype=np.int64))
+        for image in [self._checked(image) for image in images]:
+            saved = self._find_saved(image.path)
+            # In this order: an interruption in between loses no image.
+            if saved is not None:
+                self._pending.replaced[image.path] = saved[0]
+            self._pending.added[image.path] = image
 
     def move(self, moves: Sequence[Move]) -> None:
         """Give saved images new paths; they keep embedding and captions. `save` makes it lasting.
 
         As an id names the same image for ever, a moved image has a new one.
         """
-        if not moves:
-            return
-        hashes = self._catalogue.hashes()
         images = []
         for move in moves:
-            id_, stamp = self._stamps[move.old]
+            saved = self._find_saved(move.old)
+            if saved is None:
+                raise _not_indexed(move.old)
+            id_, stamp = saved
             captions = self._catalogue.captions_of(id_)
             images.append(
                 NewImage(
                     move.new,
-                    hashes[id_],
+                    self._catalogue.sha256(id_),
                     move.stamp._replace(captions=stamp.captions),
-                    np.asarray(self._images.reconstruct(id_)),
+                    self._vectors_of("images", [id_])[0],
                     tuple(text for _, text in captions),
-                    np.stack([np.asarray(self._captions.reconstruct(i)) for i, _ in captions])
-                    if captions
-                    else None,
+                    self._vectors_of("captions", [i for i, _ in captions]),
                 )
             )
         # In this order: an interruption in between leaves an image twice, and loses none.
         self.add(images)
         self.remove([move.old for move in moves])
 
+    def _vectors_of(self, part: str, ids: Sequence[int]) -> Embeddings:
+        """Return the vectors of saved ids, in their order, FP32 `[N, D]`."""
+        wanted = np.array(ids, dtype=np.int64)
+        found: dict[int, Embeddings] = {}
+        for segment in self._segments(part):
+            rows = segment.rows_of(wanted)
+            found.update(zip(segment.ids[rows].tolist(), segment.vectors[rows], strict=True))
+        return np.array([found[i] for i in ids], dtype=np.float32).reshape(-1, self._dim)
+
     def remove(self, paths: Iterable[str]) -> None:
         """Remove images and their captions; `save` makes it lasting.
 
         Raises:
-            KeyError: no image of such a path is indexed; nothing was removed.
+            DataError: no image of such a path is indexed; nothing was removed.
         """
         self._check_open()
         paths = list(dict.fromkeys(paths))
-        self._remove([self._stamps[path][0] for path in paths])
+        pending = self._pending
+        saved = {path: self._find_saved(path) for path in paths}
         for path in paths:
-            del self._stamps[path]
+            if saved[path] is None and path not in pending.added:
+                raise _not_indexed(path)
+        for path, row in saved.items():
+            if row is not None:
+                pending.removed[path] = row[0]
+            pending.added.pop(path, None)
 
-    def _checked(self, images: Sequence[NewImage]) -> tuple[Embeddings, Embeddings]:
-        """Gather the embeddings of images, `[N, D]`, and of their captions, `[M, D]`."""
-        of_images = np.empty((len(images), self._dim), dtype=np.float32)
-        of_captions = [np.empty((0, self._dim), dtype=np.float32)]
-        for row, image in enumerate(images):
-            if image.embedding.shape != (self._dim,):
-                raise ValueError(
-                    f"{image.path}: its embedding is of shape {image.embedding.shape}, the index's "
-                    f"are of size {self._dim}"
-                )
-            of_images[row] = image.embedding
-            if image.captions:
-                expected = (len(image.captions), self._dim)
-                if image.caption_embeddings is None or image.caption_embeddings.shape != expected:
-                    raise ValueError(
-                        f"{image.path}: the embeddings of its captions must be of shape {expected}"
-                    )
-                of_captions.append(image.caption_embeddings)
-        return of_images, np.concatenate(of_captions, dtype=np.float32)
-
-    def _remove(self, image_ids: list[int]) -> None:
-        if not image_ids:
-            return
-        gone = set(image_ids)
-        unsaved = [row.id for row in self._pending.captions if row.image_id in gone]
-        captions = self._catalogue.caption_ids(image_ids) + unsaved
-        self._images.remove_ids(faiss.IDSelectorBatch(np.array(image_ids, dtype=np.int64)))
-        if captions:
-            self._captions.remove_ids(faiss.IDSelectorBatch(np.array(captions, dtype=np.int64)))
-        self._pending.images = [r for r in self._pending.images if r.id not in gone]
-        self._pending.captions = [r for r in self._pending.captions if r.image_id not in gone]
-        self._pending.removed += image_ids
+    def _checked(self, image: NewImage) -> NewImage:
+        """Return an image with embeddings of its own, which were looked at."""
+        embedding = np.array(image.embedding, dtype=np.float32)
+        if embedding.shape != (self._dim,):
+            raise DataError(
+                f"{image.path}: its embedding is of shape {embedding.shape}, the index's are of "
+                f"size {self._dim}"
+            )
+        _check_unit(embedding[None], f"{image.path}: its embedding")
+        if not image.captions:
+            return image._replace(embedding=embedding, caption_embeddings=None)
+        expected = (len(image.captions), self._dim)
+        if image.caption_embeddings is None or image.caption_embeddings.shape != expected:
+            raise DataError(
+                f"{image.path}: the embeddings of its captions must be of shape {expected}"
+            )
+        captions = np.array(image.caption_embeddings, dtype=np.float32)
+        _check_unit(captions, f"{image.path}: the embedding of a caption")
+        return image._replace(embedding=embedding, caption_embeddings=captions)
 
     def save(self) -> None:
         """Make all changes so far lasting, in one step.
+
+        It writes what was added, and a few bytes for each image that was removed. An index of
+        schema 1 is turned into one of schema 2 before.
 
         Raises:
             SearchIndexError: the disk does not take it, or a reader holds the catalogue for too
                 long. The index stays as it was saved last; `save` may be tried again.
         """
         self._check_open()
-        state = State(self._saved.generation + 1, self._writer_id, len(self), self.captions)
-        try:
+        if self._saved.version == 1:
+            self._convert()
+        pending = self._pending
+        if not pending.added and not pending.removed:
+            return
+        gone = list(pending.gone().values())
+        state = self._next_state()._replace(images=len(self), captions=self.captions)
+        with self._saving(state, _Pending()):
             # Looked at before anything is written: files of a committed state are never replaced.
-            if self._catalogue.saved() != self._saved[:2]:
-                raise SearchIndexError("another writer saved in between; open it anew")
-            write_vectors(self.folder, Vectors(state, self._images, self._captions))
+            self._catalogue.check_state(self._saved)
+            images, captions = self._new_rows()
+            segments = self._write_segments(state, images, captions)
             with self._catalogue.transaction():
-                if self._catalogue.state() != self._saved:
-                    raise SearchIndexError("another writer saved in between; open it anew")
-                self._catalogue.remove_images(self._pending.removed)
-                self._catalogue.add(self._pending.images, self._pending.captions)
+                self._catalogue.check_state(self._saved)
+                gone_captions = self._catalogue.caption_ids(gone)
+                for part, ids in zip(PARTS, (gone, gone_captions), strict=True):
+                    for segment in self._segments(part):
+                        rows = segment.rows_of(np.array(ids, dtype=np.int64))
+                        self._catalogue.bury(segment.entry.name, rows.tolist())
+                self._catalogue.remove_images(gone)
+                self._catalogue.add(images, captions)
+                self._catalogue.add_segments(segments)
+                self._catalogue.set_state(state)
+                next_image, next_caption = self._catalogue.next_ids()
                 self._catalogue.set_meta(
-                    generation=str(state.generation),
-                    writer_id=state.writer_id,
-                    next_image_id=str(self._next_image),
-                    next_caption_id=str(self._next_caption),
+                    next_image_id=str(next_image + len(images)),
+                    next_caption_id=str(next_caption + len(captions)),
                 )
-                if self._catalogue.state() != state:
-                    raise SearchIndexError(
-                        "its rows and embeddings differ in number, as an addition was cut short; "
-                        "open it anew and add again"
-                    )
-            self._settle(state)
+
+    def _next_state(self) -> State:
+        return self._saved._replace(
+            generation=self._saved.generation + 1, writer_id=self._writer_id
+        )
+
+    def _convert(self) -> None:
+        state = self._next_state()._replace(version=2)
+        with self._saving(state, self._pending):
+            parts = {part: self._segments(part) for part in PARTS}
+            convert(self.folder, self._catalogue, self._saved, state, parts)
+        self._sweep()
+
+    def _new_rows(self) -> tuple[list[ImageRow], list[CaptionRow]]:
+        """Give each image and caption that was added its id."""
+        next_image, next_caption = self._catalogue.next_ids()
+        images: list[ImageRow] = []
+        captions: list[CaptionRow] = []
+        for id_, image in enumerate(self._pending.added.values(), next_image):
+            images.append(ImageRow(id_, image.path, image.sha256, image.stamp))
+            for text in image.captions:
+                captions.append(CaptionRow(next_caption + len(captions), id_, text))
+        return images, captions
+
+    def _write_segments(
+        self, state: State, images: Sequence[ImageRow], captions: Sequence[CaptionRow]
+    ) -> list[SegmentRow]:
+        added = self._pending.added.values()
+        vectors = (
+            [image.embedding[None] for image in added],
+            [i.caption_embeddings for i in added if i.caption_embeddings is not None],
+        )
+        written = []
+        ids_of = ([row.id for row in images], [row.id for row in captions])
+        for part, numbers, blocks in zip(PARTS, ids_of, vectors, strict=True):
+            if numbers:
+                name = segment_name(part, state.generation, state.writer_id)
+                ids = np.array(numbers, dtype=np.int64)
+                written.append(write_segment(self.folder, name, part, ids, blocks, self._dim))
+        return written
+
+    @contextmanager
+    def _saving(self, state: State, pending: _Pending) -> Iterator[None]:
+        """Move to a state once the block has committed it, whatever fails after the commit."""
+        try:
+            yield
+            self._settle(state, pending)
         except BaseException as error:
             self._writer_id = _new_writer_id()
             # The commit may have taken effect all the same, as with a Ctrl-C right after it.
             if self._catalogue.state() == state:
-                self._settle(state)
-            if isinstance(error, (RuntimeError, OSError, sqlite3.Error, SearchIndexError)):
+                self._settle(state, pending)
+            if isinstance(error, (OSError, sqlite3.Error, SearchIndexError)):
                 raise SearchIndexError(f"{self.folder}: cannot be saved ({error})") from error
             raise
-        sweep_vectors(self.folder, state)
 
     def _check_open(self) -> None:
         if self._closed:
             raise SearchIndexError(f"{self.folder}: the index is closed")
 
-    def _settle(self, state: State) -> None:
-        self._saved = state
-        self._pending = _Pending()
+    def _settle(self, state: State, pending: _Pending) -> None:
+        self._vectors = load_vectors(self.folder, self._catalogue, self._dim, self._vectors)
+        self._pending = pending
 
     def close(self) -> None:
         """Close the catalogue and give the lock back; unsaved changes are dropped."""
@@ -320,6 +368,21 @@ class IndexWriter:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _check_unit(vectors: Embeddings, what: str) -> None:
+    lengths = np.linalg.norm(vectors, axis=1)
+    if not np.isfinite(lengths).all():
+        raise DataError(f"{what} holds what is no number (NaN or infinity); nothing was added")
+    if np.abs(lengths - 1).max(initial=0) > _UNIT_TOLERANCE:
+        raise DataError(
+            f"{what} is not of length 1 ({lengths[np.argmax(np.abs(lengths - 1))]:.4g}); divide it "
+            "by its length"
+        )
+
+
+def _not_indexed(path: str) -> DataError:
+    return DataError(f"{path}: no image of this path is indexed; nothing was changed")
 
 
 def _new_writer_id() -> str:

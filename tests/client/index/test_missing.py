@@ -368,9 +368,8 @@ def test_a_run_that_is_cut_short_loses_no_embedding(
 _KILLED_RUN = """
 import os, signal, sys
 from pathlib import Path
-import faiss
 from vireo_client.bundle import Bundle
-from vireo_client.index import IndexWriter, writer as module
+from vireo_client.index import IndexWriter, segments
 from vireo_client.index.catalogue import WritableCatalogue
 from vireo_client.index.indexing import index_images, list_images
 from vireo_client.search import open_embedder
@@ -385,11 +384,11 @@ with open_embedder(bundle, None) as embedder, IndexWriter(folder, bundle) as wri
     if moment == "moved":
         IndexWriter.move = lambda *a: (plain_move(*a), die())
     elif moment == "before-vectors":
-        faiss.write_index = die
+        segments._write_array = die
     elif moment == "inside-transaction":
         WritableCatalogue.remove_images = lambda *a: (plain_remove(*a), die())
     elif moment == "after-commit":
-        module.sweep_vectors = die
+        IndexWriter._settle = die
     index_images(writer, embedder, list_images(Path(source))[0], source=Path(source))
 """
 

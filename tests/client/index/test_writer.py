@@ -6,24 +6,22 @@ import sqlite3
 import subprocess
 import sys
 
-import faiss
 import numpy as np
 import pytest
-from support.small_index import DIM, best, best_caption, new_image, write_small_bundle
+from support.small_index import DIM, best, best_caption, new_image, unit, write_small_bundle
 from vireo_client.bundle import Bundle
-from vireo_client.errors import SearchIndexError
-from vireo_client.index import Index, IndexWriter
+from vireo_client.errors import DataError, IndexLocked, SearchIndexError
+from vireo_client.index import Index, IndexWriter, segments
 from vireo_client.index import writer as module
 from vireo_client.index.catalogue import CATALOGUE_FILE, Catalogue, FileStamp, WritableCatalogue
-from vireo_client.index.vectors import vector_files
 
 
-def _vector_files(folder):
+def _segment_files(folder):
     """The files of the committed state, and those that are there."""
     catalogue = Catalogue(folder / CATALOGUE_FILE)
-    current = {path.name for path in vector_files(folder, catalogue.state())}
+    current = {name for segment in catalogue.layout().segments for name in segment.files}
     catalogue.close()
-    return current, {path.name for path in folder.glob("*.faiss")}
+    return current, {path.name for path in folder.glob("segments/*")}
 
 
 def test_a_changed_image_replaces_its_old_embedding_and_captions(tmp_path, small_bundle):
@@ -69,7 +67,7 @@ def test_embeddings_that_do_not_fit_are_refused_before_anything_changes(tmp_path
             good._replace(path="b.jpg", caption_embeddings=None),
             good._replace(path="b.jpg", caption_embeddings=good.caption_embeddings[:1]),
         ):
-            with pytest.raises(ValueError, match=r"b\.jpg"):
+            with pytest.raises(DataError, match=r"b\.jpg"):
                 writer.add([good, bad])
         assert (len(writer), writer.captions) == (0, 0)
         writer.add([good])
@@ -110,7 +108,7 @@ def test_a_closed_writer_writes_nothing(tmp_path, small_bundle):
     for use in (writer.save, lambda: writer.add([new_image("a.jpg", 1)])):
         with pytest.raises(SearchIndexError, match="the index is closed"):
             use()
-    current, present = _vector_files(tmp_path / "i")
+    current, present = _segment_files(tmp_path / "i")
     assert present == current
 
 
@@ -118,7 +116,8 @@ def test_an_index_has_one_writer_at_a_time(tmp_path, small_bundle):
     with IndexWriter(tmp_path / "i", small_bundle) as writer:
         writer.add([new_image("a.jpg", 1)])
         writer.save()
-        with pytest.raises(SearchIndexError, match="another process is writing here"):
+        here = rf"another process is writing here \(process {os.getpid()} on .* since 20.*: .+\)"
+        with pytest.raises(IndexLocked, match=here):
             IndexWriter(tmp_path / "i", small_bundle)
         code = """import sys; from vireo_client.bundle import Bundle
 from vireo_client.index import IndexWriter
@@ -143,10 +142,10 @@ def test_a_full_disk_leaves_the_saved_index_and_saving_can_be_tried_again(
         writer.add([new_image("b.jpg", 2)])
 
         def full(*_):
-            raise RuntimeError("No space left on device")
+            raise OSError("No space left on device")
 
         with monkeypatch.context() as patch:
-            patch.setattr(faiss, "write_index", full)
+            patch.setattr(segments, "_write_array", full)
             with pytest.raises(SearchIndexError, match=r"cannot be saved.*No space left"):
                 writer.save()
         with Index(tmp_path / "i", small_bundle) as index:
@@ -177,9 +176,9 @@ def test_a_failed_transaction_never_lends_its_vectors_to_the_next_writer(
             patch.setattr(WritableCatalogue, "add", _failing_after(WritableCatalogue.add))
             with pytest.raises(SearchIndexError, match="disk I/O error"):
                 first.save()
-    current, present = _vector_files(folder)
-    assert len(present - current) == 2  # the failed save's
-    monkeypatch.setattr(module, "sweep_vectors", lambda *_: None)
+    current, present = _segment_files(folder)
+    assert len(present - current) == 4  # the failed save's
+    monkeypatch.setattr(module, "sweep_segments", lambda *_: None)
     with Index(folder, small_bundle) as reader:
         with IndexWriter(folder, small_bundle) as second:
             second.add([new_image("b.jpg", 3, captions=1)])  # takes the id that failed.jpg had
@@ -239,21 +238,28 @@ def test_a_ctrl_c_right_after_the_commit_does_not_save_twice(tmp_path, small_bun
         assert (len(index), best(index, 1), best(index, 2)) == (2, ("a.jpg", 1), ("b.jpg", 1))
 
 
-def test_an_addition_that_was_cut_short_is_not_saved(tmp_path, small_bundle, monkeypatch):
+@pytest.mark.parametrize("step", range(3))
+def test_an_addition_that_was_cut_short_loses_nothing(tmp_path, small_bundle, monkeypatch, step):
+    """A Ctrl-C while an image replaces another."""
     with IndexWriter(tmp_path / "i", small_bundle) as writer:
         writer.add([new_image("a.jpg", 1)])
         writer.save()
+        plain, calls = writer._catalogue.stamp, []
 
-        def interrupted(*_):
-            raise KeyboardInterrupt
+        def interrupted(path):
+            calls.append(path)
+            if len(calls) > step:
+                raise KeyboardInterrupt
+            return plain(path)
 
-        monkeypatch.setattr(writer._images, "add_with_ids", interrupted)
+        monkeypatch.setattr(writer._catalogue, "stamp", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            writer.add([new_image("b.jpg", 2)])
-        with pytest.raises(SearchIndexError, match="rows and embeddings differ in number"):
-            writer.save()
+            writer.add([new_image(f"{name}.jpg", seed) for seed, name in enumerate("bac", 2)])
+        writer.save()
     with Index(tmp_path / "i", small_bundle) as index:
-        assert (len(index), best(index, 1)) == (1, ("a.jpg", 1))
+        paths = {match.path for match in index.search_images(unit(1)[None], 5)[0]}
+        assert paths == ({"a.jpg"}, {"a.jpg", "b.jpg"}, {"a.jpg", "b.jpg"})[step]
+        assert best(index, 1 if step < 2 else 3) == ("a.jpg", 1)
 
 
 def test_no_id_is_given_twice(tmp_path, small_bundle):
@@ -271,36 +277,30 @@ def test_no_id_is_given_twice(tmp_path, small_bundle):
 _KILLED_WRITER = """
 import json, os, signal, sys
 sys.path[:0] = json.loads(sys.argv[4])
-import faiss
 from support.small_index import new_image
 from vireo_client import files
 from vireo_client.bundle import Bundle
-from vireo_client.index import IndexWriter, bundle_files, vectors, writer as module
+from vireo_client.index import IndexWriter, bundle_files, segments
 from vireo_client.index.catalogue import WritableCatalogue
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
-def half(index, path):
-    plain_write(index, path)
+def half(path, *words):
+    plain_write(path, *words)
     os.truncate(path, os.path.getsize(path) // 2)
     die()
 
-def half_swept(folder, state):
-    if state.generation == 2:
-        next(path for path in folder.glob("*-1-*.faiss")).unlink()
-        die()
-
 moment = sys.argv[3]
-plain_write, plain_add = faiss.write_index, WritableCatalogue.add
+plain_write, plain_add = segments._write_array, WritableCatalogue.add
 if moment == "before-vectors":
-    faiss.write_index = die
+    segments._write_array = die
 elif moment == "half-a-file":
-    faiss.write_index = half
+    segments._write_array = half
 elif moment == "before-sync":
-    vectors._sync = die
-elif moment == "second-file":
-    faiss.write_index = lambda i, p: die() if "captions" in p else plain_write(i, p)
+    segments.sync = die
+elif moment == "second-part":
+    segments._write_array = lambda p, *w: die() if "captions" in p.name else plain_write(p, *w)
 elif moment == "inside-transaction":
     WritableCatalogue.add = lambda *a: (plain_add(*a), die())
 elif moment == "half-a-catalogue":
@@ -311,9 +311,7 @@ elif moment == "half-a-catalogue":
         die()
     WritableCatalogue.add = spill
 elif moment == "after-commit":
-    module.sweep_vectors = lambda folder, state: die() if state.generation == 2 else None
-elif moment == "half-swept":
-    module.sweep_vectors = half_swept
+    IndexWriter._settle = die
 elif moment == "half-a-bundle":
     bundle_files.os.fsync = die
 elif moment == "before-the-bundle":
@@ -332,11 +330,10 @@ _LASTING = {
     "before-vectors": False,
     "half-a-file": False,
     "before-sync": False,
-    "second-file": False,
+    "second-part": False,
     "inside-transaction": False,
     "half-a-catalogue": False,
     "after-commit": True,
-    "half-swept": True,
     "half-a-bundle": False,
     "before-the-bundle": False,
     "after-the-bundle": False,
@@ -372,9 +369,9 @@ def test_a_kill_at_any_moment_leaves_the_old_or_the_new_index(tmp_path, small_bu
     assert own.config.metrics in ({}, {"recall": 0.9})
     assert (own.folder / "vi-vocab").read_text() == "con_chó"
     with IndexWriter(folder, again) as writer:  # it sweeps what the dead one left
-        current, present = _vector_files(folder)
+        current, present = _segment_files(folder)
         assert present == current
-        expected = {"bundle", CATALOGUE_FILE, "writer.lock", *current}
+        expected = {"bundle", CATALOGUE_FILE, "segments", "writer.json", "writer.lock"}
         # SQLite keeps the journal of a killed transaction until the next one.
         present = {name for name in os.listdir(folder) if not name.endswith("-journal")}
         assert present == expected

@@ -4,9 +4,10 @@ import faiss
 import numpy as np
 import pytest
 from support.small_index import DIM, new_image, unit
+from vireo_client.errors import DataError
 from vireo_client.index import Index, IndexWriter
-from vireo_client.index import matches as module
-from vireo_client.index.matches import nearest
+from vireo_client.index import exact as module
+from vireo_client.index.exact import nearest_rows
 
 
 @pytest.fixture
@@ -18,17 +19,20 @@ def index(tmp_path, small_bundle):
         yield index
 
 
+_ROWS = np.stack([unit(n) for n in range(3)])
+
+
 class _Recorder:
-    """An index that notes how many threads FAISS may use while it searches."""
+    """FAISS's search, which notes how many threads it may use."""
 
-    ntotal = 1
-
-    def __init__(self):
+    def __init__(self, monkeypatch):
         self.threads = []
+        self._plain = faiss.knn_inner_product
+        monkeypatch.setattr(faiss, "knn_inner_product", self.search)
 
-    def search(self, queries, k):
+    def search(self, *words):
         self.threads.append(faiss.omp_get_max_threads())
-        return np.ones((len(queries), k), np.float32), np.ones((len(queries), k), np.int64)
+        return self._plain(*words)
 
 
 @pytest.mark.parametrize("queries", [1, 19, 20, 100])
@@ -43,12 +47,16 @@ def test_a_search_leaves_the_threads_of_faiss_as_they_were(index, queries):
         faiss.omp_set_num_threads(before)
 
 
-def test_a_search_that_fails_leaves_the_threads_of_faiss_as_they_were(index):
+def test_a_search_that_fails_leaves_the_threads_of_faiss_as_they_were(index, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("bad_alloc")
+
+    monkeypatch.setattr(faiss, "knn_inner_product", fail)
     before = faiss.omp_get_max_threads()
     try:
         faiss.omp_set_num_threads(3)
-        with pytest.raises(AssertionError):  # FAISS's own, for queries of another size
-            index.search_images(np.zeros((1, DIM + 1), np.float32), 5)
+        with pytest.raises(RuntimeError):
+            nearest_rows(_ROWS, unit(1)[None], 1)
         assert faiss.omp_get_max_threads() == 3
     finally:
         faiss.omp_set_num_threads(before)
@@ -56,30 +64,30 @@ def test_a_search_that_fails_leaves_the_threads_of_faiss_as_they_were(index):
 
 def test_a_search_takes_a_thread_a_query_and_no_more_than_the_caller_allows(monkeypatch):
     monkeypatch.setattr(module, "usable_cores", lambda: 4)
-    before, recorder = faiss.omp_get_max_threads(), _Recorder()
+    before, recorder = faiss.omp_get_max_threads(), _Recorder(monkeypatch)
     try:
         for allowed in (2, 8):
             faiss.omp_set_num_threads(allowed)
             for queries in (1, 3, 20):
-                nearest(recorder, np.zeros((queries, DIM), np.float32), 1)
+                nearest_rows(_ROWS, np.zeros((queries, DIM), np.float32), 1)
     finally:
         faiss.omp_set_num_threads(before)
     assert recorder.threads == [1, 2, 2, 1, 3, 4]
 
 
-def test_a_search_changes_nothing_for_other_threads():
+def test_a_search_changes_nothing_for_other_threads(monkeypatch):
     """Another thread asks FAISS while this one is in the middle of a search."""
     seen = []
 
     class Paused(_Recorder):
-        def search(self, queries, k):
+        def search(self, *words):
             for _ in range(2):  # a thread that is new, and one that was there before
                 asking = threading.Thread(target=lambda: seen.append(faiss.omp_get_max_threads()))
                 asking.start()
                 asking.join()
             resident_asks.set()
             assert resident_answered.wait(10)
-            return super().search(queries, k)
+            return super().search(*words)
 
     resident_asks, resident_answered, ready = (threading.Event() for _ in range(3))
 
@@ -97,12 +105,18 @@ def test_a_search_changes_nothing_for_other_threads():
     thread = threading.Thread(target=resident)
     thread.start()
     assert ready.wait(10)
-    recorder = Paused()
-    nearest(recorder, np.zeros((1, DIM), np.float32), 1)
+    recorder = Paused(monkeypatch)
+    nearest_rows(_ROWS, np.zeros((1, DIM), np.float32), 1)
     thread.join()
     assert recorder.threads == [1]
     assert seen == [*default, *default, 3]
     assert faiss.omp_get_max_threads() == before
+
+
+@pytest.mark.parametrize("shape", [(1, DIM + 1), (DIM,), (1, 1, DIM)])
+def test_queries_of_another_size_are_refused(index, shape):
+    with pytest.raises(DataError, match=f"one row of size {DIM} a query"):
+        index.search_images(np.zeros(shape, np.float32), 5)
 
 
 def test_a_query_without_numbers_finds_nothing(index):

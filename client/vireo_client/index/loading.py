@@ -1,0 +1,81 @@
+"""The embeddings of one committed state, opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import SearchIndexError
+from .catalogue import Catalogue, Layout, State
+from .legacy import load_legacy
+from .segments import PARTS, Segment, open_segment
+
+# A reader that loses the race against a compaction tries again. Each attempt that fails means one
+# more save, so that this many in a row mean a fault.
+_LOAD_ATTEMPTS = 100
+
+
+class Vectors(NamedTuple):
+    """The segments of one committed state, in the order of their ids."""
+
+    state: State
+    parts: dict[str, list[Segment]]
+    """By name: `images` and `captions`."""
+
+
+def load_vectors(
+    folder: Path, catalogue: Catalogue, dim: int, before: Vectors | None = None
+) -> Vectors:
+    """Open the segments of the newest committed state.
+
+    Args:
+        folder: the index.
+        catalogue: its catalogue.
+        dim: the embedding size that the files must have.
+        before: an older state of the same index; the segments that both have are not opened again.
+
+    Raises:
+        SearchIndexError: a file is missing, damaged, or does not fit the catalogue.
+    """
+    parts = before.parts.values() if before else ()
+    opened = {segment.entry.name: segment for part in parts for segment in part}
+    for attempt in range(1, _LOAD_ATTEMPTS + 1):
+        layout = catalogue.layout()
+        try:
+            if layout.state.version == 1:
+                return Vectors(layout.state, load_legacy(folder, layout.state, dim))
+            return _open(folder, layout, dim, opened)
+        except SearchIndexError:
+            # A writer may have compacted since, and swept these files away.
+            if catalogue.state() == layout.state or attempt == _LOAD_ATTEMPTS:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _open(folder: Path, layout: Layout, dim: int, opened: Mapping[str, Segment]) -> Vectors:
+    nothing = np.empty(0, dtype=np.int64)
+    parts: dict[str, list[Segment]] = {part: [] for part in PARTS}
+    for entry in layout.segments:
+        removed = layout.removed.get(entry.name, nothing)
+        if len(removed) and not 0 <= removed[0] <= removed[-1] < entry.rows:
+            raise SearchIndexError(
+                f"{folder}: the catalogue removes rows of segment {entry.name} that it does not "
+                "have; see `vireo index verify`"
+            )
+        known = opened.get(entry.name)
+        if known is not None and known.entry != entry:
+            known = None
+        parts[entry.part].append(open_segment(folder, entry, dim, removed, known))
+    for part, segments in parts.items():
+        present = sum(s.entry.rows - len(s.removed) for s in segments)
+        expected = getattr(layout.state, part)
+        if present != expected:
+            raise SearchIndexError(
+                f"{folder}: its segments hold {present} {part}, the catalogue has {expected}; see "
+                "`vireo index verify`"
+            )
+        segments.sort(key=lambda segment: int(segment.ids[0]))
+    return Vectors(layout.state, parts)

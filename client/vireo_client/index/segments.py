@@ -1,0 +1,242 @@
+"""Segments: the embeddings of an index, in files that are written once and never changed.
+
+A save writes one segment for each part (images, captions) that it adds to. Its name is made of the
+part, the generation of the save and the id of the writer: the catalogue commits the name, so that
+the files of a writer that failed or died are never taken for those of another. Each segment has
+
+- `<name>.ids.npy`, INT64 `[N]`, ascending, and
+- `<name>.vectors.npy`, FP32 `[N, D]`, one unit vector an id.
+
+NumPy's own `np.load` opens both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import SearchIndexError
+from .exact import Embeddings, Mask, Rows, nearest_rows
+from .kinds import SearchSettings
+
+SEGMENTS_FOLDER = "segments"
+PARTS = ("images", "captions")
+FLAT = "flat"
+_AGAIN = "`vireo index verify --repair` drops what is damaged and lists what to index again"
+
+
+class SegmentRow(NamedTuple):
+    """A segment's entry in the catalogue."""
+
+    name: str
+    part: str
+    """`images` or `captions`."""
+    rows: int
+    kind: str
+    """Of its search structure: `flat` has none."""
+    settings: dict[str, Any]
+    """The kind's parameters and its measured recall."""
+    files: dict[str, tuple[int, str]]
+    """Bytes and SHA-256 by file name."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One segment, mapped into memory.
+
+    Attributes:
+        entry: its entry in the catalogue.
+        ids: INT64 `[N]`, ascending.
+        vectors: FP32 `[N, D]`.
+        structure: the search structure, None for `flat`.
+        removed: rows that were removed since the segment was written, INT64.
+    """
+
+    entry: SegmentRow
+    ids: Rows
+    vectors: Embeddings
+    structure: Any
+    removed: Rows
+
+    @cached_property
+    def present(self) -> Mask | None:
+        """Rows that were not removed, `[N]`; None where all are present."""
+        if not len(self.removed):
+            return None
+        present = np.ones(len(self.ids), dtype=np.bool_)
+        present[self.removed] = False
+        return present
+
+    def search(
+        self,
+        queries: Embeddings,
+        k: int,
+        allowed: Mask | None = None,
+        search: SearchSettings | None = None,
+    ) -> tuple[Embeddings, Rows]:
+        """Find the `k` nearest embeddings of each query among those that are present.
+
+        Args:
+            queries: unit vectors FP32 `[M, D]`, contiguous.
+            k: how many, at most.
+            allowed: rows that may be found, `[N]`; all, if None.
+            search: how to use the search structure.
+
+        Returns:
+            Scores FP32 and ids INT64, both `[M, k]` or narrower; -1 where nothing was found.
+        """
+        search = search or SearchSettings()
+        if self.present is not None:
+            allowed = self.present if allowed is None else allowed & self.present
+        k = min(k, len(self.ids))
+        if self.structure is None or search.exact:
+            scores, rows = nearest_rows(self.vectors, queries, k, allowed)
+        else:
+            scores, rows = self.structure.search(queries, k, allowed=allowed, settings=search)
+        # Row -1, where nothing was found, takes the last id and gets its -1 back.
+        ids = self.ids[rows]
+        ids[rows < 0] = -1
+        return scores, ids
+
+    def rows_of(self, ids: Rows) -> Rows:
+        """Return the row of each id that lies in this segment; other ids are left out."""
+        rows: Rows = np.searchsorted(self.ids, ids)
+        rows[rows == len(self.ids)] = 0
+        found: Rows = rows[self.ids[rows] == ids]
+        return found
+
+
+def segment_name(part: str, generation: int, writer_id: str) -> str:
+    """Return the name of the segment that a save writes for a part."""
+    return f"{part}-{generation}-{writer_id}"
+
+
+def write_segment(
+    folder: Path, name: str, part: str, ids: Rows, blocks: Iterable[Embeddings], dim: int
+) -> SegmentRow:
+    """Write the files of a new flat segment, down to the disk.
+
+    Args:
+        folder: the index.
+        name: the segment's name.
+        part: `images` or `captions`.
+        ids: INT64 `[N]`, ascending.
+        blocks: the vectors in their order, FP32 `[n, dim]` each, N rows together.
+        dim: the embedding size.
+
+    Raises:
+        OSError: the disk does not take them.
+    """
+    target = folder / SEGMENTS_FOLDER
+    target.mkdir(exist_ok=True)
+    files = {}
+    arrays: tuple[tuple[str, Any, tuple[int, ...], Iterable[Any]], ...] = (
+        ("ids", np.int64, (len(ids),), (ids,)),
+        ("vectors", np.float32, (len(ids), dim), blocks),
+    )
+    for kind, dtype, shape, parts in arrays:
+        path = target / f"{name}.{kind}.npy"
+        files[path.name] = _write_array(path, np.dtype(dtype), shape, parts)
+    sync(target)
+    return SegmentRow(name, part, len(ids), FLAT, {}, files)
+
+
+def open_segment(
+    folder: Path, entry: SegmentRow, dim: int, removed: Rows, opened: Segment | None = None
+) -> Segment:
+    """Map a segment's files into memory; sizes and headers are checked, checksums are not.
+
+    Args:
+        folder: the index.
+        entry: its entry in the catalogue.
+        dim: the embedding size.
+        removed: rows that were removed, INT64.
+        opened: the same segment as it was opened before, whose files need not be opened again.
+
+    Raises:
+        SearchIndexError: a file is missing, or is not what the catalogue says.
+    """
+    if opened is not None:
+        return Segment(opened.entry, opened.ids, opened.vectors, opened.structure, removed)
+    target = folder / SEGMENTS_FOLDER
+    for name, (size, _) in entry.files.items():
+        check_size(target / name, size)
+    ids = _map_array(target / f"{entry.name}.ids.npy", np.dtype(np.int64), (entry.rows,))
+    vectors = _map_array(
+        target / f"{entry.name}.vectors.npy", np.dtype(np.float32), (entry.rows, dim)
+    )
+    return Segment(entry, ids, vectors, None, removed)
+
+
+def sweep_segments(folder: Path, entries: Iterable[SegmentRow]) -> None:
+    """Remove the files of all segments but these."""
+    needed = {name for entry in entries for name in entry.files}
+    target = folder / SEGMENTS_FOLDER
+    if target.is_dir():
+        for path in target.iterdir():
+            if path.name not in needed:
+                path.unlink()
+
+
+def check_size(path: Path, expected: int) -> None:
+    """Check that a file is there and has the size that the catalogue says.
+
+    Raises:
+        SearchIndexError: it is not.
+    """
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise SearchIndexError(f"{path}: cannot be read ({error.strerror}); {_AGAIN}") from None
+    if size != expected:
+        raise SearchIndexError(
+            f"{path}: damaged ({size:,} bytes, the catalogue has {expected:,}); {_AGAIN}"
+        )
+
+
+def sync(path: Path) -> None:
+    """Write a file, or a folder's entries, down to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write_array(
+    path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], blocks: Iterable[Any]
+) -> tuple[int, str]:
+    """Write an array block by block; return the file's size and SHA-256."""
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)  # type: ignore[no-untyped-call]
+        file.flush()
+        digest.update(path.read_bytes())
+        for block in blocks:
+            data = np.ascontiguousarray(block, dtype=dtype).data.cast("B")
+            digest.update(data)
+            file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+        return file.tell(), digest.hexdigest()
+
+
+def _map_array(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    try:
+        array = np.load(path, mmap_mode="r")
+    except Exception as error:  # NumPy raises what its parser meets: a dozen classes
+        raise SearchIndexError(f"{path}: damaged ({error}); {_AGAIN}") from error
+    if array.dtype != dtype or array.shape != shape or not array.flags.c_contiguous:
+        raise SearchIndexError(
+            f"{path}: damaged (an array {array.dtype} {array.shape}, the catalogue has {dtype} "
+            f"{shape}); {_AGAIN}"
+        )
+    return np.asarray(array)
