@@ -90,21 +90,28 @@ class AsyncSearchClient:
         *,
         image: ImageSource | None = None,
         weights: Sequence[float] = EVENLY,
+        hybrid: bool = False,
         **options: Unpack[SearchOptions],
     ) -> Matches:
         """Find the `k` images that a query describes best; as `SearchClient.search`."""
-        check_question(text, image)
+        check_question(text, image, hybrid=hybrid)
         read_weights(weights)
         vectors = await self._embed(text, image, weights)
-        return (await self._images(vectors, k, options))[0]
+        return (await self._images(vectors, k, options, [text] if hybrid and text else None))[0]
 
     async def search_many(
-        self, texts: Sequence[str], k: int = 10, **options: Unpack[SearchOptions]
+        self,
+        texts: Sequence[str],
+        k: int = 10,
+        *,
+        hybrid: bool = False,
+        **options: Unpack[SearchOptions],
     ) -> list[Matches]:
         """Find the `k` best images of each query; as `SearchClient.search_many`."""
         if not len(texts):
             return []
-        return await self._images(await self.embed_texts(texts), k, options)
+        vectors = await self.embed_texts(texts)
+        return await self._images(vectors, k, options, texts if hybrid else None)
 
     async def search_by_image(
         self, image: ImageSource, k: int = 10, **options: Unpack[SearchOptions]
@@ -190,15 +197,26 @@ class AsyncSearchClient:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def _images(self, queries: Embeddings, k: int, options: SearchOptions) -> list[Matches]:
+    async def _images(
+        self,
+        queries: Embeddings,
+        k: int,
+        options: SearchOptions,
+        words: Sequence[str] | None = None,
+    ) -> list[Matches]:
         ranking = (await self._open()).ranking
-        return await self._run(lambda: ranking.images(queries, k, options), len(queries), options)
+        plain = words is None and is_plain(options)
+        return await self._run(
+            lambda: ranking.images(queries, k, options, words), len(queries), plain
+        )
 
     async def _captions(self, queries: Embeddings, k: int, options: SearchOptions) -> list[Matches]:
         ranking = (await self._open()).ranking
-        return await self._run(lambda: ranking.captions(queries, k, options), len(queries), options)
+        return await self._run(
+            lambda: ranking.captions(queries, k, options), len(queries), is_plain(options)
+        )
 
-    async def _run(self, search: Callable[[], T], queries: int, options: SearchOptions) -> T:
+    async def _run(self, search: Callable[[], T], queries: int, plain: bool) -> T:
         """Run a search in the loop if it will be short, judged by the last one; or in a thread."""
 
         def timed() -> T:
@@ -208,9 +226,9 @@ class AsyncSearchClient:
             self._seconds = (time.thread_time() - start) / queries
             return found
 
-        if is_plain(options) and self._seconds * queries < _SHORT:
+        if plain and self._seconds * queries < _SHORT:
             return timed()
-        return await asyncio.to_thread(timed if is_plain(options) else search)
+        return await asyncio.to_thread(timed if plain else search)
 
     async def _open(self) -> _Opened:
         if self._closed:

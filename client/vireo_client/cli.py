@@ -16,7 +16,7 @@ from rich.text import Text
 from . import __version__
 from .errors import VireoError
 from .extras import clashing_builds
-from .printing import PrintableFormatter, printable_lines
+from .printing import PrintableFormatter, error_text, printable_lines
 from .progress import console
 
 logger = logging.getLogger(__name__)
@@ -96,15 +96,9 @@ def run(app: Callable[[], object]) -> None:
     except (VireoError, OSError) as error:  # a full disk, a folder that may not be written
         if "-v" in sys.argv or "--verbose" in sys.argv:
             console.print(Text(printable_lines(traceback.format_exc())), soft_wrap=True)
-        line = Text.assemble(("error:", "red"), " ", printable_lines(_message(error)))
+        line = Text.assemble(("error:", "red"), " ", printable_lines(error_text(error)))
         console.print(line, highlight=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
         console.print("interrupted")
         sys.exit(130)
-
-
-def _message(error: Exception) -> str:
-    if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}"
-    return str(error)

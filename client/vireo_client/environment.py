@@ -15,6 +15,8 @@ An option of a command that stands beside a variable wins over it.
 - `VIREO_DATA`: the data folder, in which VnCoreNLP's files are looked for.
 - `VIREO_OFFLINE`: set to 1, nothing is downloaded.
 - `VIREO_VNCORENLP_URL`: the address that VnCoreNLP's model files are downloaded from.
+
+One variable of others is read too: `XDG_STATE_HOME`, the folder of what a user's programs remember.
 """
 
 from __future__ import annotations
@@ -67,6 +69,11 @@ def offline() -> bool:
 def vncorenlp_url() -> str | None:
     """Return the address of VnCoreNLP's model files; None for the project's own."""
     return _value(VNCORENLP_URL)
+
+
+def state_folder() -> Path:
+    """Return the folder of what the commands remember, such as the history of the prompt."""
+    return (_folder("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "vireo"
 
 
 def _value(name: str) -> str | None:

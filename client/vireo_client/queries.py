@@ -21,14 +21,16 @@ _SHORTEST = 1e-3
 """A sum of two unit vectors below this length points nowhere: they say the opposite."""
 
 
-def check_question(text: str | None, image: object | None) -> None:
+def check_question(text: str | None, image: object | None, *, hybrid: bool = False) -> None:
     """Check that there is a text, an image, or both.
 
     Raises:
-        DataError: there is neither.
+        DataError: there is neither, or no text whose words could be looked for.
     """
     if text is None and image is None:
         raise DataError("nothing to search for; give a text, an image, or both")
+    if text is None and hybrid:
+        raise DataError("hybrid: there are no words to look for; give a text")
 
 
 def check_images(images: object) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
 from .errors import DataError
+from .index.kinds import SearchSettings
 from .index.matches import Matches
 from .index.reader import Index
 
@@ -37,20 +38,34 @@ class Ranking:
     def __init__(self, index: Index) -> None:
         self._index = index
 
-    def images(self, queries: Embeddings, k: int, options: SearchOptions) -> list[Matches]:
-        """Find the `k` best images of each query, vectors FP32 `[N, D]`.
+    def images(
+        self,
+        queries: Embeddings,
+        k: int,
+        options: SearchOptions,
+        words: Sequence[str] | None = None,
+    ) -> list[Matches]:
+        """Find the `k` best images of each query.
+
+        Args:
+            queries: unit vectors FP32 `[N, D]`.
+            k: how many, at most.
+            options: of the search.
+            words: N texts whose words are looked for too; None ranks by the vectors alone.
 
         Raises:
             DataError: an option has a value that it cannot have.
             SearchIndexError: as `Index.search_images`.
         """
         checked = read_options(options)
-        return [_cut(found, checked) for found in self._index.search_images(queries, k)]
+        found = self._index.search_images(queries, k, search=_settings(checked))
+        return [_cut(matches, checked) for matches in found]
 
     def captions(self, queries: Embeddings, k: int, options: SearchOptions) -> list[Matches]:
         """Find the `k` best captions of each query; as `images`."""
         checked = read_options(options)
-        return [_cut(found, checked) for found in self._index.search_captions(queries, k)]
+        found = self._index.search_captions(queries, k, search=_settings(checked))
+        return [_cut(matches, checked) for matches in found]
 
 
 def read_options(options: SearchOptions) -> SearchOptions:
@@ -71,6 +86,10 @@ def read_options(options: SearchOptions) -> SearchOptions:
         if not (number and math.isfinite(least) and 0 <= least <= 1):
             raise DataError(f"min_relevance is {least!r}; give a number between 0 and 1")
     return options
+
+
+def _settings(options: SearchOptions) -> SearchSettings:
+    return SearchSettings(options.get("exact", False), options.get("nprobe"), options.get("ef"))
 
 
 def is_plain(options: SearchOptions) -> bool:

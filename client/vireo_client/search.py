@@ -98,6 +98,7 @@ class SearchClient:
         *,
         image: ImageSource | None = None,
         weights: Sequence[float] = EVENLY,
+        hybrid: bool = False,
         **options: Unpack[SearchOptions],
     ) -> Matches:
         """Find the `k` images that a query describes best.
@@ -107,6 +108,8 @@ class SearchClient:
             k: how many, at most.
             image: an image that they shall be like, besides or instead of the text.
             weights: how much the text and the image count, where both are given.
+            hybrid: whether the text's words are looked for too, in captions, file names and
+                columns, and both rankings are fused.
             options: as all searches.
 
         Raises:
@@ -114,20 +117,28 @@ class SearchClient:
                 text, which may be empty; or `k`, the weights or an option cannot be.
             ImageError: `image` cannot be read.
         """
-        check_question(text, image)
+        check_question(text, image, hybrid=hybrid)
         read_weights(weights)
         vectors = self._embed(text, image, weights)
-        return self._ranking.images(vectors, k, options)[0]
+        return self._ranking.images(vectors, k, options, [text] if hybrid and text else None)[0]
 
     def search_many(
-        self, texts: Sequence[str], k: int = 10, **options: Unpack[SearchOptions]
+        self,
+        texts: Sequence[str],
+        k: int = 10,
+        *,
+        hybrid: bool = False,
+        **options: Unpack[SearchOptions],
     ) -> list[Matches]:
         """Find the `k` best images of each query: one batch through the towers, one search.
 
         Raises:
             DataError: as `search`, of any text.
         """
-        return self._ranking.images(self.embed_texts(texts), k, options) if len(texts) else []
+        if not len(texts):
+            return []
+        vectors = self.embed_texts(texts)
+        return self._ranking.images(vectors, k, options, texts if hybrid else None)
 
     def search_by_image(
         self, image: ImageSource, k: int = 10, **options: Unpack[SearchOptions]
