@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import tritonclient.grpc.aio as grpc
 from grpc.aio import UsageError
+from tritonclient.utils import InferenceServerException
 
 from ..bundle import Bundle
 from ..errors import ServerError
@@ -171,12 +172,18 @@ class AsyncTritonTowers:
         if isinstance(step, Wait):
             await asyncio.sleep(step.seconds)
             return None
+        method = getattr(self._client(step.endpoint), step.method)
         try:
-            return await getattr(self._client(step.endpoint), step.method)(
-                *step.arguments, **step.options
-            )
+            answer = await method(*step.arguments, **step.options)
         except UsageError as error:  # the channel was closed by another task
             raise ServerError(f"{step.endpoint.name}: this client was closed") from error
+        except AttributeError:  # `None.ready`: see below
+            raise _undecodable() from None
+        # Where bytes are no message, grpc.aio logs that and returns None; grpc raises an error.
+        message = answer.get_response() if step.method == "infer" else answer
+        if message is None and not step.method.endswith("shared_memory"):  # these return nothing
+            raise _undecodable()
+        return answer
 
     def _client(self, endpoint: Endpoint) -> grpc.InferenceServerClient:
         if self._closed:
@@ -226,6 +233,10 @@ class AsyncTritonTowers:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+def _undecodable() -> InferenceServerException:
+    return InferenceServerException("its answer cannot be decoded", "StatusCode.INTERNAL")
 
 
 def _failed(task: asyncio.Task[None]) -> bool:

@@ -93,8 +93,10 @@ def newest_version(versions: Iterable[str], where: str) -> str:
     present = list(versions)
     if not present:
         raise ServerUnavailable(f"{where} has no version that is ready; wait until it is loaded")
-    if wrong := next((v for v in present if not (v.isascii() and v.isdecimal())), None):
-        raise ServerError(f"{where} has a version {wrong!r}, which is no number; is it a Triton?")
+    if wrong := [version for version in present if not (version.isascii() and version.isdecimal())]:
+        raise ServerError(
+            f"{where} has a version {wrong[0]!r}, which is no number; is it a Triton?"
+        )
     return max(present, key=int)
 
 
