@@ -98,6 +98,13 @@ def open_image(source: ImageSource, *, name: str | None = None) -> Image.Image:
 
 
 def _open(file: BinaryIO, filename: str) -> Image.Image:
+    image = open_header(file, filename)
+    if image.format == "TIFF":
+        _keep_only_orientation(image)
+    return image
+
+
+def open_header(file: BinaryIO, filename: str = "") -> Image.Image:
     """Open an image as `Image.open` does, with our limit of pixels instead of Pillow's warning.
 
     `Image.open` warns of images that are within our limit. Python's warning filters hold for the
@@ -128,8 +135,6 @@ def _open(file: BinaryIO, filename: str) -> Image.Image:
             except (SyntaxError, IndexError, TypeError, struct.error):  # not this format
                 continue
             _check(image)
-            if image.format == "TIFF":
-                _keep_only_orientation(image)
             return image
     if heif:
         advice = "not what it says, or damaged" if _register_heif() else "install 'vireo[heif]'"

@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +24,11 @@ import numpy.typing as npt
 from ..bundle import Bundle
 from ..errors import SearchIndexError
 from ..forks import abandon, renew_after_fork
+from . import metadata, words
+from .filters import Filter, as_predicate, matching_ids
+from .metadata import ImageFields
 from .segments import SegmentRow
+from .words import ImageWords
 
 CATALOGUE_FILE = "catalogue.sqlite"
 SCHEMA_VERSION = 2
@@ -61,6 +67,9 @@ _SCHEMA_2 = (
         PRIMARY KEY (segment, row)
     ) WITHOUT ROWID""",
 )
+Ids = npt.NDArray[np.int64]
+NO_FIELDS: Mapping[str, str | int | float | bool] = MappingProxyType({})
+
 # SQLite limits how many values a statement may take (32,766 by default).
 _IDS_PER_QUERY = 10_000
 _SAVED = (
@@ -126,13 +135,24 @@ class Layout(NamedTuple):
     """Rows that were removed, ascending, by segment; a segment without any is left out."""
 
 
+class FoundRow(NamedTuple):
+    """What stands behind an id."""
+
+    path: str
+    """The image's, or that of the image which a caption describes."""
+    text: str | None
+    """A caption's."""
+    image_id: int
+    fields: Mapping[str, str | int | float | bool]
+    """The image's metadata by name."""
+
+
 class Found(NamedTuple):
     """Rows that were looked up by id."""
 
     saved: tuple[int, str]
     """Generation and writer of the state that the rows are of."""
-    rows: dict[int, tuple[str, str | None]]
-    """The image's path, and the text of a caption, by id."""
+    rows: dict[int, FoundRow]
 
 
 class Catalogue:
@@ -292,27 +312,67 @@ class Catalogue:
             raise SearchIndexError(f"{self.path}: {error.strerror}") from error
 
     def images(self, ids: Iterable[int]) -> Found:
-        """Return (path, None) by image id; an id without a row is left out."""
-        return self._by_id("SELECT id, path, NULL FROM images WHERE id IN", ids)
+        """Look up images by id; an id without a row is left out."""
+        return self._by_id("SELECT id, path, NULL, id FROM images WHERE id IN", ids)
 
     def captions(self, ids: Iterable[int]) -> Found:
-        """Return (path of its image, text) by caption id; an id without a row is left out."""
+        """Look up captions by id; an id without a row is left out."""
         query = (
-            "SELECT captions.id, path, text FROM captions "
+            "SELECT captions.id, path, text, image_id FROM captions "
             "JOIN images ON images.id = image_id WHERE captions.id IN"
         )
         return self._by_id(query, ids)
 
     def _by_id(self, query: str, ids: Iterable[int]) -> Found:
-        distinct = sorted(set(ids))
-        rows = {}
         with self.moment() as db:
-            of = saved(db)
-            for start in range(0, len(distinct), _IDS_PER_QUERY):
-                part = distinct[start : start + _IDS_PER_QUERY]
-                found = db.execute(f"{query} ({','.join('?' * len(part))})", part)
-                rows.update({id_: (path, text) for id_, path, text in found})
-        return Found(of, rows)
+            return Found(saved(db), _find(db, query, ids))
+
+    def search_words(
+        self, text: str, k: int, filter_: Filter | None
+    ) -> tuple[list[tuple[int, float]], Found]:
+        """Find the `k` images whose words fit a text best: ids with scores, and their rows.
+
+        Raises:
+            DataError: the text has no words, or the filter is none that the index can answer.
+        """
+        with self.moment() as db:
+            self._check_tables(db)
+            allowed = None if filter_ is None else matching_ids(db, as_predicate(filter_))
+            hits = words.search(db, text, k, allowed)
+            query = "SELECT id, path, NULL, id FROM images WHERE id IN"
+            return hits, Found(saved(db), _find(db, query, [id_ for id_, _ in hits]))
+
+    def filtered(self, part: str, filter_: Filter) -> tuple[tuple[int, str], Ids]:
+        """Find the ids that pass a filter.
+
+        Args:
+            part: `images`, or `captions`, which pass if their images do.
+            filter_: the filter.
+
+        Returns:
+            Generation and writer of the state that was read, and the ids, INT64, ascending.
+
+        Raises:
+            DataError: the filter is none that the index can answer.
+        """
+        with self.moment() as db:
+            self._check_tables(db)
+            ids = matching_ids(db, as_predicate(filter_))
+            if part == "captions":
+                query = (
+                    "SELECT id FROM captions WHERE image_id IN (SELECT value FROM json_each(?)) "
+                    "ORDER BY id"
+                )
+                found = db.execute(query, (json.dumps(ids.tolist()),)).fetchall()
+                ids = np.fromiter((id_ for (id_,) in found), np.int64, len(found))
+            return saved(db), ids
+
+    def _check_tables(self, db: sqlite3.Connection) -> None:
+        if _state(db).version == 1:
+            raise SearchIndexError(
+                f"{self.path.parent}: was written before images had metadata and words; save to it "
+                "once, with `vireo index`"
+            )
 
     def close(self) -> None:
         """Close the file; calling it twice does no harm."""
@@ -348,9 +408,11 @@ class WritableCatalogue(Catalogue):
             self.set_meta(images="0", captions="0", **meta)
 
     def upgrade(self) -> None:
-        """Add the tables of schema 2, in the caller's transaction."""
-        for statement in _SCHEMA_2:
+        """Add the tables of schema 2 and fill them, in the caller's transaction."""
+        for statement in (*_SCHEMA_2, *metadata.SCHEMA, *words.SCHEMA):
             self._db.execute(statement)
+        metadata.rebuild(self._db)
+        words.rebuild(self._db)
         self.set_meta(schema_version=str(SCHEMA_VERSION))
 
     @contextmanager
@@ -423,7 +485,47 @@ class WritableCatalogue(Catalogue):
 
     def remove_images(self, image_ids: Iterable[int]) -> None:
         """Remove images and their captions."""
+        image_ids = list(image_ids)
         self._db.executemany("DELETE FROM images WHERE id = ?", [(i,) for i in image_ids])
+        metadata.remove(self._db, image_ids)
+        words.remove(self._db, image_ids)
+
+    def columns(self) -> dict[str, metadata.Column]:
+        """Return the columns of the images' metadata by name; none of an index of schema 1."""
+        with self._connection() as db:
+            return {} if _state(db).version == 1 else metadata.columns(db)
+
+    def fields_of(self, image_id: int) -> Mapping[str, str | int | float | bool]:
+        """Return the metadata of an image by name."""
+        with self._connection() as db:
+            return metadata.read(db, [image_id]).get(image_id, NO_FIELDS)
+
+    def add_fields(
+        self, rows: Sequence[ImageFields], captions: Mapping[int, Sequence[str]]
+    ) -> None:
+        """Add the metadata of images, and the words of it and of their captions, by image id."""
+        metadata.write(self._db, rows)
+        texts = {
+            column.name
+            for column in metadata.columns(self._db).values()
+            if column.type == metadata.TEXT and column.name not in metadata.BUILT_IN
+        }
+        words.write(
+            self._db,
+            (
+                ImageWords(
+                    row.image_id,
+                    row.where,
+                    captions.get(row.image_id, ()),
+                    [
+                        str(value)
+                        for name, value in row.values.items()
+                        if value is not None and unicodedata.normalize("NFC", name) in texts
+                    ],
+                )
+                for row in rows
+            ),
+        )
 
     def add(self, images: Iterable[ImageRow], captions: Iterable[CaptionRow]) -> None:
         """Add images and captions."""
@@ -442,6 +544,12 @@ class WritableCatalogue(Catalogue):
             [(*s[:4], json.dumps(s.settings), json.dumps(s.files)) for s in segments],
         )
 
+    def remove_segments(self, names: Sequence[str]) -> None:
+        """Remove segments, and what is noted of their rows."""
+        for name in names:
+            self._db.execute("DELETE FROM segments WHERE name = ?", (name,))
+            self._db.execute("DELETE FROM removed WHERE segment = ?", (name,))
+
     def bury(self, segment: str, rows: Iterable[int]) -> None:
         """Note that rows of a segment were removed."""
         self._db.executemany("INSERT INTO removed VALUES (?, ?)", [(segment, r) for r in rows])
@@ -451,6 +559,19 @@ def saved(db: sqlite3.Connection) -> tuple[int, str]:
     """Return generation and writer of the state that a connection reads."""
     generation, writer_id = db.execute(_SAVED).fetchone()
     return int(generation or 0), writer_id or ""
+
+
+def _find(db: sqlite3.Connection, query: str, ids: Iterable[int]) -> dict[int, FoundRow]:
+    distinct = sorted(set(ids))
+    found: list[tuple[int, str, str | None, int]] = []
+    for start in range(0, len(distinct), _IDS_PER_QUERY):
+        part = distinct[start : start + _IDS_PER_QUERY]
+        found += db.execute(f"{query} ({','.join('?' * len(part))})", part)
+    fields = metadata.read(db, {image_id for *_, image_id in found})
+    return {
+        id_: FoundRow(path, text, image_id, fields.get(image_id, NO_FIELDS))
+        for id_, path, text, image_id in found
+    }
 
 
 def _state(db: sqlite3.Connection) -> State:

@@ -16,6 +16,7 @@ from ..errors import SearchIndexError
 from .catalogue import State, WritableCatalogue
 from .segments import (
     FLAT,
+    NO_ROWS,
     PARTS,
     Segment,
     SegmentRow,
@@ -124,4 +125,4 @@ def _read(path: Path, part: str, expected: int, dim: int) -> list[Segment]:
     vectors = index.index.reconstruct_n(0, expected)
     order = np.argsort(ids)
     entry = SegmentRow(path.stem, part, expected, FLAT, {}, {})
-    return [Segment(entry, ids[order], vectors[order], None, np.empty(0, np.int64))]
+    return [Segment(entry, ids[order], vectors[order], None, NO_ROWS)]

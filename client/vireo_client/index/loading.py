@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from ..errors import SearchIndexError
 from .catalogue import Catalogue, Layout, State
 from .legacy import load_legacy
-from .segments import PARTS, Segment, open_segment
+from .segments import NO_ROWS, PARTS, Segment, open_segment
 
 # A reader that loses the race against a compaction tries again. Each attempt that fails means one
 # more save, so that this many in a row mean a fault.
@@ -27,7 +25,12 @@ class Vectors(NamedTuple):
 
 
 def load_vectors(
-    folder: Path, catalogue: Catalogue, dim: int, before: Vectors | None = None
+    folder: Path,
+    catalogue: Catalogue,
+    dim: int,
+    before: Vectors | None = None,
+    *,
+    structures: bool = True,
 ) -> Vectors:
     """Open the segments of the newest committed state.
 
@@ -36,6 +39,7 @@ def load_vectors(
         catalogue: its catalogue.
         dim: the embedding size that the files must have.
         before: an older state of the same index; the segments that both have are not opened again.
+        structures: open the search structures, too.
 
     Raises:
         SearchIndexError: a file is missing, damaged, or does not fit the catalogue.
@@ -47,7 +51,7 @@ def load_vectors(
         try:
             if layout.state.version == 1:
                 return Vectors(layout.state, load_legacy(folder, layout.state, dim))
-            return _open(folder, layout, dim, opened)
+            return _open(folder, layout, dim, opened, structures)
         except SearchIndexError:
             # A writer may have compacted since, and swept these files away.
             if catalogue.state() == layout.state or attempt == _LOAD_ATTEMPTS:
@@ -55,11 +59,12 @@ def load_vectors(
     raise AssertionError("unreachable")
 
 
-def _open(folder: Path, layout: Layout, dim: int, opened: Mapping[str, Segment]) -> Vectors:
-    nothing = np.empty(0, dtype=np.int64)
+def _open(
+    folder: Path, layout: Layout, dim: int, opened: Mapping[str, Segment], structures: bool
+) -> Vectors:
     parts: dict[str, list[Segment]] = {part: [] for part in PARTS}
     for entry in layout.segments:
-        removed = layout.removed.get(entry.name, nothing)
+        removed = layout.removed.get(entry.name, NO_ROWS)
         if len(removed) and not 0 <= removed[0] <= removed[-1] < entry.rows:
             raise SearchIndexError(
                 f"{folder}: the catalogue removes rows of segment {entry.name} that it does not "
@@ -68,7 +73,9 @@ def _open(folder: Path, layout: Layout, dim: int, opened: Mapping[str, Segment])
         known = opened.get(entry.name)
         if known is not None and known.entry != entry:
             known = None
-        parts[entry.part].append(open_segment(folder, entry, dim, removed, known))
+        parts[entry.part].append(
+            open_segment(folder, entry, dim, removed, known, structures=structures)
+        )
     for part, segments in parts.items():
         present = sum(s.entry.rows - len(s.removed) for s in segments)
         expected = getattr(layout.state, part)

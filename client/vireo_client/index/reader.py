@@ -9,22 +9,25 @@ embeddings', the reader moves on and searches again, so that every answer is of 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from threading import Lock
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from ..bundle import Bundle
 from ..errors import DataError, SearchIndexError
 from ..forks import renew_after_fork
-from .catalogue import CATALOGUE_FILE, Catalogue
-from .exact import Embeddings, Rows, best
+from .catalogue import CATALOGUE_FILE, Catalogue, FoundRow
+from .exact import Embeddings, Rows
+from .filters import Filter
 from .kinds import SearchSettings
 from .loading import Vectors, load_vectors
 from .matches import Matches
-from .segments import Segment
+from .nearest import nearest
+
+T = TypeVar("T")
 
 # A search that finds a newer state starts anew. Each attempt that fails means one more save while
 # one search ran, so that this many in a row mean a fault.
@@ -117,65 +120,165 @@ class Index:
             return True
 
     def search_images(
-        self, queries: Embeddings, k: int, *, search: SearchSettings | None = None
+        self,
+        queries: Embeddings,
+        k: int,
+        *,
+        filter: Filter | None = None,  # noqa: A002
+        search: SearchSettings | None = None,
+        min_score: float | None = None,
     ) -> list[Matches]:
         """Find the `k` nearest images of each query.
 
         Args:
             queries: unit vectors FP32 `[N, D]`.
             k: how many matches of each query, at most; from 1.
+            filter: which images may be found, as text, dict or tree (see `filters`); all, if None.
             search: how to use the index's search structures; as they were tuned, by default.
+            min_score: the least score of a match.
 
         Returns:
             The matches of each query, at most `k`, best first, all of one state of the index. Of
             two with the same score, the one that was added first comes first.
 
         Raises:
-            DataError: `k` is not a whole number from 1, or the queries are of another size.
+            DataError: `k` is not a whole number from 1, the queries are of another size, or the
+                filter cannot be understood.
             SearchIndexError: the index is closed, its catalogue cannot be read, or `refresh`
                 failed to move to a state that was saved since.
         """
-        return self._search("images", queries, k, search)
+        return self._search("images", queries, k, filter, search, min_score)
 
     def search_captions(
-        self, queries: Embeddings, k: int, *, search: SearchSettings | None = None
+        self,
+        queries: Embeddings,
+        k: int,
+        *,
+        filter: Filter | None = None,  # noqa: A002
+        search: SearchSettings | None = None,
+        min_score: float | None = None,
     ) -> list[Matches]:
-        """Find the `k` nearest captions of each query; as `search_images`."""
-        return self._search("captions", queries, k, search)
+        """Find the `k` nearest captions of each query; as `search_images`.
 
-    def _search(
-        self, part: str, queries: Embeddings, k: int, search: SearchSettings | None
-    ) -> list[Matches]:
+        The captions of the images that pass a filter pass it.
+        """
+        return self._search("captions", queries, k, filter, search, min_score)
+
+    def search_words(
+        self,
+        text: str,
+        k: int,
+        *,
+        filter: Filter | None = None,  # noqa: A002
+    ) -> Matches:
+        """Find the `k` images whose names, captions and texts have the words of a query best.
+
+        Args:
+            text: the query.
+            k: how many matches, at most; from 1.
+            filter: which images may be found; all, if None.
+
+        Returns:
+            The matches, best first; the scores are those of `words.search`, and no cosines.
+
+        Raises:
+            DataError: the query has no words, or as `search_images`.
+            SearchIndexError: as `search_images`.
+        """
         k = checked_k(k)
-        queries = self._checked(queries)
-        look_up = Catalogue.images if part == "images" else Catalogue.captions
+        hits, found = self._look_up(lambda catalogue: catalogue.search_words(text, k, filter))
+        ids = np.array([id_ for id_, _ in hits], dtype=np.int64)
+        scores = np.array([score for _, score in hits], dtype=np.float32)
+        return _matches(scores, ids, found.rows)
+
+    def rows(self, ids: Iterable[int]) -> dict[int, FoundRow]:
+        """Return path and metadata of images by id; an id that is no image's is left out.
+
+        Raises:
+            SearchIndexError: as `search_images`.
+        """
+        wanted = [int(id_) for id_ in ids]
+        return self._look_up(lambda catalogue: catalogue.images(wanted)).rows
+
+    def _look_up(self, read: Callable[[Catalogue], T]) -> T:
+        """Read from the catalogue alone, of the newest state."""
         for _ in range(_SEARCH_ATTEMPTS):
             self._check_open()
             opened = self._opened
             if opened.catalogue.is_in_place():
-                scores, ids = nearest(opened.vectors.parts[part], queries, k, search)
-                distinct = set(ids.ravel().tolist()) - {-1}
                 try:
-                    found = look_up(opened.catalogue, distinct)
+                    return read(opened.catalogue)
+                except SearchIndexError:
+                    # Another thread moved on to a new file and closed this one.
+                    if self._opened.catalogue is opened.catalogue:
+                        raise
+            self.refresh()
+        raise self._too_busy()
+
+    def _search(
+        self,
+        part: str,
+        queries: Embeddings,
+        k: int,
+        filter_: Filter | None,
+        search: SearchSettings | None,
+        min_score: float | None,
+    ) -> list[Matches]:
+        k = checked_k(k)
+        queries = self._checked(queries)
+        for _ in range(_SEARCH_ATTEMPTS):
+            self._check_open()
+            opened = self._opened
+            if opened.catalogue.is_in_place():
+                try:
+                    found = self._answer(opened, part, queries, k, filter_, search)
                 except SearchIndexError:
                     # Another thread moved on to a new file and closed this one.
                     if self._opened.catalogue is opened.catalogue:
                         raise
                     continue
-                complete = len(found.rows) == len(distinct)
-                current = found.saved == opened.vectors.state[:2]
-                # Rows are never changed: while another thread reads the newer state, an answer
-                # whose rows are all there still is the older state's.
-                if complete and (current or self._refreshing.locked()):
-                    return [_matches(*hits, found.rows) for hits in zip(scores, ids, strict=True)]
-                if current:
-                    raise SearchIndexError(
-                        f"{opened.catalogue.path}: has no row for "
-                        f"{len(distinct) - len(found.rows)} of its embeddings; see `vireo index "
-                        "verify`"
-                    )
+                if found is not None:
+                    if min_score is None:
+                        return found
+                    return [m.where(m.scores >= np.float32(min_score)) for m in found]
             self.refresh()
-        raise SearchIndexError(
+        raise self._too_busy()
+
+    def _answer(
+        self,
+        opened: _Opened,
+        part: str,
+        queries: Embeddings,
+        k: int,
+        filter_: Filter | None,
+        search: SearchSettings | None,
+    ) -> list[Matches] | None:
+        """Search one state; None where the catalogue has moved on to a newer one."""
+        catalogue, vectors = opened
+        allowed = None
+        if filter_ is not None:
+            of, allowed = catalogue.filtered(part, filter_)
+            if of != vectors.state[:2]:
+                return None
+        scores, ids = nearest(vectors.parts[part], queries, k, search, allowed)
+        distinct = set(ids.ravel().tolist())
+        distinct.discard(-1)
+        found = catalogue.images(distinct) if part == "images" else catalogue.captions(distinct)
+        complete = len(found.rows) == len(distinct)
+        current = found.saved == vectors.state[:2]
+        # Rows are never changed: while another thread reads the newer state, an answer whose rows
+        # are all there still is the older state's.
+        if complete and (current or self._refreshing.locked()):
+            return [_matches(*hits, found.rows) for hits in zip(scores, ids, strict=True)]
+        if current:
+            raise SearchIndexError(
+                f"{catalogue.path}: has no row for {len(distinct) - len(found.rows)} of its "
+                "embeddings; see `vireo index verify`"
+            )
+        return None
+
+    def _too_busy(self) -> SearchIndexError:
+        return SearchIndexError(
             f"{self.folder}: was saved {_SEARCH_ATTEMPTS} times during one search; try again"
         )
 
@@ -206,28 +309,6 @@ class Index:
         self.close()
 
 
-def nearest(
-    segments: Sequence[Segment], queries: Embeddings, k: int, search: SearchSettings | None = None
-) -> tuple[Embeddings, Rows]:
-    """Find the `k` nearest embeddings of each query over all segments.
-
-    Args:
-        segments: those of one part.
-        queries: unit vectors FP32 `[N, D]`, contiguous.
-        k: how many, at most.
-        search: how to use the segments' search structures.
-
-    Returns:
-        Scores FP32 and ids INT64, both `[N, k]` or narrower, best first, equal scores by id; the
-        id is -1 where there is no hit.
-    """
-    hits = [segment.search(queries, k, search=search) for segment in segments]
-    if not hits:
-        return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
-    scores, ids = (np.concatenate(found, axis=1) for found in zip(*hits, strict=True))
-    return best(scores, ids, k)
-
-
 def checked_k(k: int) -> int:
     """Return `k` as an int, NumPy's integers too.
 
@@ -239,15 +320,15 @@ def checked_k(k: int) -> int:
     return int(k)
 
 
-def _matches(scores: Embeddings, ids: Rows, rows: Mapping[int, tuple[str, str | None]]) -> Matches:
+def _matches(scores: Embeddings, ids: Rows, rows: Mapping[int, FoundRow]) -> Matches:
     """Name the image, or the image and caption, of each hit of one query."""
-    count = len(ids) if ids.min(initial=0) >= 0 else int((ids >= 0).sum())
-    ids, scores = ids[:count], scores[:count]
-    named = [rows[id_] for id_ in ids.tolist()]
-    captions = [caption for _, caption in named]
+    found = [rows[id_] for id_ in ids.tolist() if id_ >= 0]
+    ids, scores = ids[: len(found)], scores[: len(found)]
+    with_text = bool(found) and found[0].text is not None
     return Matches(
         ids,
         scores,
-        [path for path, _ in named],
-        captions if captions and captions[0] is not None else None,
+        [row.path for row in found],
+        [row.text for row in found] if with_text else None,
+        metadata=[row.fields for row in found],
     )

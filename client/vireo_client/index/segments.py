@@ -13,6 +13,7 @@ NumPy's own `np.load` opens both.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,11 +25,14 @@ import numpy as np
 
 from ..errors import SearchIndexError
 from .exact import Embeddings, Mask, Rows, nearest_rows
-from .kinds import SearchSettings
+from .kinds import SearchSettings, open_structure
 
 SEGMENTS_FOLDER = "segments"
 PARTS = ("images", "captions")
 FLAT = "flat"
+NO_ROWS: Rows = np.empty(0, dtype=np.int64)
+logger = logging.getLogger(__name__)
+
 _AGAIN = "`vireo index verify --repair` drops what is damaged and lists what to index again"
 
 
@@ -149,7 +153,13 @@ def write_segment(
 
 
 def open_segment(
-    folder: Path, entry: SegmentRow, dim: int, removed: Rows, opened: Segment | None = None
+    folder: Path,
+    entry: SegmentRow,
+    dim: int,
+    removed: Rows,
+    opened: Segment | None = None,
+    *,
+    structures: bool = True,
 ) -> Segment:
     """Map a segment's files into memory; sizes and headers are checked, checksums are not.
 
@@ -159,6 +169,7 @@ def open_segment(
         dim: the embedding size.
         removed: rows that were removed, INT64.
         opened: the same segment as it was opened before, whose files need not be opened again.
+        structures: open the search structure, too.
 
     Raises:
         SearchIndexError: a file is missing, or is not what the catalogue says.
@@ -172,7 +183,16 @@ def open_segment(
     vectors = _map_array(
         target / f"{entry.name}.vectors.npy", np.dtype(np.float32), (entry.rows, dim)
     )
-    return Segment(entry, ids, vectors, None, removed)
+    structure = None
+    if structures and entry.kind != FLAT:
+        path = structure_file(folder, entry.name, entry.kind)
+        structure = open_structure(entry.kind, path, vectors, entry.settings)
+    return Segment(entry, ids, vectors, structure, removed)
+
+
+def structure_file(folder: Path, name: str, kind: str) -> Path:
+    """Return the path of a segment's search structure."""
+    return folder / SEGMENTS_FOLDER / f"{name}.{kind}.faiss"
 
 
 def sweep_segments(folder: Path, entries: Iterable[SegmentRow]) -> None:
@@ -182,7 +202,15 @@ def sweep_segments(folder: Path, entries: Iterable[SegmentRow]) -> None:
     if target.is_dir():
         for path in target.iterdir():
             if path.name not in needed:
-                path.unlink()
+                remove_unless_open(path)
+
+
+def remove_unless_open(path: Path) -> None:
+    """Remove a file; one that a reader has open on Windows stays until the next sweep."""
+    try:
+        path.unlink()
+    except PermissionError as error:
+        logger.info("%s: is left for the next writer to remove (%s)", path, error)
 
 
 def check_size(path: Path, expected: int) -> None:
@@ -221,7 +249,7 @@ def _write_array(
         file.flush()
         digest.update(path.read_bytes())
         for block in blocks:
-            data = np.ascontiguousarray(block, dtype=dtype).data.cast("B")
+            data = np.ascontiguousarray(block, dtype=dtype).reshape(-1).view(np.uint8).data
             digest.update(data)
             file.write(data)
         file.flush()

@@ -9,6 +9,7 @@ that no committed state names are swept away when an index is opened for writing
 
 from __future__ import annotations
 
+import logging
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,20 +31,27 @@ from .catalogue import (
     WritableCatalogue,
 )
 from .changes import Move, NewImage
+from .columns import ColumnCheck, fields_of, moved_fields
+from .compaction import Progress, build_structure, is_due, merge, mergeable, sample
 from .exact import Embeddings
+from .kinds import AUTO
 from .legacy import convert, sweep_legacy
 from .loading import load_vectors
 from .lock import HOLDER_FILE, LOCK_FILE, WriterLock
 from .segments import (
+    NO_ROWS,
     PARTS,
     Segment,
     SegmentRow,
+    open_segment,
     segment_name,
     sweep_segments,
     write_segment,
 )
 
 _UNIT_TOLERANCE = 1e-3
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -104,7 +112,9 @@ class IndexWriter:
         self._catalogue = WritableCatalogue(path, create=new)
         opened.callback(self._catalogue.close)
         self._catalogue.check_bundle(bundle)
-        self._vectors = load_vectors(self.folder, self._catalogue, self._dim)
+        self._vectors = load_vectors(self.folder, self._catalogue, self._dim, structures=False)
+        self._columns = ColumnCheck(self._catalogue.columns())
+        opened.callback(self._columns.close)
         self._sweep()
         sweep_drafts(self.folder)
         record_bundle(self.folder, self._catalogue, bundle)
@@ -172,10 +182,13 @@ class IndexWriter:
 
         Raises:
             DataError: an embedding has another size than the bundle's, holds what is no number, or
-                is not of length 1; or there is not one for each caption. Nothing was added.
+                is not of length 1; there is not one for each caption; or a field's value does not
+                fit its column. Nothing was added.
         """
         self._check_open()
-        for image in [self._checked(image) for image in images]:
+        checked = [self._checked(image) for image in images]
+        self._columns.check(checked)
+        for image in checked:
             saved = self._find_saved(image.path)
             # In this order: an interruption in between loses no image.
             if saved is not None:
@@ -202,6 +215,7 @@ class IndexWriter:
                     self._vectors_of("images", [id_])[0],
                     tuple(text for _, text in captions),
                     self._vectors_of("captions", [i for i, _ in captions]),
+                    moved_fields(self._catalogue.fields_of(id_), move.old, move.new),
                 )
             )
         # In this order: an interruption in between leaves an image twice, and loses none.
@@ -287,6 +301,10 @@ class IndexWriter:
                         self._catalogue.bury(segment.entry.name, rows.tolist())
                 self._catalogue.remove_images(gone)
                 self._catalogue.add(images, captions)
+                texts = {row.id: self._pending.added[row.path].captions for row in images}
+                self._catalogue.add_fields(
+                    [fields_of(row.id, self._pending.added[row.path]) for row in images], texts
+                )
                 self._catalogue.add_segments(segments)
                 self._catalogue.set_state(state)
                 next_image, next_caption = self._catalogue.next_ids()
@@ -294,6 +312,101 @@ class IndexWriter:
                     next_image_id=str(next_image + len(images)),
                     next_caption_id=str(next_caption + len(captions)),
                 )
+
+        self._merge_small()
+
+    def compact(
+        self, kind: str = AUTO, target_recall: float = 0.99, progress: Progress | None = None
+    ) -> None:
+        """Merge all segments into one a part, and build a search structure over each.
+
+        Changes that are not saved are saved first. Removed embeddings leave the disk. It reads and
+        writes all embeddings, block by block. An interruption leaves the index as it was.
+
+        Args:
+            kind: one of `kinds.KINDS`, or `auto`, which chooses by the number of embeddings.
+            target_recall: the share of the exact 10 best that a search finds, from 0 to 1.
+            progress: called with a step's name, what is done of it and what there is to do.
+
+        Raises:
+            DataError: there is no such kind, or the target is out of range.
+            SearchIndexError: the disk does not take it. The index stays as it was.
+        """
+        self.save()
+        state = self._next_state()
+        replaced = [s for part in PARTS for s in self._segments(part)]
+        queries = sample(self._segments("captions"))
+        with self._saving(state, self._pending):
+            self._catalogue.check_state(self._saved)
+            written = []
+            for part in PARTS:
+                merged = self._merge(state, self._segments(part), progress)
+                if merged is not None:
+                    segment = open_segment(self.folder, merged, self._dim, NO_ROWS)
+                    written.append(
+                        build_structure(
+                            self.folder,
+                            segment,
+                            kind,
+                            target_recall,
+                            queries if part == "images" else None,
+                            progress,
+                        )
+                    )
+            self._replace(state, replaced, written, kind=kind, target_recall=str(target_recall))
+        self._sweep()
+
+    def compact_if_due(self, progress: Progress | None = None) -> bool:
+        """Compact with the kind of the last compaction, where searches would be notably faster.
+
+        They would when over a quarter of a part's embeddings were added or removed since. Unlike
+        `save`, it takes minutes for millions of embeddings, so that `save` never does it by itself.
+
+        Returns:
+            Whether it did.
+
+        Raises:
+            SearchIndexError: the disk does not take it. The index stays as it was.
+        """
+        self.save()
+        kind = self._catalogue.meta("kind") or AUTO
+        if not any(is_due(self._segments(part), self._dim, kind) for part in PARTS):
+            return False
+        self.compact(kind, float(self._catalogue.meta("target_recall") or 0.99), progress)
+        return True
+
+    def _merge_small(self) -> None:
+        """Merge the newest segments where there are many; what fails here can wait."""
+        merging = {part: mergeable(self._segments(part)) for part in PARTS}
+        if not any(merging.values()):
+            return
+        state = self._next_state()
+        try:
+            with self._saving(state, self._pending):
+                merged = [self._merge(state, segments) for segments in merging.values() if segments]
+                replaced = [segment for segments in merging.values() for segment in segments]
+                self._replace(state, replaced, [entry for entry in merged if entry is not None])
+        except SearchIndexError as error:
+            logger.warning("%s: small segments stay as they are (%s)", self.folder, error)
+        self._sweep()
+
+    def _merge(
+        self, state: State, segments: Sequence[Segment], progress: Progress | None = None
+    ) -> SegmentRow | None:
+        if not segments:
+            return None
+        name = segment_name(segments[0].entry.part, state.generation, state.writer_id)
+        return merge(self.folder, name, segments, self._dim, progress)
+
+    def _replace(
+        self, state: State, old: Sequence[Segment], new: Sequence[SegmentRow], **meta: str
+    ) -> None:
+        with self._catalogue.transaction():
+            self._catalogue.check_state(self._saved)
+            self._catalogue.remove_segments([segment.entry.name for segment in old])
+            self._catalogue.add_segments(new)
+            self._catalogue.set_state(state)
+            self._catalogue.set_meta(**meta)
 
     def _next_state(self) -> State:
         return self._saved._replace(
@@ -346,7 +459,7 @@ class IndexWriter:
             # The commit may have taken effect all the same, as with a Ctrl-C right after it.
             if self._catalogue.state() == state:
                 self._settle(state, pending)
-            if isinstance(error, (OSError, sqlite3.Error, SearchIndexError)):
+            if isinstance(error, (OSError, MemoryError, sqlite3.Error, SearchIndexError)):
                 raise SearchIndexError(f"{self.folder}: cannot be saved ({error})") from error
             raise
 
@@ -355,7 +468,9 @@ class IndexWriter:
             raise SearchIndexError(f"{self.folder}: the index is closed")
 
     def _settle(self, state: State, pending: _Pending) -> None:
-        self._vectors = load_vectors(self.folder, self._catalogue, self._dim, self._vectors)
+        self._vectors = load_vectors(
+            self.folder, self._catalogue, self._dim, self._vectors, structures=False
+        )
         self._pending = pending
 
     def close(self) -> None:

@@ -1,0 +1,408 @@
+"""What an index knows about its images: fields of the file and its EXIF, and the user's columns.
+
+One wide SQLite table holds a row an image. The built-in columns are there from the beginning; a
+column of the user's is added at its first value, whose type it then has for good (whole numbers
+alone may become numbers later). `columns` names them, because SQLite would take `Tên` and `tên`, or
+`a"b`, for other names than the user does.
+
+All texts are stored in NFC, so that a name written by macOS equals the one that a user types.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+import os
+import sqlite3
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ..errors import DataError, SearchIndexError
+from .dates import is_moment, moment_of, parse_moment
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Value = str | int | float | bool | datetime.date | None
+"""A value of a field; `datetime.datetime` is a `datetime.date` too."""
+
+TEXT, INTEGER, NUMBER, BOOLEAN, DATE = "text", "integer", "number", "boolean", "date"
+TYPES = (TEXT, INTEGER, NUMBER, BOOLEAN, DATE)
+
+BUILT_IN: Mapping[str, str] = {
+    "folder": TEXT, "name": TEXT, "bytes": INTEGER, "modified": DATE, "taken": DATE,
+    "latitude": NUMBER, "longitude": NUMBER, "make": TEXT, "model": TEXT,
+    "width": INTEGER, "height": INTEGER,
+}  # fmt: skip
+"""The columns that every index has, with their types."""
+
+MAX_COLUMNS = 500
+"""How many columns of a user an index takes; a row would need ever longer to read."""
+
+SCHEMA = (
+    f"CREATE TABLE fields (image_id INTEGER PRIMARY KEY, {', '.join(BUILT_IN)})",
+    """CREATE TABLE columns (
+        name TEXT PRIMARY KEY,
+        sql_name TEXT NOT NULL UNIQUE,
+        type TEXT NOT NULL
+    )""",
+)
+"""The statements that make the tables. The columns of `fields` have no declared types: SQLite would
+convert values by them."""
+
+_IDS_PER_QUERY = 10_000
+_INT64 = 2**63
+
+
+class Column(NamedTuple):
+    """A column of the table `fields`."""
+
+    name: str
+    """As the user wrote it, in NFC."""
+    sql_name: str
+    type: str
+    """One of `TYPES`."""
+
+
+class ImageFields(NamedTuple):
+    """The fields of one image, to be written."""
+
+    image_id: int
+    where: str
+    """The image's path, or the line that its fields were read from, for errors."""
+    values: Mapping[str, Value]
+    """Built-in fields and the user's, by name."""
+
+
+def image_fields(
+    path: Path,
+    status: os.stat_result,
+    image: Image | bytes | None = None,
+    *,
+    root: Path | None = None,
+) -> dict[str, str | int | float]:
+    """Return the built-in fields of an image.
+
+    Args:
+        path: the image's file.
+        status: of the file: its size, and its time of modification, which is given in UTC.
+        image: the file as Pillow opened it, or its bytes, of which the header alone is read. What
+            is broken in it is left out. None leaves out all that the image itself would tell.
+        root: the folder that is indexed. `folder` is relative to it for files inside it, and
+            absolute for others.
+
+    Returns:
+        The fields that are known. `folder` ends in `/`, and is empty for files that lie directly in
+        `root`.
+    """
+    modified = datetime.datetime.fromtimestamp(status.st_mtime, datetime.timezone.utc)
+    fields: dict[str, str | int | float] = {
+        **path_fields(path, root),
+        "bytes": status.st_size,
+        "modified": moment_of(modified.replace(microsecond=0)),
+    }
+    if image is None:
+        return fields
+    from ..images import open_header
+    from .exif import read_exif
+
+    if not isinstance(image, bytes):
+        return {**fields, **read_exif(image)}
+    try:
+        with open_header(BytesIO(image)) as opened:
+            return {**fields, **read_exif(opened)}
+    except Exception:  # the decoder says what is wrong with the image; here it has no fields
+        return fields
+
+
+def path_fields(path: Path, root: Path | None) -> dict[str, str]:
+    """Return `folder`, relative to `root` where the path lies in it, and `name`."""
+    parent = path.parent
+    if root is not None and parent.is_relative_to(root):
+        parent = parent.relative_to(root)
+    folder = parent.as_posix()
+    return {"folder": "" if folder == "." else folder.rstrip("/") + "/", "name": path.name}
+
+
+def columns(db: sqlite3.Connection) -> dict[str, Column]:
+    """Return the columns of an index by name, the built-in ones first.
+
+    Raises:
+        SearchIndexError: the index was written before there was metadata.
+    """
+    if not _has_tables(db):
+        raise SearchIndexError(
+            "this index was written before images had metadata; run `vireo index` on its images"
+        )
+    found = {name: Column(name, name, type_) for name, type_ in BUILT_IN.items()}
+    rows = db.execute("SELECT name, sql_name, type FROM columns ORDER BY rowid")
+    return found | {name: Column(name, sql_name, type_) for name, sql_name, type_ in rows}
+
+
+def infer(rows: Iterable[ImageFields]) -> dict[str, str]:
+    """Infer the type of every column from all of its values.
+
+    Whole numbers and numbers together are numbers. Texts are dates where every one of them is a
+    date of at least a day (`2024-05-17`). A column without any value is left out.
+
+    Raises:
+        DataError: values of one column are of types that do not go together, or of none that an
+            index takes; the message names the column and the row.
+    """
+    types: dict[str, str] = {}
+    for row in rows:
+        for name, value in row.values.items():
+            if value is None:
+                continue
+            name = unicodedata.normalize("NFC", name)
+            type_, before = _type_of(name, value, row.where), types.get(name)
+            if before is None or before == type_:
+                types[name] = type_
+            elif {before, type_} == {INTEGER, NUMBER}:
+                types[name] = NUMBER
+            elif {before, type_} == {DATE, TEXT} and isinstance(value, str):
+                types[name] = TEXT
+            else:
+                raise DataError(
+                    f"{row.where}: column {name!r} has the {type_} {_shown(value)} here, but "
+                    f"{before} values before; write all of them as one type"
+                )
+    return types
+
+
+def declare(db: sqlite3.Connection, types: Mapping[str, str]) -> None:
+    """Add columns, or check that those there are have these types.
+
+    Who knows all rows before the first is written calls this with `infer` of them.
+
+    Raises:
+        DataError: a name cannot be a column's, or the column there is has another type.
+    """
+    known = columns(db)
+    added = sum(name not in BUILT_IN for name in known)
+    for name, type_ in types.items():
+        name = unicodedata.normalize("NFC", name)
+        column = known.get(name)
+        if column is None:
+            _check_name(name)
+            if type_ not in TYPES:
+                raise DataError(f"column {name!r}: no type {type_!r}; there are {', '.join(TYPES)}")
+            if added == MAX_COLUMNS:
+                raise DataError(f"column {name!r}: an index takes {MAX_COLUMNS} columns at most")
+            added += 1
+            sql_name = f"user_{added}"
+            db.execute(f"ALTER TABLE fields ADD COLUMN {sql_name}")
+            db.execute("INSERT INTO columns VALUES (?, ?, ?)", (name, sql_name, type_))
+        elif (column.type, type_) == (INTEGER, NUMBER) and name not in BUILT_IN:
+            db.execute("UPDATE columns SET type = ? WHERE name = ?", (NUMBER, name))
+        elif column.type != type_ and (column.type, type_) not in _TAKEN:
+            raise DataError(
+                f"column {name!r} holds {column.type} values in this index, not {type_}; use "
+                "another name for it"
+            )
+
+
+_TAKEN = {(NUMBER, INTEGER), (TEXT, DATE)}
+"""Types of a column, and the inferred type of other values that it takes as well."""
+
+
+def write(db: sqlite3.Connection, rows: Iterable[ImageFields]) -> None:
+    """Write the fields of images, in place of those that they had.
+
+    Columns that are new get the type of their values in these rows. Nothing is committed here.
+
+    Raises:
+        DataError: a value does not fit its column's type, or cannot be stored; the message names
+            the column and the row.
+    """
+    rows = list(rows)
+    known = columns(db)
+    new = {name: type_ for name, type_ in infer(_without(rows, known)).items() if name not in known}
+    if new:
+        declare(db, new)
+        known = columns(db)
+    for row in rows:
+        stored = _stored(db, row, known)
+        names = ", ".join(["image_id", *(known[name].sql_name for name in stored)])
+        marks = ", ".join("?" * (len(stored) + 1))
+        db.execute(
+            f"INSERT OR REPLACE INTO fields ({names}) VALUES ({marks})",
+            (row.image_id, *stored.values()),
+        )
+
+
+def _without(rows: Iterable[ImageFields], known: Mapping[str, Column]) -> Iterator[ImageFields]:
+    for row in rows:
+        new = {
+            name: value
+            for name, value in row.values.items()
+            if unicodedata.normalize("NFC", name) not in known
+        }
+        yield row._replace(values=new)
+
+
+def _stored(
+    db: sqlite3.Connection, row: ImageFields, known: dict[str, Column]
+) -> dict[str, str | int | float]:
+    """Return the values of a row as SQLite stores them, by name; what is null is left out."""
+    stored = {}
+    for name, value in row.values.items():
+        if value is None:
+            continue
+        name = unicodedata.normalize("NFC", name)
+        column = known[name]
+        type_ = _type_of(name, value, row.where)
+        if (column.type, type_) == (INTEGER, NUMBER) and name not in BUILT_IN:
+            declare(db, {name: NUMBER})
+            known[name] = column._replace(type=NUMBER)
+        elif type_ != column.type and (column.type, type_) not in _TAKEN:
+            raise DataError(
+                f"{row.where}: column {name!r} holds {column.type} values, but here is "
+                f"{_shown(value)}; write it as {column.type}, or leave it out"
+            )
+        stored[name] = _plain(value, known[name].type)
+    return stored
+
+
+def _plain(value: Value, type_: str) -> str | int | float:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, datetime.date):
+        return moment_of(value)
+    if isinstance(value, str):
+        return parse_moment(value) if type_ == DATE else unicodedata.normalize("NFC", value)
+    assert value is not None
+    return int(value) if isinstance(value, bool) else value
+
+
+def remove(db: sqlite3.Connection, image_ids: Iterable[int]) -> None:
+    """Remove the fields of images. Nothing is committed here."""
+    db.executemany("DELETE FROM fields WHERE image_id = ?", [(int(i),) for i in image_ids])
+
+
+def rename(db: sqlite3.Connection, image_id: int, path: Path, *, root: Path | None = None) -> None:
+    """Set `folder` and `name` of an image that was moved. Nothing is committed here."""
+    moved = {k: unicodedata.normalize("NFC", v) for k, v in path_fields(path, root).items()}
+    db.execute(
+        "UPDATE fields SET folder = ?, name = ? WHERE image_id = ?",
+        (moved["folder"], moved["name"], image_id),
+    )
+
+
+def read(
+    db: sqlite3.Connection, image_ids: Iterable[int]
+) -> dict[int, dict[str, str | int | float | bool]]:
+    """Return the fields of images by id, built-in ones and the user's, without those that are null.
+
+    An image without fields has none, and so has every image of an index that was written before
+    there was metadata. Dates are returned as ISO text.
+    """
+    if not _has_tables(db):
+        return {}
+    known = list(columns(db).values())
+    names = ", ".join(column.sql_name for column in known)
+    distinct = sorted({int(i) for i in image_ids})
+    found = {}
+    for start in range(0, len(distinct), _IDS_PER_QUERY):
+        part = distinct[start : start + _IDS_PER_QUERY]
+        marks = ",".join("?" * len(part))
+        query = f"SELECT image_id, {names} FROM fields WHERE image_id IN ({marks})"
+        for image_id, *values in db.execute(query, part):
+            found[image_id] = {
+                column.name: bool(value) if column.type == BOOLEAN else value
+                for column, value in zip(known, values, strict=True)
+                if value is not None
+            }
+    return found
+
+
+def rebuild(db: sqlite3.Connection) -> None:
+    """Write the fields that the table `images` tells, for an index that had none before.
+
+    The folder is the absolute one. What the images' EXIF tells is there after they are indexed
+    again. Nothing is committed here.
+    """
+    rows = db.execute("SELECT id, path, bytes, mtime_ns FROM images").fetchall()
+    write(db, (fields_of_row(*row) for row in rows))
+
+
+def fields_of_row(image_id: int, path: str, size: int, mtime_ns: int) -> ImageFields:
+    """Return the fields that an image's row of the table `images` tells."""
+    modified = datetime.datetime.fromtimestamp(mtime_ns // 10**9, datetime.timezone.utc)
+    values: dict[str, Value] = {
+        **path_fields(Path(path), None),
+        "bytes": size,
+        "modified": modified,
+    }
+    return ImageFields(image_id, path, values)
+
+
+def _has_tables(db: sqlite3.Connection) -> bool:
+    query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'columns'"
+    return db.execute(query).fetchone() is not None
+
+
+def _type_of(name: str, value: Value, where: str) -> str:
+    """Return the type of a value, which is not None."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, bool):
+        return BOOLEAN
+    if isinstance(value, int):
+        if not -_INT64 <= value < _INT64:
+            raise DataError(
+                f"{where}: column {name!r}: {_shown(value)} needs more than 64 bits; write it as "
+                "text"
+            )
+        return INTEGER
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise DataError(f"{where}: column {name!r}: {value} is no number; write null instead")
+        return NUMBER
+    if isinstance(value, datetime.date):
+        return DATE
+    if isinstance(value, str):
+        check_text(value, f"{where}: column {name!r}")
+        return DATE if is_moment(value) else TEXT
+    raise DataError(
+        f"{where}: column {name!r}: {_shown(value)} is {_kind(value)}; write a text, a number, "
+        "true or false, a date, or null"
+    )
+
+
+def check_text(text: str, what: str) -> None:
+    """Check that SQLite can store a text.
+
+    Raises:
+        DataError: it holds NUL characters or lone surrogates; the message begins with `what`.
+    """
+    if "\0" in text:
+        raise DataError(f"{what}: {_shown(text)} holds a NUL character; remove it")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{what}: {_shown(text)} is not valid Unicode; decode it anew") from None
+
+
+def _check_name(name: str) -> None:
+    check_text(name, "a column's name")
+    if not name.strip() or len(name) > 100 or not name.isprintable() or "`" in name:
+        raise DataError(
+            f"column {_shown(name)}: a column's name has 1 to 100 printable characters, and no "
+            "backtick; give it another name"
+        )
+
+
+def _kind(value: object) -> str:
+    kinds: dict[type, str] = {dict: "an object", list: "a list", tuple: "a list", bytes: "bytes"}
+    return kinds.get(type(value), f"of type {type(value).__name__}")
+
+
+def _shown(value: object) -> str:
+    shown = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    return shown if len(shown) <= 60 else shown[:60] + "…"

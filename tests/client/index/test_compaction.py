@@ -1,0 +1,167 @@
+"""Merging of segments: by a save where there are many, and by a compaction."""
+
+import numpy as np
+import pytest
+from support.small_index import best, best_caption, new_image, unit
+from vireo_client.errors import SearchIndexError
+from vireo_client.index import Index, IndexWriter, loading, segments
+from vireo_client.index.catalogue import CATALOGUE_FILE, Catalogue
+
+
+def _layout(folder):
+    catalogue = Catalogue(folder / CATALOGUE_FILE)
+    try:
+        return catalogue.layout()
+    finally:
+        catalogue.close()
+
+
+def _rows(folder, part="images"):
+    return sorted(s.rows for s in _layout(folder).segments if s.part == part)
+
+
+def _files(folder):
+    return {path.name for path in (folder / "segments").iterdir()}
+
+
+def test_a_compaction_leaves_one_segment_a_part_without_removed_rows(tmp_path, small_bundle):
+    folder = tmp_path / "i"
+    with IndexWriter(folder, small_bundle) as writer:
+        for n in range(1, 6):
+            writer.add([new_image(f"{n}.jpg", n, captions=2)])
+            writer.save()
+        writer.remove(["2.jpg", "4.jpg"])
+        writer.add([new_image("6.jpg", 6)])
+        writer.compact()
+        assert (len(writer), writer.captions) == (4, 6)
+        layout = _layout(folder)
+        assert [(s.part, s.rows) for s in layout.segments] == [("images", 4), ("captions", 6)]
+        assert layout.removed == {}
+        assert _files(folder) == {name for s in layout.segments for name in s.files}
+        writer.add([new_image("1.jpg", 7)])
+        writer.save()
+    with Index(folder, small_bundle) as index:
+        assert [best(index, n)[0] for n in (3, 5, 6, 7)] == ["3.jpg", "5.jpg", "6.jpg", "1.jpg"]
+        assert best(index, 1)[1] < 0.9
+        assert best_caption(index, 5001) == ("5.jpg câu 1", 1)
+
+
+def test_a_compaction_of_nothing_leaves_no_segment(tmp_path, small_bundle):
+    with IndexWriter(tmp_path / "i", small_bundle) as writer:
+        writer.compact()
+        writer.add([new_image("a.jpg", 1, captions=1)])
+        writer.save()
+        writer.remove(["a.jpg"])
+        writer.compact()
+    assert _layout(tmp_path / "i").segments == []
+    assert _files(tmp_path / "i") == set()
+    with Index(tmp_path / "i", small_bundle) as index:
+        assert index.search_images(unit(1)[None], 3) == [[]]
+
+
+def test_saves_keep_the_number_of_segments_small(tmp_path, small_bundle):
+    folder = tmp_path / "i"
+    counts = []
+    with IndexWriter(folder, small_bundle) as writer:
+        for n in range(1, 41):
+            writer.add([new_image(f"{n}.jpg", n)])
+            if n % 3 == 0:
+                writer.remove([f"{n - 1}.jpg"])
+            writer.save()
+            counts.append(len(_rows(folder)))
+            assert len(_files(folder)) == 2 * counts[-1]
+    assert max(counts) <= 9
+    left = [n for n in range(1, 41) if n % 3 != 2]
+    with Index(folder, small_bundle) as index:
+        assert len(index) == len(left)
+        assert all(best(index, n) == (f"{n}.jpg", 1) for n in left)
+
+
+def test_a_reader_moves_on_over_a_compaction(tmp_path, small_bundle):
+    folder = tmp_path / "i"
+    with IndexWriter(folder, small_bundle) as writer:
+        writer.add([new_image("a.jpg", 1, captions=1), new_image("b.jpg", 2)])
+        writer.save()
+        with Index(folder, small_bundle) as index:
+            writer.remove(["b.jpg"])
+            writer.compact()
+            assert [m.path for m in index.search_images(unit(2)[None], 5)[0]] == ["a.jpg"]
+            assert not index.refresh()
+
+
+@pytest.mark.parametrize("moment", ["images", "captions"])
+def test_a_compaction_while_a_reader_loads_makes_it_load_the_newer_state(
+    tmp_path, small_bundle, monkeypatch, moment
+):
+    """The writer sweeps away the files that the reader was about to read."""
+    with IndexWriter(tmp_path / "i", small_bundle) as writer:
+        writer.add([new_image("a.jpg", 1, captions=1)])
+        writer.save()
+        plain, saves = loading.open_segment, []
+
+        def open_segment(folder, entry, *words, structures=True, **options):
+            if structures and entry.part == moment and len(saves) < 3:
+                saves.append(entry)
+                number = 1 + len(saves)
+                writer.add([new_image(f"{number}.jpg", number, captions=1)])
+                writer.compact()
+            return plain(folder, entry, *words, structures=structures, **options)
+
+        monkeypatch.setattr(loading, "open_segment", open_segment)
+        with Index(tmp_path / "i", small_bundle) as index:
+            assert (len(index), index.captions) == (4, 4)
+            assert [best(index, n)[0] for n in range(1, 5)] == ["a.jpg", "2.jpg", "3.jpg", "4.jpg"]
+            assert best_caption(index, 4000) == ("4.jpg câu 0", 1)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_compaction_that_is_cut_short_leaves_the_index(
+    tmp_path, small_bundle, monkeypatch, error
+):
+    folder = tmp_path / "i"
+    with IndexWriter(folder, small_bundle) as writer:
+        for n in (1, 2):
+            writer.add([new_image(f"{n}.jpg", n, captions=1)])
+            writer.save()
+        before = _layout(folder)
+        plain = segments._write_array
+
+        def fail(path, *words):
+            if path.name.startswith("captions"):
+                raise error
+            return plain(path, *words)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(segments, "_write_array", fail)
+            raised = SearchIndexError if isinstance(error, OSError) else KeyboardInterrupt
+            with pytest.raises(raised):
+                writer.compact()
+        assert [s.name for s in _layout(folder).segments] == [s.name for s in before.segments]
+        with Index(folder, small_bundle) as index:
+            assert [best(index, n)[0] for n in (1, 2)] == ["1.jpg", "2.jpg"]
+        writer.compact()
+    assert _rows(folder) == [2]
+
+
+def test_small_segments_that_cannot_be_merged_do_not_fail_a_save(
+    tmp_path, small_bundle, monkeypatch, caplog
+):
+    with IndexWriter(tmp_path / "i", small_bundle) as writer:
+        for n in range(1, 9):
+            writer.add([new_image(f"{n}.jpg", n)])
+            writer.save()
+
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("vireo_client.index.writer.merge", full)
+            writer.add([new_image("9.jpg", 9)])
+            writer.save()
+        assert "small segments stay as they are" in caplog.text
+        assert _rows(tmp_path / "i") == [1] * 9
+        writer.add([new_image("10.jpg", 10)])
+        writer.save()
+    assert _rows(tmp_path / "i") == [10]
+    with Index(tmp_path / "i", small_bundle) as index:
+        assert np.mean([best(index, n)[1] for n in range(1, 11)]) == 1
