@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from .async_embedder import AsyncEmbedder, ThreadedEmbedder, TowersEmbedder
 from .bundle import Bundle
-from .editing import Captions, add_images, remove_images
+from .editing import Captions, Fields, add_images, remove_images
 from .embedder import Embedder, Embeddings
 from .errors import SearchIndexError
 from .images import ImageSource
 from .index.bundle_files import open_bundle
-from .index.indexing import IndexReport
 from .index.matches import Matches
 from .index.reader import Index
+from .indexing.report import IndexReport
 from .queries import EVENLY, check_question, mix, read_weights
 from .ranking import Ranking, SearchOptions, is_plain
 from .search import open_embedder
@@ -150,7 +150,11 @@ class AsyncSearchClient:
         return mix(texts, images, weights)
 
     async def add(
-        self, images: Iterable[str | Path], *, captions: Captions | None = None
+        self,
+        images: Iterable[str | Path],
+        *,
+        captions: Captions | None = None,
+        fields: Fields | None = None,
     ) -> IndexReport:
         """Embed images and add them to the index; as `SearchClient.add`.
 
@@ -161,7 +165,7 @@ class AsyncSearchClient:
         def add() -> IndexReport:
             with ExitStack() as closing:
                 embedder = opened.local or closing.enter_context(self._open_bulk(opened.bundle))
-                return add_images(self._folder, opened.bundle, embedder, images, captions)
+                return add_images(self._folder, opened.bundle, embedder, images, captions, fields)
 
         async with self._writing:
             return await asyncio.to_thread(add)

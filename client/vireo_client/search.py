@@ -8,15 +8,15 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from .bundle import Bundle
-from .editing import Captions, add_images, remove_images
+from .editing import Captions, Fields, add_images, remove_images
 from .embedder import Embedder, Embeddings
 from .errors import SearchIndexError
 from .forks import renew_after_fork
 from .images import ImageSource
 from .index.bundle_files import open_bundle
-from .index.indexing import IndexReport
 from .index.matches import Matches
 from .index.reader import Index
+from .indexing.report import IndexReport
 from .queries import EVENLY, check_question, mix, read_weights
 from .ranking import Ranking, SearchOptions
 from .towers.connection import ConnectionOptions
@@ -189,7 +189,13 @@ class SearchClient:
             return texts if texts is not None else images  # type: ignore[return-value]
         return mix(texts, images, weights)
 
-    def add(self, images: Iterable[str | Path], *, captions: Captions | None = None) -> IndexReport:
+    def add(
+        self,
+        images: Iterable[str | Path],
+        *,
+        captions: Captions | None = None,
+        fields: Fields | None = None,
+    ) -> IndexReport:
         """Embed images and add them to the index; the next search finds them.
 
         Unchanged images are passed over, changed ones replaced. The index is open for writing
@@ -198,18 +204,22 @@ class SearchClient:
         Args:
             images: paths of files.
             captions: one caption, or a list of captions, an image.
+            fields: columns of your own, a dict an image; filters know them.
 
         Returns:
             What was added, and what was skipped and why.
 
         Raises:
-            DataError: there are not as many captions as images.
+            DataError: there are not as many captions or fields as images, or a field has a value
+                that its column cannot hold.
             IndexLocked: another writer is at work; the message says who.
             ServerError: Triton does not answer, or answers with an error.
         """
         self._check_open()
         with self._writing:
-            return add_images(self._index.folder, self._bundle, self._embedder, images, captions)
+            return add_images(
+                self._index.folder, self._bundle, self._embedder, images, captions, fields
+            )
 
     def remove(self, paths: Iterable[str | Path]) -> int:
         """Remove images and their captions from the index; their files stay.

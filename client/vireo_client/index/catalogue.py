@@ -527,6 +527,13 @@ class WritableCatalogue(Catalogue):
             ),
         )
 
+    def restamp(self, stamps: Mapping[int, FileStamp]) -> None:
+        """Note the stamps of images by id."""
+        self._db.executemany(
+            "UPDATE images SET bytes = ?, mtime_ns = ?, captions_digest = ? WHERE id = ?",
+            [(*stamp, id_) for id_, stamp in stamps.items()],
+        )
+
     def add(self, images: Iterable[ImageRow], captions: Iterable[CaptionRow]) -> None:
         """Add images and captions."""
         self._db.executemany(

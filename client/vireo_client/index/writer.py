@@ -63,6 +63,8 @@ class _Pending:
     """Ids of saved images that leave if there is another of their path among `added`."""
     removed: dict[str, int] = field(default_factory=dict)
     """Ids of saved images that leave."""
+    stamps: dict[str, tuple[int, FileStamp]] = field(default_factory=dict)
+    """Ids of saved images that have another stamp now."""
 
     def gone(self) -> dict[str, int]:
         """Return the ids of all saved images that leave."""
@@ -160,11 +162,14 @@ class IndexWriter:
         return known == (stamp if stamp.captions else stamp._replace(captions=known.captions))
 
     def _find_saved(self, path: str) -> tuple[int, FileStamp] | None:
-        return None if path in self._pending.removed else self._catalogue.stamp(path)
+        if path in self._pending.removed:
+            return None
+        return self._pending.stamps.get(path) or self._catalogue.stamp(path)
 
     def stamps(self) -> dict[str, FileStamp]:
         """Return the stamp of every image by its path, unsaved ones included."""
         stamps = self._catalogue.stamps()
+        stamps.update({path: stamp for path, (_, stamp) in self._pending.stamps.items()})
         for path in self._pending.gone():
             del stamps[path]
         stamps.update({path: image.stamp for path, image in self._pending.added.items()})
@@ -221,6 +226,30 @@ class IndexWriter:
         # In this order: an interruption in between leaves an image twice, and loses none.
         self.add(images)
         self.remove([move.old for move in moves])
+
+    def restamp(self, path: str, stamp: FileStamp) -> None:
+        """Note another size or time of a file that has the bytes it had. `save` makes it lasting.
+
+        The image keeps its id, embedding and captions.
+
+        Args:
+            path: the path of an indexed image.
+            stamp: the file's; without captions, the image keeps those it has.
+
+        Raises:
+            DataError: no image of this path is indexed.
+        """
+        self._check_open()
+        added, saved = self._pending.added.get(path), self._find_saved(path)
+        known = added.stamp if added else saved[1] if saved else None
+        if known is None:
+            raise _not_indexed(path)
+        if not stamp.captions:
+            stamp = stamp._replace(captions=known.captions)
+        if added:
+            self._pending.added[path] = added._replace(stamp=stamp)
+        elif saved:
+            self._pending.stamps[path] = (saved[0], stamp)
 
     def _vectors_of(self, part: str, ids: Sequence[int]) -> Embeddings:
         """Return the vectors of saved ids, in their order, FP32 `[N, D]`."""
@@ -283,7 +312,7 @@ class IndexWriter:
         if self._saved.version == 1:
             self._convert()
         pending = self._pending
-        if not pending.added and not pending.removed:
+        if not pending.added and not pending.removed and not pending.stamps:
             return
         gone = list(pending.gone().values())
         state = self._next_state()._replace(images=len(self), captions=self.captions)
@@ -300,6 +329,7 @@ class IndexWriter:
                         rows = segment.rows_of(np.array(ids, dtype=np.int64))
                         self._catalogue.bury(segment.entry.name, rows.tolist())
                 self._catalogue.remove_images(gone)
+                self._catalogue.restamp(dict(pending.stamps.values()))
                 self._catalogue.add(images, captions)
                 texts = {row.id: self._pending.added[row.path].captions for row in images}
                 self._catalogue.add_fields(
