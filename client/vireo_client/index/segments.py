@@ -205,6 +205,14 @@ def sweep_segments(folder: Path, entries: Iterable[SegmentRow]) -> None:
                 remove_unless_open(path)
 
 
+def drop_segments(folder: Path, generation: int, writer_id: str) -> None:
+    """Remove the files of a save that failed, which may have filled the disk."""
+    for part in PARTS:
+        name = segment_name(part, generation, writer_id)
+        for path in (folder / SEGMENTS_FOLDER).glob(f"{name}.*"):
+            remove_unless_open(path)
+
+
 def remove_unless_open(path: Path) -> None:
     """Remove a file; one that a reader has open on Windows stays until the next sweep."""
     try:

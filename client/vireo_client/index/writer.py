@@ -43,6 +43,7 @@ from .segments import (
     PARTS,
     Segment,
     SegmentRow,
+    drop_segments,
     open_segment,
     segment_name,
     sweep_segments,
@@ -489,6 +490,8 @@ class IndexWriter:
             # The commit may have taken effect all the same, as with a Ctrl-C right after it.
             if self._catalogue.state() == state:
                 self._settle(state, pending)
+            else:  # only files of its own: should the lock be lost, others may be at work
+                drop_segments(self.folder, state.generation, state.writer_id)
             if isinstance(error, (OSError, MemoryError, sqlite3.Error, SearchIndexError)):
                 raise SearchIndexError(f"{self.folder}: cannot be saved ({error})") from error
             raise

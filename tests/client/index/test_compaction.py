@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 from support.small_index import best, best_caption, new_image, unit
-from vireo_client.errors import SearchIndexError
+from vireo_client.errors import DataError, SearchIndexError
 from vireo_client.index import Index, IndexWriter, loading, segments
 from vireo_client.index.catalogue import CATALOGUE_FILE, Catalogue
+from vireo_client.index.kinds import SearchSettings
 
 
 def _layout(folder):
@@ -165,3 +166,59 @@ def test_small_segments_that_cannot_be_merged_do_not_fail_a_save(
     assert _rows(tmp_path / "i") == [10]
     with Index(tmp_path / "i", small_bundle) as index:
         assert np.mean([best(index, n)[1] for n in range(1, 11)]) == 1
+
+
+def _many(writer, start, stop):
+    writer.add([new_image(f"{n}.jpg", n) for n in range(start, stop)])
+    writer.save()
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "ivf"])
+def test_a_compacted_kind_answers_with_what_was_added_and_removed_since(
+    tmp_path, small_bundle, kind
+):
+    folder = tmp_path / "i"
+    with IndexWriter(folder, small_bundle) as writer:
+        _many(writer, 0, 2000)
+        writer.compact(kind, target_recall=0.9)
+        (segment,) = _layout(folder).segments
+        assert segment.kind == kind
+        assert segment.settings["recall@10"] >= 0.9
+        assert f"{segment.name}.{kind}.faiss" in _files(folder)
+        with Index(folder, small_bundle) as index:
+            assert best(index, 1500) == ("1500.jpg", 1)
+            writer.remove([f"{n}.jpg" for n in range(1000, 2000)])
+            _many(writer, 2000, 2010)
+            assert best(index, 2005) == ("2005.jpg", 1)
+            assert best(index, 1500)[1] < 0.9
+            assert best(index, 500) == ("500.jpg", 1)
+            found = index.search_images(unit(1500)[None], 50, search=SearchSettings(exact=True))[0]
+            assert len(found) == 50
+            assert all(int(m.path[:-4]) not in range(1000, 2000) for m in found)
+    with Index(folder, small_bundle) as index:
+        assert best(index, 500) == ("500.jpg", 1)
+
+
+def test_a_compaction_is_due_when_a_quarter_is_in_no_structure(tmp_path, small_bundle):
+    with IndexWriter(tmp_path / "i", small_bundle) as writer:
+        _many(writer, 0, 1000)
+        assert not writer.compact_if_due()  # so few are compared one by one anyway
+        writer.compact("hnsw", 0.8)
+        _many(writer, 1000, 1200)
+        assert not writer.compact_if_due()
+        _many(writer, 1200, 1400)
+        assert writer.compact_if_due()
+        (segment,) = _layout(tmp_path / "i").segments
+        assert (segment.kind, segment.rows) == ("hnsw", 1400)
+        assert segment.settings["target_recall"] == 0.8
+        writer.remove([f"{n}.jpg" for n in range(400)])
+        assert writer.compact_if_due()
+        assert _rows(tmp_path / "i") == [1000]
+
+
+def test_an_unknown_kind_is_refused(tmp_path, small_bundle):
+    with IndexWriter(tmp_path / "i", small_bundle) as writer:
+        _many(writer, 0, 3)
+        with pytest.raises(DataError, match="'tree' is no kind of index"):
+            writer.compact("tree")
+        assert len(_files(tmp_path / "i")) == 2

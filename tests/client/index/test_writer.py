@@ -168,6 +168,8 @@ def test_a_failed_transaction_never_lends_its_vectors_to_the_next_writer(
 ):
     """Both writers number their generation 2; nobody sweeps the first one's files away."""
     folder = tmp_path / "i"
+    for sweep in ("sweep_segments", "drop_segments"):
+        monkeypatch.setattr(module, sweep, lambda *_: None)
     with IndexWriter(folder, small_bundle) as first:
         first.add([new_image("a.jpg", 1, captions=1)])
         first.save()
@@ -178,7 +180,6 @@ def test_a_failed_transaction_never_lends_its_vectors_to_the_next_writer(
                 first.save()
     current, present = _segment_files(folder)
     assert len(present - current) == 4  # the failed save's
-    monkeypatch.setattr(module, "sweep_segments", lambda *_: None)
     with Index(folder, small_bundle) as reader:
         with IndexWriter(folder, small_bundle) as second:
             second.add([new_image("b.jpg", 3, captions=1)])  # takes the id that failed.jpg had
