@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from collections.abc import Sequence
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
 from .errors import DataError
+from .index.filters import Filter
+from .index.fusion import fuse
 from .index.kinds import SearchSettings
 from .index.matches import Matches
-from .index.reader import Index
+from .index.reader import Index, checked_k
+from .telemetry import stage
 
 Embeddings = npt.NDArray[np.float32]
+
+
+_DEPTH = 100
+"""Hits of each ranking that are fused, at least."""
 
 
 class SearchOptions(TypedDict, total=False):
     """What all searches take by keyword."""
 
-    filter: str | Mapping[str, Any] | None
+    filter: Filter | None
     """Which images may be found, such as `'folder ^= "2024/" and make = "Canon"'`."""
     min_relevance: float | None
     """Leave out matches of less relevance, between 0 and 1."""
@@ -58,13 +65,39 @@ class Ranking:
             SearchIndexError: as `Index.search_images`.
         """
         checked = read_options(options)
-        found = self._index.search_images(queries, k, search=_settings(checked))
+        # Of two rankings to fuse, more than k hits count: what is 11th in both may be among 10.
+        depth = k if words is None else max(checked_k(k), _DEPTH)
+        with stage("search"):
+            found = self._index.search_images(
+                queries, depth, filter=checked.get("filter"), search=_settings(checked)
+            )
+            if words is not None:
+                found = [
+                    self._fused(query, text, matches, depth, checked)[:k]
+                    for query, text, matches in zip(queries, words, found, strict=True)
+                ]
         return [_cut(matches, checked) for matches in found]
+
+    def _fused(
+        self, query: Embeddings, text: str, near: Matches, depth: int, options: SearchOptions
+    ) -> Matches:
+        """Rank the images that are near a query's vector or have its words, by both."""
+        worded = self._index.search_words(text, depth, filter=options.get("filter"))
+        hits = {match.id: match for match in near}
+        more = {match.id: match for match in worded if match.id not in hits}
+        # What only the words found has a cosine too. An image removed in between has none.
+        for id_, vector in self._index.embeddings(more).items():
+            hits[id_] = more[id_]._replace(score=float(vector @ query))
+        ranked = fuse([near.ids.tolist(), worded.ids.tolist()])
+        return Matches.of([hits[id_] for id_, _ in ranked if id_ in hits])
 
     def captions(self, queries: Embeddings, k: int, options: SearchOptions) -> list[Matches]:
         """Find the `k` best captions of each query; as `images`."""
         checked = read_options(options)
-        found = self._index.search_captions(queries, k, search=_settings(checked))
+        with stage("search"):
+            found = self._index.search_captions(
+                queries, k, filter=checked.get("filter"), search=_settings(checked)
+            )
         return [_cut(matches, checked) for matches in found]
 
 
