@@ -22,6 +22,7 @@ One variable of others is read too: `XDG_STATE_HOME`, the folder of what a user'
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 # Read by the command line, which also shows them in its help.
@@ -49,6 +50,15 @@ def admin_key() -> str | None:
 def triton_carrier() -> Path | None:
     """Return the folder of the Triton carrier; None where the variable names none."""
     return _folder(TRITON_CARRIER)
+
+
+CARRIER_BINARY = "pytriton/tritonserver/bin/tritonserver"
+"""The server's program in the folder of the Triton carrier."""
+
+
+def carrier_folder() -> Path:
+    """Return the folder of the Triton carrier: `VIREO_TRITON_CARRIER`, or in this environment."""
+    return triton_carrier() or Path(sys.prefix) / "share" / "vireo" / "triton"
 
 
 def restarts() -> dict[str, int]:
