@@ -16,7 +16,8 @@ from pathlib import Path
 from ..bundle import BUNDLE_FILE, Bundle, read_bundle_config
 from ..errors import BundleError, SearchIndexError
 from ..files import replacing
-from .catalogue import CATALOGUE_FILE, Catalogue, WritableCatalogue
+from .catalogue import CATALOGUE_FILE, Catalogue
+from .writable import WritableCatalogue
 
 BUNDLE_FOLDER = "bundle"
 _PLACE = "repository"

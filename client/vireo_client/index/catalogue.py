@@ -10,65 +10,26 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..bundle import Bundle
 from ..errors import SearchIndexError
 from ..forks import abandon, renew_after_fork
 from . import metadata, words
 from .filters import Filter, as_predicate, matching_ids
-from .metadata import ImageFields
+from .rows import NO_FIELDS, FileStamp, Found, FoundRow, Ids, Layout, State
 from .segments import SegmentRow
-from .words import ImageWords
+
+__all__ = ["CATALOGUE_FILE", "Catalogue", "FileStamp", "find_saved", "read_state"]
 
 CATALOGUE_FILE = "catalogue.sqlite"
-SCHEMA_VERSION = 2
 READABLE_VERSIONS = (1, 2)
-
-_SCHEMA = (
-    "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
-    """CREATE TABLE images (
-        id INTEGER PRIMARY KEY,
-        path TEXT NOT NULL UNIQUE,
-        sha256 TEXT NOT NULL,
-        bytes INTEGER NOT NULL,
-        mtime_ns INTEGER NOT NULL,
-        captions_digest TEXT NOT NULL,
-        metadata TEXT NOT NULL DEFAULT '{}'
-    )""",
-    """CREATE TABLE captions (
-        id INTEGER PRIMARY KEY,
-        image_id INTEGER NOT NULL REFERENCES images(id) ON DELETE CASCADE,
-        text TEXT NOT NULL
-    )""",
-    "CREATE INDEX captions_by_image ON captions (image_id)",
-)
-_SCHEMA_2 = (
-    """CREATE TABLE segments (
-        name TEXT PRIMARY KEY,
-        part TEXT NOT NULL,
-        rows INTEGER NOT NULL,
-        kind TEXT NOT NULL,
-        settings TEXT NOT NULL,
-        files TEXT NOT NULL
-    )""",
-    """CREATE TABLE removed (
-        segment TEXT NOT NULL,
-        row INTEGER NOT NULL,
-        PRIMARY KEY (segment, row)
-    ) WITHOUT ROWID""",
-)
-Ids = npt.NDArray[np.int64]
-NO_FIELDS: Mapping[str, str | int | float | bool] = MappingProxyType({})
 
 # SQLite limits how many values a statement may take (32,766 by default).
 _IDS_PER_QUERY = 10_000
@@ -82,77 +43,6 @@ _COUNTS = {
     2: "SELECT (SELECT value FROM meta WHERE key = 'images'), "
     "(SELECT value FROM meta WHERE key = 'captions')",
 }
-
-
-class FileStamp(NamedTuple):
-    """Size, time and captions of an image when it was indexed: another stamp means a change."""
-
-    bytes: int
-    mtime_ns: int
-    captions: str = ""
-    """Digest of the image's captions; empty without any."""
-
-
-class ImageRow(NamedTuple):
-    """An image's row."""
-
-    id: int
-    path: str
-    sha256: str
-    stamp: FileStamp
-    metadata: str = "{}"
-    """JSON of the user's own."""
-
-
-class CaptionRow(NamedTuple):
-    """A caption's row."""
-
-    id: int
-    image_id: int
-    text: str
-
-
-class State(NamedTuple):
-    """One committed state of an index."""
-
-    generation: int
-    """The number of saves so far."""
-    writer_id: str
-    """Eight hexadecimal digits that name the writer of this generation's vector files; empty for an
-    index whose files carry none."""
-    images: int
-    captions: int
-    version: int = SCHEMA_VERSION
-    """The schema's."""
-
-
-class Layout(NamedTuple):
-    """The segments of one committed state."""
-
-    state: State
-    segments: list[SegmentRow]
-    removed: dict[str, npt.NDArray[np.int64]]
-    """Rows that were removed, ascending, by segment; a segment without any is left out."""
-
-
-class FoundRow(NamedTuple):
-    """What stands behind an id."""
-
-    path: str
-    """The image's, or that of the image which a caption describes."""
-    text: str | None
-    """A caption's."""
-    image_id: int
-    fields: Mapping[str, str | int | float | bool]
-    """The image's metadata by name."""
-
-
-class Found(NamedTuple):
-    """Rows that were looked up by id."""
-
-    saved: tuple[int, str]
-    """Generation and writer of the state that the rows are of."""
-    rows: dict[int, FoundRow]
 
 
 class Catalogue:
@@ -258,12 +148,12 @@ class Catalogue:
     def state(self) -> State:
         """Return the committed state, all of it of one moment."""
         with self.moment() as db:
-            return _state(db)
+            return read_state(db)
 
     def layout(self) -> Layout:
         """Return the committed state and its segments, all of one moment."""
         with self.moment() as db:
-            state = _state(db)
+            state = read_state(db)
             if state.version == 1:
                 return Layout(state, [], {})
             entries = db.execute("SELECT name, part, rows, kind, settings, files FROM segments")
@@ -280,7 +170,7 @@ class Catalogue:
     def saved(self) -> tuple[int, str]:
         """Return generation and writer of the committed state."""
         with self._connection() as db:
-            return saved(db)
+            return find_saved(db)
 
     def check_bundle(self, bundle: Bundle) -> None:
         """Check that `bundle` made this index.
@@ -325,7 +215,7 @@ class Catalogue:
 
     def _by_id(self, query: str, ids: Iterable[int]) -> Found:
         with self.moment() as db:
-            return Found(saved(db), _find(db, query, ids))
+            return Found(find_saved(db), _find(db, query, ids))
 
     def search_words(
         self, text: str, k: int, filter_: Filter | None
@@ -340,7 +230,7 @@ class Catalogue:
             allowed = None if filter_ is None else matching_ids(db, as_predicate(filter_))
             hits = words.search(db, text, k, allowed)
             query = "SELECT id, path, NULL, id FROM images WHERE id IN"
-            return hits, Found(saved(db), _find(db, query, [id_ for id_, _ in hits]))
+            return hits, Found(find_saved(db), _find(db, query, [id_ for id_, _ in hits]))
 
     def filtered(self, part: str, filter_: Filter) -> tuple[tuple[int, str], Ids]:
         """Find the ids that pass a filter.
@@ -365,10 +255,10 @@ class Catalogue:
                 )
                 found = db.execute(query, (json.dumps(ids.tolist()),)).fetchall()
                 ids = np.fromiter((id_ for (id_,) in found), np.int64, len(found))
-            return saved(db), ids
+            return find_saved(db), ids
 
     def _check_tables(self, db: sqlite3.Connection) -> None:
-        if _state(db).version == 1:
+        if read_state(db).version == 1:
             raise SearchIndexError(
                 f"{self.path.parent}: was written before images had metadata and words; save to it "
                 "once, with `vireo index`"
@@ -381,188 +271,7 @@ class Catalogue:
             self._db.close()
 
 
-class WritableCatalogue(Catalogue):
-    """The rows of one index, for its one writer; every write happens inside `transaction`.
-
-    Args:
-        path: the SQLite file.
-        create: make a new file with these meta values.
-
-    Raises:
-        SearchIndexError: the file is damaged, or of another schema version.
-    """
-
-    def __init__(self, path: Path, *, create: dict[str, str] | None = None) -> None:
-        self._connect(path)
-        if create is not None:
-            self._create(create)
-        self._check_schema()
-        self._db.execute("PRAGMA foreign_keys = ON")
-        self._db.execute("PRAGMA synchronous = FULL")
-
-    def _create(self, meta: dict[str, str]) -> None:
-        with self.transaction():
-            for statement in _SCHEMA:
-                self._db.execute(statement)
-            self.upgrade()
-            self.set_meta(images="0", captions="0", **meta)
-
-    def upgrade(self) -> None:
-        """Add the tables of schema 2 and fill them, in the caller's transaction."""
-        for statement in (*_SCHEMA_2, *metadata.SCHEMA, *words.SCHEMA):
-            self._db.execute(statement)
-        metadata.rebuild(self._db)
-        words.rebuild(self._db)
-        self.set_meta(schema_version=str(SCHEMA_VERSION))
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Commit everything that the block writes, or nothing of it."""
-        self._db.execute("BEGIN IMMEDIATE")
-        with self._db:
-            yield
-
-    def set_meta(self, **values: str) -> None:
-        """Set meta values by key."""
-        self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
-
-    def set_state(self, state: State) -> None:
-        """Set the committed state, in the caller's transaction."""
-        self.set_meta(
-            generation=str(state.generation),
-            writer_id=state.writer_id,
-            images=str(state.images),
-            captions=str(state.captions),
-        )
-
-    def check_state(self, expected: State) -> None:
-        """Check that nobody has saved since the state that a writer knows.
-
-        Raises:
-            SearchIndexError: somebody has.
-        """
-        if self.state() != expected:
-            raise SearchIndexError("another writer saved in between; open it anew")
-
-    def remove_meta(self, key: str) -> None:
-        """Remove a meta value, where there is one."""
-        self._db.execute("DELETE FROM meta WHERE key = ?", (key,))
-
-    def stamp(self, path: str) -> tuple[int, FileStamp] | None:
-        """Return id and stamp of an image, None where the path is not indexed."""
-        query = "SELECT id, bytes, mtime_ns, captions_digest FROM images WHERE path = ?"
-        for id_, *stamp in self._rows(query, (path,)):
-            return id_, FileStamp(*stamp)
-        return None
-
-    def stamps(self) -> dict[str, FileStamp]:
-        """Return the stamp of every image, by path."""
-        rows = self._rows("SELECT path, bytes, mtime_ns, captions_digest FROM images")
-        return {path: FileStamp(*stamp) for path, *stamp in rows}
-
-    def hashes(self) -> dict[str, str]:
-        """Return the SHA-256 of every image's file, by path."""
-        return dict(self._rows("SELECT path, sha256 FROM images"))
-
-    def sha256(self, image_id: int) -> str:
-        """Return the SHA-256 of an image's file."""
-        ((sha256,),) = self._rows("SELECT sha256 FROM images WHERE id = ?", (image_id,))
-        return str(sha256)
-
-    def captions_of(self, image_id: int) -> list[tuple[int, str]]:
-        """Return id and text of an image's captions, in their order."""
-        query = "SELECT id, text FROM captions WHERE image_id = ? ORDER BY id"
-        return [(id_, text) for id_, text in self._rows(query, (image_id,))]
-
-    def next_ids(self) -> tuple[int, int]:
-        """Return the first ids never given to an image and to a caption."""
-        return int(self.meta("next_image_id") or 1), int(self.meta("next_caption_id") or 1)
-
-    def caption_ids(self, image_ids: Iterable[int]) -> list[int]:
-        """Return the ids of all captions of the given images."""
-        query = "SELECT id FROM captions WHERE image_id = ?"
-        return [row[0] for i in image_ids for row in self._rows(query, (i,))]
-
-    def remove_images(self, image_ids: Iterable[int]) -> None:
-        """Remove images and their captions."""
-        image_ids = list(image_ids)
-        self._db.executemany("DELETE FROM images WHERE id = ?", [(i,) for i in image_ids])
-        metadata.remove(self._db, image_ids)
-        words.remove(self._db, image_ids)
-
-    def columns(self) -> dict[str, metadata.Column]:
-        """Return the columns of the images' metadata by name; none of an index of schema 1."""
-        with self._connection() as db:
-            return {} if _state(db).version == 1 else metadata.columns(db)
-
-    def fields_of(self, image_id: int) -> Mapping[str, str | int | float | bool]:
-        """Return the metadata of an image by name."""
-        with self._connection() as db:
-            return metadata.read(db, [image_id]).get(image_id, NO_FIELDS)
-
-    def add_fields(
-        self, rows: Sequence[ImageFields], captions: Mapping[int, Sequence[str]]
-    ) -> None:
-        """Add the metadata of images, and the words of it and of their captions, by image id."""
-        metadata.write(self._db, rows)
-        texts = {
-            column.name
-            for column in metadata.columns(self._db).values()
-            if column.type == metadata.TEXT and column.name not in metadata.BUILT_IN
-        }
-        words.write(
-            self._db,
-            (
-                ImageWords(
-                    row.image_id,
-                    row.where,
-                    captions.get(row.image_id, ()),
-                    [
-                        str(value)
-                        for name, value in row.values.items()
-                        if value is not None and unicodedata.normalize("NFC", name) in texts
-                    ],
-                )
-                for row in rows
-            ),
-        )
-
-    def restamp(self, stamps: Mapping[int, FileStamp]) -> None:
-        """Note the stamps of images by id."""
-        self._db.executemany(
-            "UPDATE images SET bytes = ?, mtime_ns = ?, captions_digest = ? WHERE id = ?",
-            [(*stamp, id_) for id_, stamp in stamps.items()],
-        )
-
-    def add(self, images: Iterable[ImageRow], captions: Iterable[CaptionRow]) -> None:
-        """Add images and captions."""
-        self._db.executemany(
-            "INSERT INTO images (id, path, sha256, bytes, mtime_ns, captions_digest, metadata) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [(r.id, r.path, r.sha256, *r.stamp, r.metadata) for r in images],
-        )
-        self._db.executemany("INSERT INTO captions (id, image_id, text) VALUES (?, ?, ?)", captions)
-
-    def add_segments(self, segments: Iterable[SegmentRow]) -> None:
-        """Add segments."""
-        self._db.executemany(
-            "INSERT INTO segments (name, part, rows, kind, settings, files) "
-            "VALUES (?, ?, ?, ?, ?, ?)",
-            [(*s[:4], json.dumps(s.settings), json.dumps(s.files)) for s in segments],
-        )
-
-    def remove_segments(self, names: Sequence[str]) -> None:
-        """Remove segments, and what is noted of their rows."""
-        for name in names:
-            self._db.execute("DELETE FROM segments WHERE name = ?", (name,))
-            self._db.execute("DELETE FROM removed WHERE segment = ?", (name,))
-
-    def bury(self, segment: str, rows: Iterable[int]) -> None:
-        """Note that rows of a segment were removed."""
-        self._db.executemany("INSERT INTO removed VALUES (?, ?)", [(segment, r) for r in rows])
-
-
-def saved(db: sqlite3.Connection) -> tuple[int, str]:
+def find_saved(db: sqlite3.Connection) -> tuple[int, str]:
     """Return generation and writer of the state that a connection reads."""
     generation, writer_id = db.execute(_SAVED).fetchone()
     return int(generation or 0), writer_id or ""
@@ -581,10 +290,10 @@ def _find(db: sqlite3.Connection, query: str, ids: Iterable[int]) -> dict[int, F
     }
 
 
-def _state(db: sqlite3.Connection) -> State:
+def read_state(db: sqlite3.Connection) -> State:
     (version,) = db.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
     images, captions = db.execute(_COUNTS[int(version)]).fetchone()
-    return State(*saved(db), int(images or 0), int(captions or 0), int(version))
+    return State(*find_saved(db), int(images or 0), int(captions or 0), int(version))
 
 
 def _segment_row(

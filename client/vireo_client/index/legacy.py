@@ -13,7 +13,7 @@ import faiss
 import numpy as np
 
 from ..errors import SearchIndexError
-from .catalogue import State, WritableCatalogue
+from .rows import State
 from .segments import (
     FLAT,
     NO_ROWS,
@@ -23,6 +23,7 @@ from .segments import (
     segment_name,
     write_segment,
 )
+from .writable import WritableCatalogue
 
 
 def load_legacy(folder: Path, state: State, dim: int) -> dict[str, list[Segment]]:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import SearchIndexError
-from .catalogue import Catalogue, Layout, State
+from .catalogue import Catalogue
 from .legacy import load_legacy
+from .rows import Layout, State
 from .segments import NO_ROWS, PARTS, Segment, open_segment
 
 # A reader that loses the race against a compaction tries again. Each attempt that fails means one

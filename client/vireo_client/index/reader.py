@@ -19,13 +19,14 @@ import numpy as np
 from ..bundle import Bundle
 from ..errors import DataError, SearchIndexError
 from ..forks import renew_after_fork
-from .catalogue import CATALOGUE_FILE, Catalogue, FoundRow
+from .catalogue import CATALOGUE_FILE, Catalogue
 from .exact import Embeddings, Rows
 from .filters import Filter
 from .kinds import SearchSettings
 from .loading import Vectors, load_vectors
 from .matches import Matches
 from .nearest import nearest
+from .rows import FoundRow
 
 T = TypeVar("T")
 

@@ -22,14 +22,7 @@ import numpy as np
 from ..bundle import Bundle
 from ..errors import DataError, SearchIndexError
 from .bundle_files import record_bundle, sweep_drafts
-from .catalogue import (
-    CATALOGUE_FILE,
-    CaptionRow,
-    FileStamp,
-    ImageRow,
-    State,
-    WritableCatalogue,
-)
+from .catalogue import CATALOGUE_FILE
 from .changes import Move, NewImage
 from .columns import ColumnCheck, fields_of, moved_fields
 from .compaction import Progress, build_structure, is_due, merge, mergeable, sample
@@ -38,6 +31,7 @@ from .kinds import AUTO
 from .legacy import convert, sweep_legacy
 from .loading import load_vectors
 from .lock import HOLDER_FILE, LOCK_FILE, WriterLock
+from .rows import CaptionRow, FileStamp, ImageRow, State
 from .segments import (
     NO_ROWS,
     PARTS,
@@ -49,6 +43,7 @@ from .segments import (
     sweep_segments,
     write_segment,
 )
+from .writable import WritableCatalogue
 
 _UNIT_TOLERANCE = 1e-3
 
@@ -331,11 +326,8 @@ class IndexWriter:
                         self._catalogue.bury(segment.entry.name, rows.tolist())
                 self._catalogue.remove_images(gone)
                 self._catalogue.restamp(dict(pending.stamps.values()))
-                self._catalogue.add(images, captions)
-                texts = {row.id: self._pending.added[row.path].captions for row in images}
-                self._catalogue.add_fields(
-                    [fields_of(row.id, self._pending.added[row.path]) for row in images], texts
-                )
+                fields = [fields_of(row.id, self._pending.added[row.path]) for row in images]
+                self._catalogue.add(images, captions, fields)
                 self._catalogue.add_segments(segments)
                 self._catalogue.set_state(state)
                 next_image, next_caption = self._catalogue.next_ids()

@@ -13,7 +13,8 @@ from vireo_client.bundle import Bundle
 from vireo_client.errors import DataError, IndexLocked, SearchIndexError
 from vireo_client.index import Index, IndexWriter, segments
 from vireo_client.index import writer as module
-from vireo_client.index.catalogue import CATALOGUE_FILE, Catalogue, FileStamp, WritableCatalogue
+from vireo_client.index.catalogue import CATALOGUE_FILE, Catalogue, FileStamp
+from vireo_client.index.writable import WritableCatalogue
 
 
 def _segment_files(folder):
@@ -282,7 +283,7 @@ from support.small_index import new_image
 from vireo_client import files
 from vireo_client.bundle import Bundle
 from vireo_client.index import IndexWriter, bundle_files, segments
-from vireo_client.index.catalogue import WritableCatalogue
+from vireo_client.index.writable import WritableCatalogue
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)

@@ -374,7 +374,7 @@ import os, signal, sys
 from pathlib import Path
 from vireo_client.bundle import Bundle
 from vireo_client.index import IndexWriter, segments
-from vireo_client.index.catalogue import WritableCatalogue
+from vireo_client.index.writable import WritableCatalogue
 from vireo_client.indexing.pipeline import index_images
 from vireo_client.indexing.sources import list_images
 from vireo_client.search import open_embedder
