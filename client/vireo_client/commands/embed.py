@@ -39,7 +39,7 @@ def embed(
     - `vireo embed queries.txt --texts --out embedded-queries --model MODEL`
     """
     from ..bundle import Bundle
-    from ..captions import log_skips
+    from ..captions import Skip, log_skips
     from ..indexing.embed import embed_images_to, embed_texts_to
     from ..indexing.sources import STANDARD_INPUT, list_images, list_paths
     from ..search import open_embedder
@@ -47,7 +47,7 @@ def embed(
 
     bundle = Bundle(model)
     dtype = "float16" if half else "float32"
-    skipped = []
+    skipped: list[Skip] = []
     if not texts:
         if str(source) == STANDARD_INPUT:
             records, skipped = list_paths(separator=b"\0" if nul else b"\n")

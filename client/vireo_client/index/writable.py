@@ -164,6 +164,16 @@ class WritableCatalogue(Catalogue):
         metadata.remove(self._db, image_ids)
         words.remove(self._db, image_ids)
 
+    def restamp(self, stamps: Mapping[int, FileStamp]) -> None:
+        """Note the stamps of images by id."""
+        self._db.executemany(
+            "UPDATE images SET bytes = ?, mtime_ns = ?, captions_digest = ? WHERE id = ?",
+            [(*stamp, id_) for id_, stamp in stamps.items()],
+        )
+        metadata.restamp(self._db, {id_: (s.bytes, s.mtime_ns) for id_, s in stamps.items()})
+        for id_ in stamps:
+            digests.seal(self._db, id_, id_)
+
     def columns(self) -> dict[str, metadata.Column]:
         """Return the columns of the images' metadata by name; none of an index of schema 1."""
         with self._connection() as db:

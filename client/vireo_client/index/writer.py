@@ -325,8 +325,8 @@ class IndexWriter:
                         rows = segment.rows_of(np.array(ids, dtype=np.int64))
                         self._catalogue.bury(segment.entry.name, rows.tolist())
                 self._catalogue.remove_images(gone)
-                self._catalogue.restamp(dict(pending.stamps.values()))
                 fields = [fields_of(row.id, self._pending.added[row.path]) for row in images]
+                self._catalogue.restamp(dict(pending.stamps.values()))
                 self._catalogue.add(images, captions, fields)
                 self._catalogue.add_segments(segments)
                 self._catalogue.set_state(state)

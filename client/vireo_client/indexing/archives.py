@@ -70,11 +70,9 @@ def list_archive(path: Path) -> tuple[list[CaptionedImage], list[Skip]]:
             for _, sample in groupby(members, key=lambda member: member.stem):
                 _add_sample([*sample], file, archive, records, skipped)
     except tarfile.ReadError as error:
-        if not records:
-            raise DataError(
-                f"{path}: not a readable tar ({error}); a compressed one must be unpacked first"
-            ) from None
-        skipped.append(Skip(str(path), f"damaged from here on ({error})"))
+        raise DataError(
+            f"{path}: not a readable tar ({error}); a compressed one must be unpacked first"
+        ) from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     if not records:
@@ -86,11 +84,8 @@ def list_archive(path: Path) -> tuple[list[CaptionedImage], list[Skip]]:
 def _members(
     tar: tarfile.TarFile, file: BinaryIO, archive: str, skipped: list[Skip]
 ) -> Iterator[_Member]:
-    while True:
-        member = tar.next()
-        if member is None:
-            break
-        tar.members.clear()  # type: ignore[attr-defined]  # it would keep all headers in memory
+    """Yield the files that a sample may consist of, and note where the tar breaks off."""
+    for member in _headers(tar, file, archive, skipped):
         name = PurePosixPath(member.name)
         stem, _, suffix = name.name.partition(".")
         suffix = f".{suffix.lower()}"
@@ -102,10 +97,21 @@ def _members(
             continue
         part = Part(archive, member.offset_data, member.size, int(float(member.mtime) * 1e9))
         yield _Member(str(name.parent / stem), suffix, str(name), part)
-    # `tarfile` takes garbage in place of a header for the end, and raises nothing.
-    file.seek(tar.offset)
-    if any(file.read(tarfile.BLOCKSIZE)):
-        raise tarfile.ReadError("it goes on with what is no header")
+
+
+def _headers(
+    tar: tarfile.TarFile, file: BinaryIO, archive: str, skipped: list[Skip]
+) -> Iterator[tarfile.TarInfo]:
+    try:
+        while (member := tar.next()) is not None:
+            tar.members.clear()  # type: ignore[attr-defined]  # it would keep them all in memory
+            yield member
+        # `tarfile` takes garbage in place of a header for the end, and raises nothing.
+        file.seek(tar.offset)
+        if any(file.read(tarfile.BLOCKSIZE)):
+            raise tarfile.ReadError("it goes on with what is no header")
+    except (tarfile.TarError, EOFError) as error:
+        skipped.append(Skip(archive, f"damaged from here on ({error})"))
 
 
 def _add_sample(

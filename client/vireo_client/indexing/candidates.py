@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ..captions import CaptionedImage, Skip
-from ..index.catalogue import FileStamp
+from ..index.rows import FileStamp
 from ..index.writer import IndexWriter
 from .reading import ArchivedImage, Part
 from .report import IndexReport

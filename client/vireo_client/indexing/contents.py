@@ -10,9 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..bundle import Bundle
-from ..index.catalogue import CATALOGUE_FILE, Catalogue, FileStamp
+from ..index import metadata
+from ..index.catalogue import CATALOGUE_FILE, Catalogue
 from ..index.changes import NewImage
 from ..index.loading import Vectors, load_vectors
+from ..index.rows import NO_FIELDS, FileStamp
 
 _BLOCK = 4096
 
@@ -69,6 +71,7 @@ def _images(
             span,
         ):
             captions.setdefault(image, []).append((caption, text))
+        fields = metadata.read(db, rows)
     of_captions = _by_id(vectors, [i for several in captions.values() for i, _ in several])
     images = []
     for id_, embedding in zip(ids.tolist(), embeddings, strict=True):
@@ -82,6 +85,7 @@ def _images(
                 embedding,
                 tuple(text for text, _ in texts),
                 np.stack([vector for _, vector in texts]) if texts else None,
+                fields.get(id_, NO_FIELDS),
             )
         )
     return images

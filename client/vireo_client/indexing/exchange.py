@@ -13,8 +13,8 @@ import numpy.typing as npt
 from ..bundle import Bundle
 from ..captions import Skip
 from ..errors import DataError
-from ..index.catalogue import FileStamp
 from ..index.changes import NewImage
+from ..index.rows import FileStamp
 from ..index.writer import IndexWriter
 from ..overlap import batched
 from ..progress import progress_bar

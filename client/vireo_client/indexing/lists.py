@@ -1,18 +1,22 @@
 """Lists of images with captions and columns of the user's own: JSONL, CSV and parquet.
 
 The image's column and those of captions are found by their names, as `fields` knows them. Every
-other column is metadata: a text, a whole number, a number, or nothing in some rows.
+other column is metadata: a text, a number, true or false, a date, or nothing in some rows. A column
+of a CSV file whose cells are all numbers holds numbers.
 """
 
 from __future__ import annotations
 
 import csv
+import datetime
 import json
+import logging
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, cast
 
 from ..captions import CaptionedImage, Described, Skip, collect, find_image
 from ..errors import DataError, MissingExtraError, first_line
@@ -25,12 +29,16 @@ from ..fields import (
     joined_keys,
     split_field,
 )
+from ..index.metadata import BUILT_IN, ImageFields, infer
+
+logger = logging.getLogger(__name__)
 
 MAX_LINE_BYTES = 16 << 20
 """The longest line of a list; a longer one is skipped and never held in memory."""
 
 _DELIMITERS = ",\t;|"
 _ROWS = 1024
+_NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
 
 Value = str | int | float
 
@@ -70,7 +78,53 @@ def read_list(
         captions = collect(path, reader.get(suffix, _read_lines)(path), find, bare=True)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    return captions.records, captions.skipped
+    records = captions.records
+    if suffix in (".csv", ".tsv"):
+        _type_columns(records)
+    _leave_out_built_in(path, records)
+    # Values that go together as they are; the index is not asked before they are all known.
+    infer(ImageFields(0, f"{path}: {r.path}", r.fields) for r in records)
+    return records, captions.skipped
+
+
+def _type_columns(records: Sequence[CaptionedImage]) -> None:
+    """Make numbers of the texts in a column where each of them is one."""
+    columns: dict[str, list[dict[str, Value]]] = {}
+    for record in records:
+        for name in record.fields:
+            columns.setdefault(name, []).append(cast(dict[str, Value], record.fields))
+    for name, rows in columns.items():
+        for kind in (int, float):
+            numbers = [_number(row[name], kind) for row in rows]
+            if None not in numbers:
+                for row, number in zip(rows, numbers, strict=True):
+                    row[name] = cast(Value, number)
+                break
+
+
+def _number(value: Value, kind: type[int] | type[float]) -> int | float | None:
+    """Return the number that a text is, None if it is not written as one: `007` is no number."""
+    text = str(value).strip()
+    if not _NUMBER.fullmatch(text):
+        return None
+    try:
+        number = kind(text)
+    except ValueError:
+        return None
+    return number if abs(number) < 2**63 else None
+
+
+def _leave_out_built_in(path: Path, records: Sequence[CaptionedImage]) -> None:
+    clashing = {name for record in records for name in record.fields if name in BUILT_IN}
+    if clashing:
+        logger.warning(
+            "%s: its columns %s are left out, as an index fills these from the files; give them "
+            "other names to filter by them",
+            path, ", ".join(sorted(clashing)),
+        )  # fmt: skip
+        for record in records:
+            for name in clashing & record.fields.keys():
+                del cast(dict[str, Value], record.fields)[name]
 
 
 def _is_below(path: str, folder: str) -> bool:
@@ -166,8 +220,6 @@ def _value(name: str, value: object) -> Value | None:
     """
     if value is None or value == "":
         return None
-    if isinstance(value, bool):
-        return int(value)
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise ValueError(f'"{name}" is a whole number of more than 64 bits')
     if isinstance(value, float) and not math.isfinite(value):
@@ -176,7 +228,9 @@ def _value(name: str, value: object) -> Value | None:
         return value
     if isinstance(value, (list, dict)):  # kept as what it is written as
         return json.dumps(value, ensure_ascii=False, default=str)
-    return str(value)  # a date or a decimal of a parquet file
+    if isinstance(value, datetime.date):  # a moment is one too
+        return value.isoformat()
+    return str(value)  # a decimal of a parquet file, say
 
 
 def _read_table(path: Path) -> Iterator[Described | Skip]:
@@ -246,23 +300,8 @@ def _record(names: Sequence[str], row: Sequence[str]) -> dict[str, object]:
             # A table with five caption columns leaves some empty where an image has fewer.
             record[name] = captions_in_cell(cell) if cell.strip() else None
         else:
-            record[name] = cell.strip() if name == image else _number(cell)
+            record[name] = cell.strip() if name == image else cell
     return record
-
-
-def _number(cell: str) -> Value:
-    """Return the number that a table's cell holds, or its text.
-
-    A number is one if writing it gives the cell again: `007` and `1e5` are texts.
-    """
-    for kind in (int, float):
-        try:
-            value = kind(cell)
-        except ValueError:
-            continue
-        if str(value) == cell.strip():
-            return value
-    return cell
 
 
 def _read_parquet(path: Path) -> Iterator[Described | Skip]:

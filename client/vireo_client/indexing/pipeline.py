@@ -6,6 +6,7 @@ journal keeps it from then on: a kill costs the batches that were in the towers.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -75,7 +76,7 @@ def index_images(
             )
     if source is not None and not records and not missing.gone:
         raise DataError(f"{source}: no images here, and none of it in the index")
-    run = _Run(index, embedder, report)
+    run = _Run(index, embedder, report, root_of(source))
     try:
         run.add(_in_order(index, candidates, missing), _known(index, candidates, missing), workers)
         if source is not None:
@@ -89,11 +90,20 @@ def index_images(
     return report
 
 
+def root_of(source: Path | None) -> Path | None:
+    """Return the folder that the folders of a source's images are told from, without links."""
+    if source is None:
+        return None
+    return Path(os.path.realpath(source.parent if source.is_file() else source))
+
+
 class _Run:
     """One run: the images that it adds, and what it tells of them."""
 
-    def __init__(self, index: IndexWriter, embedder: Embedder, report: IndexReport) -> None:
-        self._index, self._embedder, self._report = index, embedder, report
+    def __init__(
+        self, index: IndexWriter, embedder: Embedder, report: IndexReport, root: Path | None
+    ) -> None:
+        self._index, self._embedder, self._report, self._root = index, embedder, report, root
         self._changed = False
         self._saved = time.monotonic()
         self.unusable: dict[str, str] = {}
@@ -108,9 +118,10 @@ class _Run:
                 self._settle(item)
                 progress.advance(task)
 
-            with closing(
-                embed_candidates(self._embedder, candidates, known, settle, workers=workers)
-            ) as batches:
+            stream = embed_candidates(
+                self._embedder, candidates, known, settle, root=self._root, workers=workers
+            )
+            with closing(stream) as batches:
                 for images in batches:
                     self._index.add(images)
                     self._changed = True

@@ -35,7 +35,7 @@ class ArchivedImage(CaptionedImage):
 
 
 class Contents(NamedTuple):
-    """The bytes of an image, and size and time of what they were read from."""
+    """The bytes of an image, and what its file system or its archive says of it."""
 
     data: bytes
     status: os.stat_result
@@ -110,9 +110,11 @@ def read_part(part: Part) -> Contents:
     with open(part.archive, "rb", buffering=0) as file:
         file.seek(part.start)
         data = _read(file.fileno(), part.bytes)
-        status = os.fstat(file.fileno())
+        of_archive = os.fstat(file.fileno())
     if len(data) < part.bytes:
         raise ImageError("the archive ends within it")
+    seconds = part.mtime_ns // 10**9
+    status = os.stat_result((*of_archive[:6], part.bytes, seconds, seconds, seconds))
     return Contents(data, status, part.mtime_ns)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from pathlib import Path
 
 from ..cores import usable_cores
 from ..embedder import Embedder
@@ -20,6 +21,7 @@ def embed_candidates(
     known: Known,
     settle: Callable[[Prepared], None],
     *,
+    root: Path | None = None,
     workers: int | None = None,
 ) -> Generator[list[NewImage], None, None]:
     """Read, decode and embed images, and yield them batch by batch.
@@ -32,12 +34,13 @@ def embed_candidates(
         candidates: the images.
         known: what is known already and needs no embedding.
         settle: called for each image that is not embedded, in the caller's thread.
+        root: the folder that the images' folders are told from.
         workers: threads that read and decode; by default as many as this process has cores.
 
     Raises:
         ServerError: Triton failed.
     """
-    worker = Worker(embedder.bundle.config.image, known)
+    worker = Worker(embedder.bundle.config.image, known, root)
     size, in_flight = embedder.towers.max_batch_size, embedder.batches_in_flight
     with ExitStack() as opened:
         reading = opened.enter_context(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
@@ -14,7 +15,8 @@ from ..bundle import ImageSpec
 from ..captions import Skip
 from ..errors import ImageError
 from ..images import open_image, to_pixels
-from ..index.catalogue import FileStamp
+from ..index.metadata import image_fields
+from ..index.rows import FileStamp
 from .candidates import Candidate
 from .reading import ByteBudget, Contents, check_size, read_part, read_whole
 
@@ -79,10 +81,11 @@ class Worker:
     Args:
         spec: how images become pixels.
         known: what the index knows.
+        root: the folder that the images' folders are told from.
     """
 
-    def __init__(self, spec: ImageSpec, known: Known) -> None:
-        self._spec, self._known = spec, known
+    def __init__(self, spec: ImageSpec, known: Known, root: Path | None) -> None:
+        self._spec, self._known, self._root = spec, known, root
         self._budget = ByteBudget()
 
     def prepare(self, image: Candidate) -> Prepared:
@@ -114,4 +117,7 @@ class Worker:
             opened = open_image(contents.data, name=image.path)
         except ImageError as error:
             return Prepared(image, sha256, skip=Skip.of(image.path, error))
+        # What the file says of itself stands beside the user's own columns.
+        fields = image_fields(Path(image.path), contents.status, contents.data, root=self._root)
+        image = image._replace(fields={**fields, **image.fields})
         return Prepared(image, sha256, to_pixels(opened, self._spec))

@@ -10,12 +10,9 @@ import pytest
 from vireo_client.search import SearchClient
 
 RUN = """
-import typer
 from vireo_client.cli import run
 from vireo_client.commands.index import index
-app = typer.Typer()
-app.command()(index)
-run(app)
+run(index)
 """
 
 
