@@ -184,13 +184,6 @@ class WritableCatalogue(Catalogue):
         with self._connection() as db:
             return metadata.read(db, [image_id]).get(image_id, NO_FIELDS)
 
-    def restamp(self, stamps: Mapping[int, FileStamp]) -> None:
-        """Note the stamps of images by id."""
-        self._db.executemany(
-            "UPDATE images SET bytes = ?, mtime_ns = ?, captions_digest = ? WHERE id = ?",
-            [(*stamp, id_) for id_, stamp in stamps.items()],
-        )
-
     def add(
         self,
         images: Sequence[ImageRow],
