@@ -13,6 +13,7 @@ from support.clients import CLIENTS, open_client, write_photo_index
 from vireo_client.errors import DataError, ImageError, IndexLocked, SearchIndexError, VireoError
 from vireo_client.index import Index, IndexWriter
 from vireo_client.search import SearchClient
+from vireo_client.telemetry import snapshot
 
 
 @pytest.fixture(scope="module")
@@ -286,6 +287,22 @@ def test_an_index_that_was_deleted_is_an_error(writable, folder):
     shutil.rmtree(folder)
     with pytest.raises(VireoError, match=folder.name):
         writable.search("xe")
+
+
+def test_the_stages_of_a_search_are_measured(client, made):
+    def counts():
+        return {name: times["count"] for name, times in snapshot().items()}
+
+    before = counts()
+    client.search("hai con chó", 3)
+    client.describe(made.parent / "photos" / "3.png", 3)
+    after = snapshot()
+    counts = {
+        name: after[name]["count"] - before.get(name, {"count": 0})["count"] for name in after
+    }
+    assert {name: counts[name] for name in ("segment", "tokenize", "search")} == {
+        "segment": 1, "tokenize": 1, "search": 2,
+    }  # fmt: skip
 
 
 def test_threads_share_a_client(made):
