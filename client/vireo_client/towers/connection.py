@@ -114,6 +114,9 @@ class ConnectionOptions:
             ("grpc.keepalive_time_ms", _ms(self.keepalive_time)),
             ("grpc.keepalive_timeout_ms", _ms(self.keepalive_timeout)),
             ("grpc.http2.max_pings_without_data", 2),
+            # The pings by which gRPC measures the bandwidth stand in for those above. Unanswered,
+            # they count as lost after a minute by default.
+            ("grpc.http2.ping_timeout_ms", _ms(self.keepalive_timeout)),
         ]
 
 

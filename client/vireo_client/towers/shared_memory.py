@@ -171,7 +171,9 @@ class Regions:
         """Ask for one inference whose values lie in a region."""
         from .exchange import Ask
 
-        region = self._take(endpoint, values.nbytes)
+        # Each is large enough for a full batch, so that any request fits into any region.
+        row = values[:1].nbytes
+        region = self._take(endpoint, max(len(values), endpoint.max_batch_size) * row)
         answered = False
         try:
             region.write(values)
