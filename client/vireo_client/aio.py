@@ -97,7 +97,10 @@ class AsyncSearchClient:
         check_question(text, image, hybrid=hybrid)
         read_weights(weights)
         vectors = await self._embed(text, image, weights)
-        return (await self._images(vectors, k, options, [text] if hybrid and text else None))[0]
+        texts = None if text is None else [text]
+        mixed = image is not None
+        found = await self._images(vectors, k, options, texts, hybrid=hybrid, mixed=mixed)
+        return found[0]
 
     async def search_many(
         self,
@@ -111,7 +114,7 @@ class AsyncSearchClient:
         if not len(texts):
             return []
         vectors = await self.embed_texts(texts)
-        return await self._images(vectors, k, options, texts if hybrid else None)
+        return await self._images(vectors, k, options, texts, hybrid=hybrid)
 
     async def search_by_image(
         self, image: ImageSource, k: int = 10, **options: Unpack[SearchOptions]
@@ -206,12 +209,16 @@ class AsyncSearchClient:
         queries: Embeddings,
         k: int,
         options: SearchOptions,
-        words: Sequence[str] | None = None,
+        texts: Sequence[str] | None = None,
+        *,
+        hybrid: bool = False,
+        mixed: bool = False,
     ) -> list[Matches]:
         ranking = (await self._open()).ranking
-        plain = words is None and is_plain(options)
         return await self._run(
-            lambda: ranking.images(queries, k, options, words), len(queries), plain
+            lambda: ranking.images(queries, k, options, texts=texts, hybrid=hybrid, mixed=mixed),
+            len(queries),
+            not hybrid and is_plain(options),
         )
 
     async def _captions(self, queries: Embeddings, k: int, options: SearchOptions) -> list[Matches]:

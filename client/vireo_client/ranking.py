@@ -50,7 +50,10 @@ class Ranking:
         queries: Embeddings,
         k: int,
         options: SearchOptions,
-        words: Sequence[str] | None = None,
+        *,
+        texts: Sequence[str] | None = None,
+        hybrid: bool = False,
+        mixed: bool = False,
     ) -> list[Matches]:
         """Find the `k` best images of each query.
 
@@ -58,7 +61,9 @@ class Ranking:
             queries: unit vectors FP32 `[N, D]`.
             k: how many, at most.
             options: of the search.
-            words: N texts whose words are looked for too; None ranks by the vectors alone.
+            texts: the N texts of the queries; None for images.
+            hybrid: whether the words of the texts are looked for too.
+            mixed: whether the vectors are of images too, not of the texts alone.
 
         Raises:
             DataError: an option has a value that it cannot have.
@@ -66,16 +71,19 @@ class Ranking:
         """
         checked = read_options(options)
         # Of two rankings to fuse, more than k hits count: what is 11th in both may be among 10.
-        depth = k if words is None else max(checked_k(k), _DEPTH)
+        depth = max(checked_k(k), _DEPTH) if hybrid else k
         with stage("search"):
             found = self._index.search_images(
                 queries, depth, filter=checked.get("filter"), search=_settings(checked)
             )
-            if words is not None:
+            if texts is not None and hybrid:
                 found = [
                     self._fused(query, text, matches, depth, checked)[:k]
-                    for query, text, matches in zip(queries, words, found, strict=True)
+                    for query, text, matches in zip(queries, texts, found, strict=True)
                 ]
+        if texts is not None and not mixed and (relevance := self._index.relevance) is not None:
+            for matches in found:
+                matches.relevance = relevance.of(matches.scores)
         return [_cut(matches, checked) for matches in found]
 
     def _fused(
@@ -137,7 +145,8 @@ def _cut(found: Matches, options: SearchOptions) -> Matches:
         return found
     if found.relevance is None:
         raise DataError(
-            "min_relevance: this index has not learned what is relevant; save it once more with "
-            "`vireo index`"
+            "min_relevance: the relevance of these matches is not known. An index learns it of "
+            "images that a text finds, when `vireo index` saves; it is not known of what an image "
+            "finds, nor of captions"
         )
     return found.where(found.relevance >= np.float32(least))

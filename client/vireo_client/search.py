@@ -120,7 +120,14 @@ class SearchClient:
         check_question(text, image, hybrid=hybrid)
         read_weights(weights)
         vectors = self._embed(text, image, weights)
-        return self._ranking.images(vectors, k, options, [text] if hybrid and text else None)[0]
+        return self._ranking.images(
+            vectors,
+            k,
+            options,
+            texts=None if text is None else [text],
+            hybrid=hybrid,
+            mixed=image is not None,
+        )[0]
 
     def search_many(
         self,
@@ -138,7 +145,7 @@ class SearchClient:
         if not len(texts):
             return []
         vectors = self.embed_texts(texts)
-        return self._ranking.images(vectors, k, options, texts if hybrid else None)
+        return self._ranking.images(vectors, k, options, texts=texts, hybrid=hybrid)
 
     def search_by_image(
         self, image: ImageSource, k: int = 10, **options: Unpack[SearchOptions]

@@ -15,6 +15,8 @@ from vireo_client.index import Index, IndexWriter
 from vireo_client.search import SearchClient
 from vireo_client.telemetry import snapshot
 
+PIXELS = np.zeros((9, 7, 3), np.uint8)
+
 
 @pytest.fixture(scope="module")
 def made(repository, tmp_path_factory):
@@ -123,7 +125,8 @@ def test_text_and_image_that_say_the_opposite_are_refused():
         (lambda c: c.search(image=b"", hybrid=True), DataError, "give a text"),
         (lambda c: c.search("xe", filter="nope = 1"), DataError, "nope"),
         (lambda c: c.search("xe", hybrid=True, k=0), DataError, "k is 0"),
-        (lambda c: c.search("xe", min_relevance=0.5), DataError, "has not learned"),
+        (lambda c: c.search("xe", min_relevance=0.5), DataError, "relevance of these matches"),
+        (lambda c: c.describe(PIXELS, min_relevance=0.5), DataError, "relevance of these matches"),
         (lambda c: c.search(5), DataError, "of type int; it must be str"),
         (lambda c: c.search("xe", k=0), DataError, "k is 0; give the number of matches"),
         (lambda c: c.search("xe", k=2.5), DataError, "k is 2.5"),
@@ -187,6 +190,28 @@ def test_a_filter_keeps_to_the_images_of_which_it_holds(writable, photo):
         writable.add(paths[:2], fields=[{}])
     with pytest.raises(DataError, match="2 images, but one fields"):
         writable.add(paths[:2], fields={"album": "Huế"})
+
+
+def test_an_index_that_grew_knows_what_is_relevant(writable, photo):
+    """Text queries alone: what their scores are worth is what was learned."""
+    assert writable.search("xe")[0].relevance is None
+    writable.add([photo()])
+    matches = writable.search("xe", 7)
+    relevance = matches.relevance
+    assert relevance is not None
+    assert (np.diff(relevance) <= 0).all()
+    assert 0 <= relevance[-1] < relevance[0] <= 1
+    least = float(relevance[0])
+    kept = writable.search("xe", 7, min_relevance=least)
+    assert kept == [match for match in matches if match.relevance >= least]
+    assert 0 < len(kept) < 7
+    assert writable.search_many(["xe"], 7, min_relevance=least) == [kept]
+    assert len(writable.search("xe", 7, hybrid=True, min_relevance=0.0)) == 7
+    assert {m.id for m in writable.search("xe", 7, hybrid=True, min_relevance=least)} == {
+        match.id for match in kept
+    }
+    assert writable.search("xe", image=photo(), k=7).relevance is None
+    assert writable.search_by_image(photo(), 7).relevance is None
 
 
 def test_hybrid_fuses_the_words_with_the_vectors(client, made, repository):
