@@ -135,7 +135,7 @@ def _settings(options: SearchOptions) -> SearchSettings:
 
 def is_plain(options: SearchOptions) -> bool:
     """Return whether a search looks at vectors alone, and takes as long as others of its kind."""
-    return not options.keys() - {"min_relevance"}
+    return not any(value for name, value in options.items() if name != "min_relevance")
 
 
 def _cut(found: Matches, options: SearchOptions) -> Matches:

@@ -206,11 +206,16 @@ def test_short_searches_run_in_the_loop_and_long_ones_in_threads(made):
             where = []
             ranking = (await client._open()).ranking
             plain = ranking.images
-            ranking.images = lambda *a: where.append(threading.current_thread()) or plain(*a)
+            ranking.images = lambda *a, **o: (
+                where.append(threading.current_thread()) or plain(*a, **o)
+            )
             await client.search_many(texts, 3, **options)
             return where[0] is threading.main_thread()
 
     assert asyncio.run(ask(1e-5, ["xe"]))
+    assert asyncio.run(ask(1e-5, ["xe"], filter=None, exact=False))
+    assert not asyncio.run(ask(1e-5, ["xe"], filter="bytes > 0"))
+    assert not asyncio.run(ask(1e-5, ["xe"], hybrid=True))
     assert not asyncio.run(ask(1e-5, ["xe"] * 200))
     assert not asyncio.run(ask(0.01, ["xe"]))
 
