@@ -52,7 +52,7 @@ def build(
         raise SearchIndexError(f"a structure of kind {kind.name} needs a file to be written to")
     with threads(rows):
         report("train", 0, 1)
-        index = kind.make(_sample(vectors, kind.sample_rows(rows), seed), rows, seed)
+        index = kind.make(sample(vectors, kind.sample_rows(rows), seed), rows, seed)
         report("train", 1, 1)
         for start in range(0, rows, BLOCK_ROWS):
             index.add(np.ascontiguousarray(vectors[start : start + BLOCK_ROWS], dtype=np.float32))
@@ -78,7 +78,8 @@ def build(
     return settings
 
 
-def _sample(vectors: Floats, count: int, seed: int) -> Floats:
+def sample(vectors: Floats, count: int, seed: int) -> Floats:
+    """Return `count` vectors drawn by chance, or all, in their order."""
     rows = np.random.default_rng(seed).choice(len(vectors), min(count, len(vectors)), replace=False)
     # In the order of the file, which is read from start to end.
     return np.ascontiguousarray(vectors[np.sort(rows)], dtype=np.float32)

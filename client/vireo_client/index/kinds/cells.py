@@ -13,8 +13,8 @@ from .rotation import balanced_directions
 _METRIC = faiss.METRIC_INNER_PRODUCT
 _BLOCK = 32
 """Codes that FastScan compares at once, the size of a block in its lists."""
-_POINTS_A_CELL = 64
-"""Training vectors a cell; FAISS recommends 39 to 256."""
+_POINTS_A_CELL = 40
+"""Training vectors a cell; FAISS asks for 39 or more."""
 _QUERY_BITS = 8
 """Bits of a query's number while RaBitQ compares it with codes."""
 
