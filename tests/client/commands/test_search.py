@@ -113,6 +113,33 @@ def test_what_cannot_be_asked_is_an_error(run, made, words, message):
     assert message in str(result.exception)
 
 
+def test_filters_words_and_relevance_are_options(run, made):
+    filtered = _json(run("xe", "--filter", 'name in ("2.png", "4.png")', "--json"))[0]["matches"]
+    assert sorted(match["metadata"]["name"] for match in filtered) == ["2.png", "4.png"]
+    assert _json(run("xe", "--filter", 'name in ("2.png", "4.png")', "--exact", "--json"))[0][
+        "matches"
+    ] == filtered  # fmt: skip
+    assert "nope" in str(run("xe", "--filter", "nope = 1", code=1).exception)
+    assert "relevance" in str(run("xe", "--min-relevance", "0.5", code=1).exception)
+    with SearchClient(made) as client:
+        expected = client.search("ảnh 4", 6, hybrid=True)
+        plain = client.search("ảnh 4", 6)
+    words = _json(run("ảnh 4", "-k", 6, "--hybrid", "--json"))[0]["matches"]
+    assert [match["id"] for match in words] == expected.ids.tolist()
+    assert expected.ids.tolist() != plain.ids.tolist()
+
+
+def test_the_prompt_filters_and_takes_words(run):
+    lines = [':filter name = "2.png"', "xe", ":filter", "xe", ":hybrid on", "ảnh 4", ":hybrid off",
+             "ảnh 4"]  # fmt: skip
+    one, all_, words, plain = _json(run("--json", input="\n".join(lines)))
+    assert [match["metadata"]["name"] for match in one["matches"]] == ["2.png"]
+    assert len(all_["matches"]) == 6
+    assert [m["id"] for m in words["matches"]] != [m["id"] for m in plain["matches"]]
+    result = run(input=":filter nope = 1\nxe\n:min-relevance 0.5\n:filter\nxe\n", code=1)
+    assert len(result.stderr.splitlines()) == 2
+
+
 def test_a_sheet_is_drawn(run, tmp_path):
     run("xe", "--sheet", tmp_path / "s.png")
     assert Image.open(tmp_path / "s.png").size[1] > 150
