@@ -17,7 +17,9 @@ from .editing import Captions, Fields, add_images, remove_images
 from .embedder import Embedder, Embeddings
 from .errors import SearchIndexError
 from .images import ImageSource
+from .index import maintenance
 from .index.bundle_files import open_bundle
+from .index.maintenance import IndexInfo
 from .index.matches import Matches
 from .index.reader import Index
 from .indexing.report import IndexReport
@@ -183,6 +185,11 @@ class AsyncSearchClient:
         bundle = (await self._open()).bundle
         async with self._writing:
             return await asyncio.to_thread(remove_images, self._folder, bundle, paths)
+
+    async def info(self) -> IndexInfo:
+        """Tell what the index holds; as `SearchClient.info`."""
+        await self._open()
+        return await asyncio.to_thread(maintenance.info, self._folder)
 
     async def refresh(self) -> bool:
         """Move to the newest state of the index in a thread; as `SearchClient.refresh`."""

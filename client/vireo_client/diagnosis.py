@@ -256,10 +256,12 @@ def _segmenter(bundle: Bundle) -> Finding:
 
 def _opened(index: Path, bundle: Bundle) -> Finding:
     try:
+        from .index.maintenance import info
         from .index.reader import Index
 
         with Index(index, bundle) as opened:
-            found = f"{index}: {len(opened)} images, {opened.captions} captions"
+            kinds = " and ".join(dict.fromkeys(info(index).kinds.values()))
+            found = f"{index}: {len(opened)} images, {opened.captions} captions, kind {kinds}"
     except VireoError as error:
         return Finding("Index", "broken", str(index), str(error))
     return Finding("Index", "ok", found)

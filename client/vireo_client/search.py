@@ -13,7 +13,9 @@ from .embedder import Embedder, Embeddings
 from .errors import SearchIndexError
 from .forks import renew_after_fork
 from .images import ImageSource
+from .index import maintenance
 from .index.bundle_files import open_bundle
+from .index.maintenance import IndexInfo
 from .index.matches import Matches
 from .index.reader import Index
 from .indexing.report import IndexReport
@@ -241,6 +243,15 @@ class SearchClient:
         self._check_open()
         with self._writing:
             return remove_images(self._index.folder, self._bundle, paths)
+
+    def info(self) -> IndexInfo:
+        """Tell what the index holds: images, captions, kinds, recall, bytes.
+
+        Raises:
+            SearchIndexError: the catalogue cannot be read, or the client is closed.
+        """
+        self._check_open()
+        return maintenance.info(self._index.folder)
 
     def refresh(self) -> bool:
         """Move to the newest state of the index before a search does; others search on meanwhile.

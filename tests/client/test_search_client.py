@@ -253,6 +253,13 @@ def test_what_only_the_words_find_has_a_cosine_too(client, made, repository, mon
     assert matches[1].score == pytest.approx(expected.score, abs=1e-6)
 
 
+def test_it_tells_what_the_index_holds(writable, photo):
+    assert (writable.info().images, writable.info().captions) == (6, 6)
+    writable.add([photo()])
+    assert (writable.info().images, writable.refresh()) == (7, True)
+    assert not writable.refresh()
+
+
 def test_what_cannot_be_added_or_removed_is_named(writable, photo, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no image")
     report = writable.add([tmp_path / "bad.png", photo("good.png")])
@@ -285,6 +292,7 @@ def test_a_closed_client_says_so(made):
             client.close()
             uses = (
                 lambda c: c.search("xe"), lambda c: c.search_many(["xe"]), lambda c: c.refresh(),
+                lambda c: c.info(),
                 lambda c: c.search_by_image(b""), lambda c: c.embed_texts(["xe"]),
                 lambda c: c.add(["a.jpg"]), lambda c: c.remove(["a.jpg"]),
             )  # fmt: skip
