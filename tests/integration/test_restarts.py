@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -35,6 +36,8 @@ class Serve(NamedTuple):
     errors: Path
     http: str
     metrics: str
+    memory: str
+    """What the names of its shared memory begin with."""
 
     def children(self, pid: int | None = None) -> dict[int, str]:
         """Return the command lines of a process's children, by their numbers."""
@@ -76,7 +79,7 @@ class Serve(NamedTuple):
         assert line in self.output.read_text(), self.errors.read_text()
 
     def shared_memory(self) -> list[str]:
-        return [name for name in os.listdir("/dev/shm") if f"vireo_{self.process.pid}_" in name]
+        return [name for name in os.listdir("/dev/shm") if name.startswith(self.memory)]
 
 
 @pytest.fixture
@@ -96,7 +99,10 @@ def serve(repository, tmp_path):
         wait_until(lambda: "next: " in output.read_text() or process.poll() is not None)
         assert "is ready" in output.read_text(), errors.read_text()
         words = output.read_text().splitlines()[1].split()
-        return Serve(process, output, errors, words[3], words[5])
+        served = Serve(process, output, errors, words[3], words[5], "")
+        flags = served.children()[served.triton]
+        (memory,) = re.findall(r"shm-region-prefix-name=(vireo_\w{8})_", flags)
+        return served._replace(memory=memory)
 
     yield run
     for process in started:

@@ -71,6 +71,15 @@ class Layout:
         else:
             self._write(self._ensemble(model, model))
 
+    def keep_alone(self) -> None:
+        """Write the names anew, and remove what other publications have left in the folder."""
+        own = {*self.slots.values(), *self.names}
+        for entry in self.root.iterdir():
+            if entry.name not in own:
+                self.remove(entry.name)
+        for name in self.names:
+            self.write_name(name)
+
     def remove(self, name: str) -> None:
         """Remove a slot, a trial or a name."""
         shutil.rmtree(self.root / name, ignore_errors=True)

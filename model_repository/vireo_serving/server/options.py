@@ -92,6 +92,8 @@ class ServerOptions:
         yield f"--metrics-address={self.host}"
         for endpoint in ("http", "grpc", "metrics"):
             yield f"--{endpoint}-port={getattr(ports, endpoint)}"
+        # Objects of requests are kept for the next ones, at the size of the largest so far.
+        yield "--grpc-infer-allocation-pool-size=0"
         yield f"--grpc-restricted-protocol={RESTRICTED}:{KEY_HEADER}={self.admin_key}"
         yield f"--http-restricted-api={RESTRICTED}:{KEY_HEADER}={self.admin_key}"
         # p50 and p99 of each stage; later versions have histograms, which say more; 2.51 has none.

@@ -26,6 +26,7 @@ from .launch import check_plans, check_python, find_triton
 from .options import LOOPBACK, ServerOptions
 from .ports import Ports, claim
 from .process import die_with_parent
+from .shared_memory import SharedMemory
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,6 @@ _STARTS = 3
 """How often Triton is started before its failure is final."""
 DEAD_GRACE = 2.0
 """Seconds for the requests of other engines when one is dead: Triton waits in vain for that one."""
-_SHARED_MEMORY = Path("/dev/shm")
 _NO_GPU = ("CUDA driver", "CudaDriverHelper")
 """Parts of the errors that Triton logs on every machine without a GPU."""
 
@@ -72,6 +72,7 @@ class TritonServer:
         self.options = options or ServerOptions()
         stamp(repository)  # fails for a folder that is no repository, before anything is created
         self._serving = ServingFolder(repository)
+        self._shared_memory: SharedMemory | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._group: int | None = None
         self._log_start = 0
@@ -79,6 +80,7 @@ class TritonServer:
         """How often Triton was started anew, by cause: a dead engine, or its own end."""
         self._keep_log = log is not None
         try:
+            self._shared_memory = SharedMemory()
             self._layout, self._seen = self._serving.copy_repository()
             self._layout.write_slots()
             for name in self._layout.names:
@@ -135,6 +137,7 @@ class TritonServer:
         """
         self.restarts[cause] += 1
         self._end_process(DEAD_GRACE)
+        self._layout.keep_alone()  # a publication that ended Triton would end the next one too
         self._start(self.ports)
 
     def _start(self, ports: Ports) -> str:
@@ -166,13 +169,14 @@ class TritonServer:
         return chosen_here and any("already in use" in line for line in self._log_lines())
 
     def _launch(self) -> subprocess.Popen[bytes]:
+        assert self._shared_memory is not None
         command = [
             *self._command,
             f"--model-repository={self._serving.root}",
             "--model-control-mode=explicit",
             "--load-model=*",
             "--disable-auto-complete-config",
-            f"--backend-config=python,shm-region-prefix-name={self._shared_memory()}",
+            f"--backend-config=python,shm-region-prefix-name={self._shared_memory.prefix}",
             *self.options.flags(self.ports),
         ]
         variables = self._variables | {
@@ -185,9 +189,12 @@ class TritonServer:
                 preexec_fn=die_with_parent, start_new_session=True,
             )  # fmt: skip
 
-    def _shared_memory(self) -> str:
-        """Return the prefix of the Python backend's shared memory: each server has its own."""
-        return f"vireo_{os.getpid()}_{self.ports.grpc}_"
+    def shared_memory(self) -> int:
+        """Return the bytes of shared memory that the models in Python take.
+
+        Triton 2.51 gives none of it back while a model is loaded.
+        """
+        return self._shared_memory.size() if self._shared_memory else 0
 
     @staticmethod
     def _reachable(host: str) -> str:
@@ -300,6 +307,8 @@ class TritonServer:
         """Stop the server and its backend processes; calling it twice does no harm."""
         self._end_process(grace)
         self._serving.close()
+        if self._shared_memory is not None:
+            self._shared_memory.close()
 
     def _end_process(self, grace: float) -> None:
         if self._process is None or self._group is None:
@@ -316,8 +325,8 @@ class TritonServer:
             pass
         self._group = None
         self._process.wait()
-        for region in _SHARED_MEMORY.glob(f"{self._shared_memory()}*"):
-            region.unlink(missing_ok=True)  # a killed process leaves its regions behind
+        if self._shared_memory is not None:
+            self._shared_memory.clear()
 
     def __enter__(self) -> TritonServer:
         return self
