@@ -49,6 +49,7 @@ class Layout:
         one may need modules that have moved, and a stranger's may do anything.
         """
         for model, slot in self.slots.items():
+            self.remove(slot)
             config = self.publication.config(model)
             config.name = slot
             copy_tree(self.publication.folder / model, self.root / slot, code=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -20,7 +21,8 @@ from ..admin import Admin
 from ..models.exported_with import mismatch
 from ..reload.folder import ServingFolder
 from ..reload.publication import Publication, stamp
-from ..reload.switch import switch
+from ..reload.slots import Layout
+from ..reload.switch import refuse_other_bundle_of_same_version, switch
 from .health import Health
 from .launch import check_plans, check_python, find_triton
 from .options import LOOPBACK, ServerOptions
@@ -32,10 +34,14 @@ logger = logging.getLogger(__name__)
 
 _STARTS = 3
 """How often Triton is started before its failure is final."""
+_GRACE = 15.0
+"""Seconds for the requests that a Triton which is stopped has accepted."""
 DEAD_GRACE = 2.0
 """Seconds for the requests of other engines when one is dead: Triton waits in vain for that one."""
 _NO_GPU = ("CUDA driver", "CudaDriverHelper")
 """Parts of the errors that Triton logs on every machine without a GPU."""
+_MARKED = re.compile(r"[IWEV]\d{4} |[+|]")
+"""Begins the lines that Triton's log marks with a level, and those of its tables."""
 
 
 class TritonServer:
@@ -143,7 +149,7 @@ class TritonServer:
     def _start(self, ports: Ports) -> str:
         """Start Triton until it is ready, and return its version."""
         for left in reversed(range(_STARTS)):
-            self.ports = claim(ports, self.options.host)
+            self.ports = claim(ports, self.options.host, self.options.http_host)
             self._admin = Admin(self.http_url, self.options.admin_key, timeout=self._timeout)
             self._process = self._launch()
             self._group = self._process.pid  # it leads a session, and so a process group
@@ -173,8 +179,6 @@ class TritonServer:
         command = [
             *self._command,
             f"--model-repository={self._serving.root}",
-            "--model-control-mode=explicit",
-            "--load-model=*",
             "--disable-auto-complete-config",
             f"--backend-config=python,shm-region-prefix-name={self._shared_memory.prefix}",
             *self.options.flags(self.ports),
@@ -220,8 +224,8 @@ class TritonServer:
         deadline = time.monotonic() + timeout
         waiting = list(self.publication.configs)
         while time.monotonic() < deadline:
-            if (code := self.poll()) is not None:
-                raise ServerError(f"Triton ended while starting (exit {code}): {self.error()}")
+            if self.poll() is not None:
+                raise ServerError(f"Triton ended while starting ({self.end()}): {self.error()}")
             while waiting and self._admin.ready(waiting[-1]):
                 waiting.pop()
             if not waiting and self._has_metrics():  # their endpoint opens last
@@ -248,6 +252,8 @@ class TritonServer:
     def reload(self) -> Publication:
         """Serve the present publication of the repository; no request is lost on the way.
 
+        Without `model_control` Triton is started anew, and answers nothing meanwhile.
+
         Raises:
             BundleError, ExportError: the repository is incomplete; the old publication is served.
             ServerError: the new publication does not load; the old one is served.
@@ -257,8 +263,11 @@ class TritonServer:
         try:
             check_plans(new.publication)
             self._warn_of_other_version(new.publication)
-            switch(self._admin, self._layout, new)
-            self._layout = new
+            if self.options.model_control:
+                switch(self._admin, self._layout, new)
+                self._layout = new
+            else:
+                self._start_with(new)
         except ServerError as error:
             reason = self._serving.with_repository_paths(str(error))
             raise ServerError(f"{self.repository}: not reloaded: {reason}") from error
@@ -266,15 +275,39 @@ class TritonServer:
             self._serving.keep_only(self._layout)
         return new.publication
 
+    def _start_with(self, new: Layout) -> None:
+        """Start Triton anew with another publication; with the old one again if that fails."""
+        old = self._layout
+        refuse_other_bundle_of_same_version(old.publication, new.publication)
+        try:
+            self._change_to(new)
+        except ServerError:
+            self._change_to(old)
+            raise
+
+    def _change_to(self, layout: Layout) -> None:
+        self._end_process(_GRACE)
+        self._layout = layout
+        layout.keep_alone()
+        layout.write_slots()
+        for name in layout.trials.values():
+            layout.remove(name)
+        self._start(self.ports)
+
     def _warn_of_other_version(self, publication: Publication) -> None:
         """Log a warning for each vireo other than this one that exported a model."""
         for version in publication.exported_with():
             if warning := mismatch(version, __version__):
                 logger.warning("%s: %s", self.repository, warning)
 
-    def error(self) -> str:
-        """Return the line of the server's log that is most likely to name the cause."""
-        lines = self._log_lines()
+    def error(self, *, last: bool = False) -> str:
+        """Return the line of the server's log that is most likely to name the cause.
+
+        Args:
+            last: take the last such line instead of the first: a Triton that had started has
+                logged errors before that did not end it.
+        """
+        lines = [line for line in self._log_lines() if line.strip()]
         # Triton marks errors "E1121 ..."; the table of models repeats them after "UNAVAILABLE: ".
         marked = [
             line
@@ -283,9 +316,19 @@ class TritonServer:
             or line.startswith("Bad option")
         ]
         causes = [line for line in marked if "rror" in line.partition("]")[2]]
-        best = (causes or marked or [line for line in lines if line.strip()] or ["no log"])[0]
+        # What the loader and the C library say has no mark at all.
+        unmarked = [line for line in lines if not _MARKED.match(line)]
+        found = causes or marked or unmarked[-1:] or ["nothing in its log says why"]
+        best = found[-1 if last else 0]
         best = self._serving.with_repository_paths(best.partition("] ")[2] or best)
         return f"{best} (log: {self.log_path})"
+
+    def end(self) -> str:
+        """Return how a server that has ended did so: its exit code, and the signal's name."""
+        code = self.poll()
+        if code is None or code >= 0:
+            return f"exit {code}"
+        return f"exit {code}, {signal.Signals(-code).name}"
 
     def _log_lines(self) -> list[str]:
         """Return the lines since Triton's last start."""
@@ -303,7 +346,7 @@ class TritonServer:
         except subprocess.TimeoutExpired:
             return None
 
-    def stop(self, grace: float = 15.0) -> None:
+    def stop(self, grace: float = _GRACE) -> None:
         """Stop the server and its backend processes; calling it twice does no harm."""
         self._end_process(grace)
         self._serving.close()

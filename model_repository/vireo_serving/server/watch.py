@@ -56,8 +56,8 @@ def watch(
     health = _health(server, dead_after)
     try:
         while True:
-            if (code := server.wait(seconds)) is not None:
-                reason = f"Triton ended by itself (exit {code}): {server.error()}"
+            if server.wait(seconds) is not None:
+                reason = f"Triton ended by itself ({server.end()}): {server.error(last=True)}"
                 _restart(server, "server", reason, backoff, report)
             elif health is not None and (dead := health.look()) is not None:
                 if server.poll() is not None:
@@ -66,7 +66,7 @@ def watch(
             elif reload_requested.is_set():
                 reload_requested.clear()
                 reload.run(forget=True)
-            elif memory.is_due(server.shared_memory()):
+            elif server.options.model_control and memory.is_due(server.shared_memory()):
                 log.warning(
                     "large requests have left %d MiB of shared memory in use; reloading to give "
                     "it back", server.shared_memory() >> 20,
