@@ -12,14 +12,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test lint bench sbom clean
 
 help: ## Show what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
 setup: $(READY) ## Make the virtual environment and fetch the Triton carrier
 
-$(READY): pyproject.toml constraints.txt scripts/setup.sh
+$(READY): pyproject.toml constraints.txt scripts/setup.sh $(wildcard lock/*.txt)
 	@PYTHON="$(PYTHON)" TORCH="$(TORCH)" VENV="$(VENV)" sh scripts/setup.sh
 	@touch $@
 
@@ -34,6 +34,14 @@ lint: $(READY) ## Check style and types
 
 bench: $(READY) ## Measure the demo's model (after `make demo`)
 	@$(BIN)/python benchmarks/first_light.py
+
+sbom: $(READY) ## Write the bill of materials of the environment, runs/sbom.json (CycloneDX)
+	@[ -x $(VENV)/sbom/bin/cyclonedx-py ] || { $(PYTHON) -m venv $(VENV)/sbom && \
+		$(VENV)/sbom/bin/pip install -q --require-hashes --no-deps -r lock/sbom.txt; }
+	@mkdir -p runs
+	@$(VENV)/sbom/bin/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml \
+		--output-reproducible -o runs/sbom.json
+	@echo "runs/sbom.json"
 
 clean: ## Remove the environment and everything the demo wrote
 	rm -rf $(VENV) runs

@@ -17,26 +17,49 @@ command -v cc >/dev/null 2>&1 || command -v gcc >/dev/null 2>&1 ||
 [ -x "$VENV/bin/python" ] || "$PYTHON" -m venv "$VENV"
 pip() { "$VENV/bin/python" -m pip --disable-pip-version-check "$@"; }
 
+# The environment that CI tests is locked: each file of each package by its hash. Elsewhere (another
+# Python, another system, torch with CUDA) the versions are pinned where constraints.txt names them.
+locked=
+[ "$TORCH-$(uname -s)-$(uname -m)" = cpu-Linux-x86_64 ] &&
+    "$VENV/bin/python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' && locked=yes
+hashed() { pip install -q --require-hashes --no-deps "$@"; }
+
 echo "setup: torch ($TORCH)"
 if ! "$VENV/bin/python" -c 'import importlib.metadata as m; m.version("torch"); m.version("torchvision")' 2>/dev/null; then
     version=$(sed -n 's/^torch==//p' constraints.txt)
     vision=$(sed -n 's/^torchvision==//p' constraints.txt)
-    if [ "$TORCH" = cpu ] && [ "$(uname -s)" = Linux ]; then
-        # The CPU build carries a local version; pip finds it where a CPU index or wheel folder is
-        # configured, else uv knows where it is published. The plain name would bring CUDA along.
-        pip install -q -c constraints.txt "torch==$version+cpu" 2>/dev/null || {
-            pip install -q uv
-            "$VENV/bin/uv" pip install -q --python "$VENV/bin/python" --torch-backend cpu "torch==$version" "torchvision==$vision"
+    # The CPU build carries a local version; pip finds it where a CPU index or wheel folder is
+    # configured, else uv knows where it is published. The plain name would bring CUDA along.
+    if [ -n "$locked" ]; then
+        hashed -r lock/torch-cpu-linux-py311.txt 2>/dev/null || {
+            hashed -r lock/uv.txt
+            "$VENV/bin/uv" pip install -q --python "$VENV/bin/python" --torch-backend cpu \
+                --require-hashes --no-deps -r lock/torch-cpu-linux-py311.txt
         }
+        hashed -r lock/torchvision-linux-py311.txt
     else
-        pip install -q -c constraints.txt "torch==$version"
+        if [ "$TORCH" = cpu ] && [ "$(uname -s)" = Linux ]; then
+            pip install -q -c constraints.txt "torch==$version+cpu" 2>/dev/null || {
+                hashed -r lock/uv.txt
+                "$VENV/bin/uv" pip install -q --python "$VENV/bin/python" --torch-backend cpu "torch==$version" "torchvision==$vision"
+            }
+        else
+            pip install -q -c constraints.txt "torch==$version"
+        fi
+        # Without its dependencies: they name another torch build.
+        pip install -q --no-deps "torchvision==$vision"
     fi
-    # Without its dependencies: they name another torch build.
-    pip install -q --no-deps "torchvision==$vision"
 fi
 
 echo "setup: vireo and what it needs"
-pip install -q -c constraints.txt -e '.[dev]'
+if [ -n "$locked" ]; then
+    # What is built from source is built with the locked setuptools too.
+    hashed -r lock/build.txt
+    hashed --no-build-isolation -r lock/linux-py311.txt
+    pip install -q --no-deps --no-build-isolation -e .
+else
+    pip install -q -c constraints.txt -e '.[dev]'
+fi
 
 echo "setup: TensorRT's Python bindings, to check our calls against"
 # Without the libraries, which tests replace by stubs, and in folders of their own: both versions
@@ -44,7 +67,7 @@ echo "setup: TensorRT's Python bindings, to check our calls against"
 for name in tensorrt-cu12-bindings tensorrt-cu13-bindings; do
     version=$(sed -n "s/^$name==//p" constraints.txt)
     folder="$VENV/share/tensorrt-bindings/$version"
-    [ -d "$folder" ] || pip install -q --no-deps --target "$folder" "$name==$version" ||
+    [ -d "$folder" ] || hashed --target "$folder" -r "lock/$name.txt" ||
         echo "setup: no $name $version here; the tests of TensorRT builds will be skipped" >&2
 done
 

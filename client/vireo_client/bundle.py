@@ -205,7 +205,7 @@ def read_bundle_config(folder: Path) -> BundleConfig:
         raise BundleError(
             f"{folder}: no {BUNDLE_FILE} here; `vireo train` and `vireo export` write such folders"
         ) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # a number may have too many digits
         raise BundleError(f"{path}: cannot be read ({error}); copy the bundle again") from error
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if version != SCHEMA_VERSION:
@@ -215,6 +215,8 @@ def read_bundle_config(folder: Path) -> BundleConfig:
         )
     try:
         return BundleConfig.model_validate(raw)
+    except RecursionError as error:
+        raise BundleError(f"{path}: cannot be read ({error}); copy the bundle again") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

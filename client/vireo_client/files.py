@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from .errors import VireoError
+from .held import HeldFolder, remove_abandoned
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -23,7 +23,7 @@ def replacing(target: Path, *, marker: str) -> Iterator[Path]:
     """Yield an empty folder to fill, which becomes `target` in one step.
 
     That happens when the block ends without an error. If it raises, `target` stays as it was and
-    the new folder is removed.
+    the new folder is removed. If the process is killed, the next replacement removes it.
 
     Args:
         target: the folder to write or replace.
@@ -37,7 +37,12 @@ def replacing(target: Path, *, marker: str) -> Iterator[Path]:
     if not replaceable and (target.is_file() or any(target.iterdir())):
         raise VireoError(f"{target}: exists and holds no {marker}; choose another folder")
     target.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    prefix = f".{target.name}-draft-"
+    if target.exists():  # else a folder may be what a killed exchange had put aside
+        for _ in remove_abandoned(target.parent, prefix):
+            pass
+    held = HeldFolder(target.parent, prefix)
+    draft = held.path
     try:
         yield draft
         draft.chmod(0o755)  # mkdtemp's 0700 would lock a server's user out
@@ -46,8 +51,7 @@ def replacing(target: Path, *, marker: str) -> Iterator[Path]:
         else:
             draft.rename(target)
     finally:
-        # This is the failed draft, or the folder that was replaced.
-        shutil.rmtree(draft, ignore_errors=True)
+        held.close()  # the path is the failed draft, or the folder that was replaced
 
 
 def _exchange(draft: Path, target: Path) -> None:

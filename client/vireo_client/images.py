@@ -29,6 +29,12 @@ MAX_PIXELS = 120_000_000
 """The limit of an image's pixels. A larger one is refused before it is decoded: as RGB, an image of
 this size takes 360 MB. The photos of phones with 108 megapixels are below the limit."""
 
+REDUCED_PIXELS = 24_000_000
+"""JPEG files with more pixels are decoded at a reduced scale, which their format allows: a photo of
+108 megapixels then takes 5 MB in place of 324 MB. All others are decoded in full."""
+_REDUCED_GAP = 3
+"""Such an image still has at least so many pixels for each one that is kept, along each side."""
+
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
@@ -53,7 +59,9 @@ _RESAMPLING = {
 }
 
 
-def open_image(source: ImageSource, *, name: str | None = None) -> Image.Image:
+def open_image(
+    source: ImageSource, *, name: str | None = None, least: int | None = None
+) -> Image.Image:
     """Decode an image to RGB, upright by its EXIF orientation.
 
     A transparent image is laid on white. Of an animation, the first frame is taken. Of 16 bits a
@@ -62,6 +70,8 @@ def open_image(source: ImageSource, *, name: str | None = None) -> Image.Image:
     Args:
         source: the image.
         name: the image's name in errors; by default its path, where it has one.
+        least: pixels that each side needs at least. A JPEG of more than `REDUCED_PIXELS` is then
+            decoded at a reduced scale.
 
     Raises:
         ImageError: the file is missing, is empty, is no image, is damaged, or has more than
@@ -75,9 +85,9 @@ def open_image(source: ImageSource, *, name: str | None = None) -> Image.Image:
         if isinstance(source, np.ndarray):
             return _from_array(source)
         if isinstance(source, bytes):
-            return _to_rgb(_open(io.BytesIO(source), ""))
+            return _to_rgb(_reduced(_open(io.BytesIO(source), ""), least))
         with open(source, "rb") as file:
-            return _to_rgb(_open(file, os.fspath(source)))
+            return _to_rgb(_reduced(_open(file, os.fspath(source)), least))
     except FileNotFoundError:
         raise ImageError(f"{name}: no such file") from None
     except Image.DecompressionBombError:
@@ -165,6 +175,33 @@ def _register_heif() -> bool:
         return False
     register_heif_opener()
     return True
+
+
+def _reduced(image: Image.Image, least: int | None) -> Image.Image:
+    """Let a large JPEG that has not been decoded yet be decoded at a half, a quarter or an eighth.
+
+    Each side keeps `least` pixels or more.
+    """
+    if least is not None and image.width * image.height > REDUCED_PIXELS:
+        image.draft(None, (least, least))  # does nothing for other formats
+    return image
+
+
+def decoding_work(source: bytes) -> int:
+    """Return how many pixels a file makes a decoder write; 0 if it is not a readable image.
+
+    Only its header is read. A progressive JPEG counts once for every ten scans: each scan writes
+    all pixels again, and may be a few bytes long. Editors write about ten.
+    """
+    try:
+        image = _open(io.BytesIO(source), "")
+    except Exception:  # of many kinds, as with `open_image`, which says what is wrong
+        return 0
+    scans = source.count(_START_OF_SCAN) if image.format in ("JPEG", "MPO") else 1
+    return image.width * image.height * max(1, -(-scans // 10))
+
+
+_START_OF_SCAN = b"\xff\xda"
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -287,4 +324,5 @@ def load_pixels(
     Raises:
         ImageError: as `open_image`.
     """
-    return to_pixels(open_image(source, name=name), spec)
+    least = _REDUCED_GAP * spec.resize
+    return to_pixels(open_image(source, name=name, least=least), spec)

@@ -72,7 +72,7 @@ def read_versions(repository: Path) -> Versions:
         return Versions(int(raw["current"]), tuple(sorted(map(int, raw["kept"]))))
     except FileNotFoundError:
         return Versions(highest_version(repository) or 1, ())
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise BundleError(
             f"{path}: cannot be read ({error!r}); export the model repository again"
         ) from error
@@ -93,10 +93,15 @@ def current_version(repository: Path) -> int:
     return read_versions(repository).current
 
 
+def is_version(name: str) -> bool:
+    """Return whether a folder of this name is a version: a whole number, as Triton counts them."""
+    return name.isascii() and name.isdecimal() and len(name) < 19
+
+
 def highest_version(repository: Path) -> int:
     """Return the highest version that a tower has on disk; 0 if there is none."""
     folders = (folder for model in MODELS for folder in (repository / model).glob("*"))
-    return max((int(f.name) for f in folders if f.name.isdecimal() and f.is_dir()), default=0)
+    return max((int(f.name) for f in folders if is_version(f.name) and f.is_dir()), default=0)
 
 
 def release_folder(repository: Path, version: int) -> Path:

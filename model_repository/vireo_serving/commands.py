@@ -10,7 +10,8 @@ import typer
 
 def serve(
     repository: Annotated[Path | None, typer.Argument(help="The model repository that `vireo export` wrote.")] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all, as in a container.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address of gRPC and the metrics; 0.0.0.0 for all, as in a container.")] = "127.0.0.1",
+    http_host: Annotated[str, typer.Option(help="Address of HTTP, which Triton cannot encrypt. Before Triton 25.07 one request over HTTP may end it: open it only to callers whom you trust.")] = "127.0.0.1",
     http_port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free one.")] = 8000,
     grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free one.")] = 8001,
     metrics_port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free one.")] = 8002,
@@ -18,8 +19,9 @@ def serve(
     timeout: Annotated[float, typer.Option(help="Seconds in which all models must be ready, and in which a reload must load each.")] = 120.0,
     dead_after: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="An engine that answers nothing for so long counts as dead, and Triton is started anew; 0 sends engines no probes.")] = 60.0,
     reload: Annotated[bool, typer.Option(help="Reload the repository whenever it is published; SIGHUP reloads at once.")] = True,
+    model_control: Annotated[bool, typer.Option(help="Load publications into the running Triton. Without, nobody can make it load a model, key or not; a publication is served by starting Triton anew, which takes seconds.")] = True,
     admin_key_file: Annotated[Path | None, typer.Option(help="File with the key to load models and change shared memory, traces and logs; else VIREO_ADMIN_KEY, else a random key.")] = None,
-    tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate of the gRPC endpoint; HTTP then stays on 127.0.0.1.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate of the gRPC endpoint; HTTP and metrics stay without.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its private key.")] = None,
     tls_ca: Annotated[Path | None, typer.Option(help="Accept only clients with a certificate of this authority.")] = None,
     cache_size: Annotated[int, typer.Option(min=0, metavar="MIB", help="Triton's response cache; 0 for none. On target cpu the text tower has a cache of its own.")] = 64,
@@ -55,7 +57,9 @@ def serve(
 
     options = ServerOptions(
         host=host,
+        http_host=http_host,
         admin_key=read_key(admin_key_file),
+        model_control=model_control,
         tls=ServerTls(tls_cert, tls_key, tls_ca) if tls_cert and tls_key else None,
         cache_mib=cache_size,
         trace_url=trace_url,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile, ImageOps
 from PIL.PngImagePlugin import PngImageFile
+from vireo_client import images
 from vireo_client.bundle import ImageSpec
 from vireo_client.errors import ImageError
 from vireo_client.folders import find_images, scan_folder
@@ -347,3 +348,34 @@ def test_links_are_followed_once(tmp_path, photo):
     assert names == ["deep/a.png", "linked/b.png"]
     (skip,) = found.skipped
     assert "dead.png: a link to nothing" in str(skip)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_jpeg_is_decoded_at_a_reduced_scale(orientation, monkeypatch, tmp_path):
+    rows = np.linspace(0, 255, 600)[:, None] + np.linspace(0, 255, 800)[None]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "photo.jpg"
+    Image.fromarray((rows / 2).astype(np.uint8)).convert("RGB").save(path, quality=95, exif=exif)
+    whole = load_pixels(path, SPEC)
+    decoded, to_rgb = [], images._to_rgb
+    monkeypatch.setattr(
+        images, "_to_rgb", lambda image: decoded.append(image.size) or to_rgb(image)
+    )
+    monkeypatch.setattr(images, "REDUCED_PIXELS", 600 * 800 - 1)
+    for source in (path, path.read_bytes()):
+        assert np.abs(load_pixels(source, SPEC).astype(int) - whole).max() <= 2
+    assert decoded == [(200, 150)] * 2  # a quarter: an eighth has less than 3 x 40 a side
+    assert open_image(path).size in (
+        (800, 600),
+        (600, 800),
+    )  # nothing is lost where no size is said
+
+
+def test_the_work_of_decoding_is_read_from_the_header():
+    def work(size, kind, **options):
+        return images.decoding_work(_encoded(Image.new("RGB", size), kind, **options))
+
+    assert work((30, 20), "PNG") == work((30, 20), "JPEG") == work((30, 20), "WEBP") == 600
+    assert work((300, 200), "JPEG", progressive=True) == 60_000
+    assert images.decoding_work(b"") == images.decoding_work(b"abc") == 0

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -184,7 +185,12 @@ def _compose():
 @pytest.mark.parametrize("files", [["compose.yaml"], ["compose.yaml", "compose.gpu.yaml"]])
 def test_compose_takes_its_files(files):
     words = [word for file in files for word in ("-f", str(DEPLOY / file))]
-    done = subprocess.run([*_compose(), *words, "config"], capture_output=True, text=True)
+    command = [*_compose(), *words, "config"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "choose the password" in done.stderr  # Grafana's own is admin
+    variables = os.environ | {"GRAFANA_PASSWORD": "x" * 16}
+    done = subprocess.run(command, capture_output=True, text=True, env=variables)
     assert done.returncode == 0, done.stderr
     assert {"server", "prometheus", "grafana"} <= yaml.safe_load(done.stdout)["services"].keys()
 
@@ -201,6 +207,12 @@ def test_what_compose_mounts_is_there():
     for service in services.values():
         for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:")  # nothing is open to the network by default
+
+
+def test_grafana_has_no_password_that_everybody_knows():
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))["services"]
+    password = services["grafana"]["environment"]["GF_SECURITY_ADMIN_PASSWORD"]
+    assert password.startswith("${GRAFANA_PASSWORD:?")
 
 
 def test_prometheus_asks_where_the_server_listens():
@@ -220,7 +232,11 @@ def dockerfile():
 
 def test_the_image_runs_as_nobody_special_and_is_watched(dockerfile):
     words = dict(dockerfile)
-    assert words["FROM"].startswith("nvcr.io/nvidia/tritonserver:")
+    words |= {f"ARG {k}": v for w, r in dockerfile if w == "ARG" for k, v in [r.split("=")]}
+    assert words["FROM"] == "nvcr.io/nvidia/tritonserver:${TRITON}"
+    year, month = map(int, words["ARG TRITON"].removesuffix("-py3").split("."))
+    assert (year, month) >= (25, 7)  # releases before it can be ended by one request
+    assert words["EXPOSE"].split() == [str(Ports().grpc), str(Ports().metrics)]
     assert words["USER"].split(":")[0] not in ("root", "0")
     command = json.loads(words["HEALTHCHECK"].partition("CMD ")[2])
     assert command[:2] == ["python3", "-m"]

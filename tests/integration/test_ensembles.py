@@ -144,7 +144,7 @@ BAD_TEXTS = {
     "unknown": ("👍".encode(), "text 1: holds no text"),
     "blank": (" \u200b\n".encode(), "text 1: holds no text"),
     "not UTF-8": (b"xin ch\xe0o", r"text 1: is not UTF-8 \(.* at byte 6\)"),
-    "100 KB": (b"con ca " * 15_000, "text 1: has 105000 bytes, at most 16384 are taken"),
+    "100 KB": (b"con ca " * 15_000, "text 1: has 105000 bytes, at most 4096 are taken"),
 }
 
 

@@ -188,7 +188,7 @@ def test_what_does_not_load_changes_nothing(tagged, bundle, broken, reason):
         with pytest.raises(ServerError, match=rf"not reloaded: .*{reason}") as error:
             tagged.reload()
         assert "\n" not in str(error.value)
-        assert "serving-" not in str(error.value)  # the server's own copy is nobody's business
+        assert "-server-" not in str(error.value)  # the server's own copy is nobody's business
     assert failures == []
     assert set(got) == {(1, 1)}
     assert _names(tagged) == before
@@ -281,7 +281,7 @@ def test_a_publication_that_is_replaced_while_it_is_read_is_read_again(
 
 
 def _serving_folders(repository):
-    return sorted(repository.parent.glob(f".{repository.name}-serving-*"))
+    return sorted(repository.parent.glob(f".{repository.name}-server-*"))
 
 
 def test_the_copy_takes_no_room_and_does_not_stay(tagged, bundle):
@@ -293,9 +293,8 @@ def test_the_copy_takes_no_room_and_does_not_stay(tagged, bundle):
     tagged.reload()
     assert [path.name for path in folder.glob("publication-*")] == ["publication-2"]
     assert original != (tagged.repository / "text_encoder" / "config.pbtxt").read_text()
-    abandoned = tagged.repository.parent / f".{tagged.repository.name}-serving-dead"
+    abandoned = tagged.repository.parent / f".{tagged.repository.name}-server-abcd1234"
     abandoned.mkdir()
-    (abandoned / "lock").touch()
     with TritonServer(tagged.repository, ports=FREE):
         assert not abandoned.exists()
         assert folder.exists()  # that of a server that lives
@@ -321,9 +320,9 @@ def test_beside_a_read_only_repository_the_copy_lies_in_the_temporary_folder(
     make = tempfile.mkdtemp
 
     def refuse(*words, dir=None, **options):  # noqa: A002  # tempfile's own name
-        if dir is not None:
+        if dir == tmp_path:
             raise PermissionError(13, "Permission denied")
-        return make(*words, **options)
+        return make(*words, dir=dir, **options)
 
     monkeypatch.setattr(tempfile, "mkdtemp", refuse)
     serving = ServingFolder(repository)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tritonclient.grpc as grpc
+from support.tagged_versions import answer_tags, publish, write_model_files
 from support.waiting import wait_until
 from tritonclient.utils import InferenceServerException
 from vireo_client.errors import ServerError
@@ -21,6 +22,8 @@ from vireo_client.indexing.pipeline import index_images
 from vireo_client.search import SearchClient, open_embedder
 from vireo_client.towers.tls import ClientTls
 from vireo_client.towers.triton import TritonTowers
+from vireo_serving.admin import GRPC_KEY_HEADER
+from vireo_serving.models import files
 from vireo_serving.server.options import ServerOptions, ServerTls, read_key
 from vireo_serving.server.ports import Ports, claim
 from vireo_serving.server.server import TritonServer
@@ -232,14 +235,18 @@ def test_flags_follow_the_options():
     ]
     assert f"--cache-config=local,size={5 << 20}" in ServerOptions(cache_mib=5).flags(ports)
     flags = list(ServerOptions(host="0.0.0.0").flags(ports))
-    assert {f"--{what}-address=0.0.0.0" for what in ("grpc", "http", "metrics")} <= set(flags)
+    assert {f"--{what}-address=0.0.0.0" for what in ("grpc", "metrics")} <= set(flags)
+    assert "--http-address=127.0.0.1" in flags  # HTTP is opened only by its own option
+    assert "--http-address=::" in ServerOptions(http_host="::").flags(ports)
 
 
 def test_a_host_that_is_not_of_this_machine_is_refused():
     with pytest.raises(ServerError, match=r"--host 192\.0\.2\.1: not an address of this machine"):
-        claim(FREE, "192.0.2.1")
+        claim(FREE, "192.0.2.1", "127.0.0.1")
+    with pytest.raises(ServerError, match=r"--http-host 192\.0\.2\.1: not an address"):
+        claim(FREE, "127.0.0.1", "192.0.2.1")
     with pytest.raises(ServerError, match="not an address"):
-        claim(FREE, "no.such.host.invalid")
+        claim(FREE, "no.such.host.invalid", "127.0.0.1")
 
 
 def test_all_addresses_can_be_listened_on(repository):
@@ -252,8 +259,11 @@ def test_all_addresses_can_be_listened_on(repository):
         wanted = f":{server.ports.grpc:04X}"
         heard = [line.split()[1] for line in table.splitlines() if f"{wanted} " in line]
         assert any(set(address.split(":")[0]) == {"0"} for address in heard)
+        wanted = f":{server.ports.http:04X}"
+        heard = [line.split()[1] for line in table.splitlines() if f"{wanted} " in line]
+        assert {address.split(":")[0] for address in heard} == {"0100007F"}
         with pytest.raises(ServerError, match="in use"):
-            claim(Ports(server.ports.http, 0, 0), "0.0.0.0")
+            claim(Ports(0, server.ports.grpc, 0), "0.0.0.0", "127.0.0.1")
 
 
 @pytest.mark.parametrize(
@@ -281,8 +291,8 @@ def test_a_port_taken_on_one_address_only_is_free_elsewhere():
         held.listen(1)
         port = held.getsockname()[1]
         with pytest.raises(ServerError, match=rf"port {port} \(http\) is in use on 127"):
-            claim(Ports(port, 0, 0), "127.0.0.1")
-        assert claim(Ports(port, 0, 0), "127.0.0.2").http == port
+            claim(Ports(port, 0, 0), "127.0.0.2", "127.0.0.1")
+        assert claim(Ports(port, 0, 0), "127.0.0.1", "127.0.0.2").http == port
 
 
 @pytest.mark.parametrize("endpoint", ["grpc", "http"])
@@ -294,8 +304,8 @@ def test_a_free_port_that_another_program_takes_meanwhile_is_chosen_again(
         other.listen(1)
         claims = []
 
-        def overtaken(ports, host):
-            claims.append(claim(ports, host))
+        def overtaken(ports, host, http_host):
+            claims.append(claim(ports, host, http_host))
             taken = {endpoint: other.getsockname()[1]} if len(claims) == 1 else {}
             return replace(claims[-1], **taken)
 
@@ -304,5 +314,34 @@ def test_a_free_port_that_another_program_takes_meanwhile_is_chosen_again(
             assert server.ports == claims[1]
         claims.clear()
         with pytest.raises(ServerError, match="in use"):
-            TritonServer(repository.folder, ports=claim(FREE, "127.0.0.1"))
+            TritonServer(repository.folder, ports=claim(FREE, "127.0.0.1", "127.0.0.1"))
         assert len(claims) == 1
+
+
+_REFUSED = "explicit model load / unload is not allowed"
+
+
+def test_without_model_control_nobody_loads_and_a_publication_is_served_all_the_same(
+    tmp_path, bundle, monkeypatch
+):
+    monkeypatch.setattr(files, "FOLDER", write_model_files(tmp_path / "model_files"))
+    repository = tmp_path / "tagged"
+    publish(repository, bundle, 1)
+    options = ServerOptions(admin_key=KEY, model_control=False)
+    with TritonServer(repository, ports=FREE, options=options) as server:
+        for name in ("text_encoder", "embed_text"):
+            with pytest.raises(ServerError, match=_REFUSED):
+                server._admin.load(name)
+            with pytest.raises(ServerError, match=_REFUSED):
+                server._admin.unload(name)
+        client = grpc.InferenceServerClient(server.url)
+        with pytest.raises(InferenceServerException, match=_REFUSED):
+            client.load_model("embed_text", headers={GRPC_KEY_HEADER: KEY})
+        assert answer_tags(client, "embed_text") == (1, 1)
+        publish(repository, bundle, 2, broken="text_encoder")
+        with pytest.raises(ServerError, match="not reloaded"):
+            server.reload()
+        assert answer_tags(grpc.InferenceServerClient(server.url), "embed_text") == (1, 1)
+        publish(repository, bundle, 3)
+        server.reload()
+        assert answer_tags(grpc.InferenceServerClient(server.url), "embed_image") == (3, 3)

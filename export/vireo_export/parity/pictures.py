@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from vireo_client.bundle import Bundle
 from vireo_client.captions import CaptionedImage, read_captions
 from vireo_client.errors import ExportError
+from vireo_client.held import temporary_folder
 from vireo_client.progress import console
 from vireo_training.data.scenes import write_scenes
 from vireo_training.evaluation.evaluate import default_split, select_records
@@ -64,9 +63,9 @@ def parity_images(
         console.print(
             "no --data: engines are compared with PyTorch on drawn scenes; recall is not measured"
         )
-        with tempfile.TemporaryDirectory(prefix="vireo-scenes-") as folder:
-            write_scenes(Path(folder), "train", _SCENES, seed=0)
-            yield ParityImages(read_captions(Path(folder)).records, None)
+        with temporary_folder("vireo-scenes-") as folder:
+            write_scenes(folder, "train", _SCENES, seed=0)
+            yield ParityImages(read_captions(folder).records, None)
         return
     split = split or default_split(bundle, "validation", data, columns=columns)
     records = select_records(bundle, data, split, columns=columns)

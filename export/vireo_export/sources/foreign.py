@@ -5,12 +5,9 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import shutil
-import tempfile
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -27,6 +24,7 @@ from vireo_client.bundle import (
     write_config,
 )
 from vireo_client.errors import ExportError, first_line
+from vireo_client.held import temporary_folder
 
 from .source import Source
 
@@ -98,7 +96,8 @@ def without(model: Module, *prefixes: str) -> Module:
 def assemble(model: LoadedModel) -> Source:
     """Build the two towers and write the bundle's folder, without weights.
 
-    The folder is temporary. It is removed when the source's bundle is garbage-collected.
+    The folder is temporary. It is removed when the source's bundle is garbage-collected; if the
+    process is killed before, the next one removes it.
 
     Raises:
         ExportError: a tower does not run at the sizes in its own settings, or the towers' embedding
@@ -107,7 +106,8 @@ def assemble(model: LoadedModel) -> Source:
     text_tower = ForeignTextTower(model.text_encoder).eval().requires_grad_(False)
     image_tower = ForeignImageTower(model.image_encoder, model.image).eval().requires_grad_(False)
     dim = _embedding_dim(model, text_tower, image_tower)
-    folder = Path(tempfile.mkdtemp(prefix="vireo-source-"))
+    held = temporary_folder("vireo-source-")
+    folder = held.path
     try:
         model.tokenizer.save(str(folder / TOKENIZER_FILE))
         settings = {"source": model.name, "family": model.family}
@@ -130,9 +130,9 @@ def assemble(model: LoadedModel) -> Source:
         )
         bundle = Bundle(folder)
     except BaseException:
-        shutil.rmtree(folder)
+        held.close()
         raise
-    weakref.finalize(bundle, shutil.rmtree, folder, ignore_errors=True)
+    weakref.finalize(bundle, held.close)
     return Source(bundle, text_tower, image_tower)
 
 

@@ -85,5 +85,5 @@ def read_config(path: Path) -> pb.ModelConfig:
     """
     try:
         return text_format.Parse(path.read_text(encoding="utf-8"), pb.ModelConfig())
-    except text_format.ParseError as error:
+    except (text_format.ParseError, OSError, ValueError, RecursionError) as error:
         raise ExportError(f"{path}: not a Triton model configuration ({error})") from error

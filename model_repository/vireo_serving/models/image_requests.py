@@ -12,8 +12,13 @@ import numpy as np
 import numpy.typing as npt
 from vireo_client.bundle import read_bundle_config
 from vireo_client.errors import DataError, ImageError, VireoError
-from vireo_client.images import load_pixels
+from vireo_client.images import MAX_PIXELS, decoding_work, load_pixels
 
+MAX_REQUEST_PIXELS = MAX_PIXELS
+"""Pixels of all images of a request: as many as one image may have. They are read from the headers
+before anything is decoded, because a file of 600 bytes may hold them all."""
+MAX_IMAGE_BYTES = 64 << 20
+"""Bytes of one image; a photo of 108 megapixels has half as many."""
 PARTIAL = "partial"
 """Request parameter: answer the readable images of a request although others are broken."""
 
@@ -58,6 +63,8 @@ class ImageRequests:
             if that is the request's fault.
         """
         rows = [values.ravel() for values in requests]
+        refused = [_refusal(files) for files in rows]
+        rows = [files[:0] if error else files for files, error in zip(rows, refused, strict=True)]
         if sum(map(len, rows)) == 1:  # not worth another thread
             loaded: list[Iterable[npt.NDArray[np.uint8] | Exception]] = [
                 [self._load(number, value) for number, value in enumerate(files)] for files in rows
@@ -66,8 +73,8 @@ class ImageRequests:
             # All are under way before the first is waited for.
             loaded = [self._pool.map(self._load, range(len(files)), files) for files in rows]
         return [
-            self._images(results, len(files), _is_partial(text))
-            for results, files, text in zip(loaded, rows, parameters, strict=True)
+            error or self._images(results, len(files), _is_partial(text))
+            for error, results, files, text in zip(refused, loaded, rows, parameters, strict=True)
         ]
 
     def close(self) -> None:
@@ -98,6 +105,24 @@ class ImageRequests:
             message = b"; ".join(errors[~readable]).decode()
             return DataError(message) if fault else VireoError(message)
         return LoadedImages(pixels, readable, errors)
+
+
+def _refusal(files: npt.NDArray[np.object_]) -> DataError | None:
+    """Return why the images of one request would take too long, or None."""
+    for row, file in enumerate(files):
+        if len(file) > MAX_IMAGE_BYTES:
+            return DataError(
+                f"image {row}: has {len(file):,} bytes, at most {MAX_IMAGE_BYTES:,} are taken; "
+                "send a smaller one"
+            )
+    work = sum(map(decoding_work, files))
+    if work <= MAX_REQUEST_PIXELS:
+        return None
+    return DataError(
+        f"the images of this request ({len(files)}) make {work:,} pixels to decode, at most "
+        f"{MAX_REQUEST_PIXELS:,} are taken at once (a JPEG counts once for every ten scans); send "
+        "fewer, or smaller ones"
+    )
 
 
 def _is_partial(parameters: str) -> bool:

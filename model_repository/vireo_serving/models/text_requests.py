@@ -15,8 +15,11 @@ from vireo_client.errors import DataError, SegmenterError, VireoError
 from vireo_client.text.pipeline import TextPath
 from vireo_client.text.tokenize import pad_ids
 
-MAX_TEXT_BYTES = 16_384
-"""No model reads a tenth of it; a longer text would keep the others waiting."""
+MAX_TEXT_BYTES = 4096
+"""Bytes of one text. No model reads more, and the time of word segmentation grows with the square:
+the worst text of this length takes 50 ms on one core, one of 16 KB takes 16 times as long."""
+MAX_REQUEST_BYTES = 65_536
+"""Bytes of all texts of a request: one request keeps the others waiting for a second at most."""
 
 EncodedTexts = list[npt.NDArray[np.int32]]
 """The ids of the texts of one request, each padded to its own bucket."""
@@ -36,14 +39,14 @@ class IdRange(NamedTuple):
 
     def error(self, ids: npt.NDArray[Any]) -> DataError | None:
         """Return why ids `[N, L]` cannot be embedded, or None."""
+        if not ids.size:
+            return DataError("a row holds no ids; send at least one")
         if not self.vocab_size:
             return None
         if ids.shape[1] > self.max_length:
             return DataError(
                 f"{ids.shape[1]} ids in a row, at most {self.max_length} are taken; cut the texts"
             )
-        if not ids.size:
-            return DataError("a row holds no ids; send at least one")
         if ids.min() < 0 or ids.max() >= self.vocab_size:
             wrong = ids[(ids < 0) | (ids >= self.vocab_size)][0]
             return DataError(f"input_ids hold {wrong}; ids are from 0 to {self.vocab_size - 1}")
@@ -86,7 +89,7 @@ class TextRequests:
         spans = []
         for number, values in enumerate(requests):
             try:
-                decoded = [_decode(row, value) for row, value in enumerate(values.ravel())]
+                decoded = _decode_all(values.ravel())
             except DataError as error:
                 answers[number] = error
             else:
@@ -135,6 +138,17 @@ def _without(package: str) -> Iterator[None]:
         yield
     finally:
         del sys.modules[package]
+
+
+def _decode_all(values: npt.NDArray[np.object_]) -> list[str]:
+    decoded = [_decode(row, value) for row, value in enumerate(values)]
+    size = sum(map(len, values))
+    if size > MAX_REQUEST_BYTES:
+        raise DataError(
+            f"the {len(values)} texts have {size} bytes, at most {MAX_REQUEST_BYTES} are taken in "
+            "one request; send fewer at once"
+        )
+    return decoded
 
 
 def _decode(row: int, value: bytes) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
 import tempfile
 from itertools import count
 from pathlib import Path
+
+from vireo_client.held import HeldFolder, remove_abandoned
 
 from .publication import Stamp, copy_publication
 from .slots import Layout
@@ -24,16 +25,16 @@ class ServingFolder:
 
     def __init__(self, repository: Path) -> None:
         self._repository = repository
-        prefix = f".{repository.resolve().name}-serving-"
-        parent = repository.resolve().parent
-        _remove_abandoned(parent, prefix)
+        prefix = f".{repository.resolve().name}-server-"
+        parent, temporary = repository.resolve().parent, Path(tempfile.gettempdir())
+        for place in (parent, temporary):
+            for _ in remove_abandoned(place, prefix):
+                pass
         try:
-            folder = tempfile.mkdtemp(prefix=prefix, dir=parent)
+            self._held = HeldFolder(parent, prefix)
         except OSError:
-            folder = tempfile.mkdtemp(prefix=prefix)
-        self._folder = Path(folder)
-        self._lock = os.open(self._folder / "lock", os.O_CREAT | os.O_RDWR)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+            self._held = HeldFolder(temporary, prefix)
+        self._folder = self._held.path
         self.root = self._folder / "models"
         self.root.mkdir()
         self._serials = count(1)
@@ -62,17 +63,4 @@ class ServingFolder:
 
     def close(self) -> None:
         """Remove the folder; calling it twice does no harm."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
-
-
-def _remove_abandoned(parent: Path, prefix: str) -> None:
-    for folder in parent.glob(f"{prefix}*"):
-        try:
-            with (folder / "lock").open() as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-        except OSError:
-            continue  # its server runs, or another one creates or removes it at this moment
+        self._held.close()

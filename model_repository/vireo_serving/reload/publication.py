@@ -10,7 +10,7 @@ from pathlib import Path
 from tritonclient.grpc import model_config_pb2 as pb
 from vireo_client.bundle import BUNDLE_FILE, Bundle
 from vireo_client.errors import BundleError, VireoError
-from vireo_client.repository import MODELS
+from vireo_client.repository import MODELS, is_version
 
 from ..configs.triton_config import CONFIG_FILE, read_config
 from ..models import exported_with
@@ -149,7 +149,7 @@ def copy_tree(
         return [
             name
             for name in names
-            if (version is not None and name.isdigit() and int(name) != version)
+            if (version is not None and is_version(name) and int(name) != version)
             or (not code and _is_code(name))
         ]
 
@@ -183,7 +183,7 @@ def _read(folder: Path) -> Publication:
     versions = {}
     for model, config in configs.items():
         _refuse_foreign_code(folder, model, config)
-        present = {int(f.name) for f in (folder / model).iterdir() if f.name.isdigit()}
+        present = {int(f.name) for f in (folder / model).iterdir() if is_version(f.name)}
         wanted = set(config.version_policy.specific.versions) or present
         if is_ensemble(config):
             present |= wanted  # it has no files of its own

@@ -49,6 +49,7 @@ class Layout:
         one may need modules that have moved, and a stranger's may do anything.
         """
         for model, slot in self.slots.items():
+            self.remove(slot)
             config = self.publication.config(model)
             config.name = slot
             copy_tree(self.publication.folder / model, self.root / slot, code=False)
@@ -70,6 +71,15 @@ class Layout:
             self._write(self._over_slot(model))
         else:
             self._write(self._ensemble(model, model))
+
+    def keep_alone(self) -> None:
+        """Write the names anew, and remove what other publications have left in the folder."""
+        own = {*self.slots.values(), *self.names}
+        for entry in self.root.iterdir():
+            if entry.name not in own:
+                self.remove(entry.name)
+        for name in self.names:
+            self.write_name(name)
 
     def remove(self, name: str) -> None:
         """Remove a slot, a trial or a name."""

@@ -31,7 +31,7 @@ def switch(admin: Admin, old: Layout, new: Layout) -> None:
         ServerError: `new` does not load; `old` is served as before. If a name cannot be restored,
             the message says so.
     """
-    _refuse_other_bundle_of_same_version(old.publication, new.publication)
+    refuse_other_bundle_of_same_version(old.publication, new.publication)
     switched: list[str] = []
     try:
         new.write_slots()
@@ -82,8 +82,12 @@ def _drop(admin: Admin, layout: Layout, names: Iterable[str]) -> None:
         layout.remove(name)
 
 
-def _refuse_other_bundle_of_same_version(old: Publication, new: Publication) -> None:
-    """Refuse a version of another bundle: clients rely on the version that they checked."""
+def refuse_other_bundle_of_same_version(old: Publication, new: Publication) -> None:
+    """Refuse a version of another bundle: clients rely on the version that they checked.
+
+    Raises:
+        ServerError: a model of `new` has the version of one of `old`, and is of another bundle.
+    """
     if old.bundle_id == new.bundle_id:
         return
     for model, version in new.versions.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from vireo_client.bundle import BUNDLE_FILE, Bundle
@@ -28,6 +28,7 @@ from ..configs.triton_config import CONFIG_FILE, ServingOptions, write_config
 from ..models.files import write_model_file
 from ..targets import Cpu, Target
 from .link import link
+from .lock import locked
 from .warm_up import add_warm_up
 
 
@@ -48,8 +49,10 @@ def publishing(repository: Path, *, keep: int = 2) -> Iterator[Path]:
     """
     if keep < 1:
         raise ExportError(f"keep is {keep}; the new version is one, so it must be 1 or more")
+    repository = repository.resolve()  # two names of one repository have one lock
     version = _next_version(repository)
-    with replacing(repository, marker=PARITY_FILE) as draft:
+    # The lock is taken when the version is complete, and dropped after the exchange.
+    with ExitStack() as exchanged, replacing(repository, marker=PARITY_FILE) as draft:
         write_versions(draft, Versions(version, (version,)))
         yield draft
         release = release_folder(draft, version)
@@ -57,6 +60,7 @@ def publishing(repository: Path, *, keep: int = 2) -> Iterator[Path]:
         for file in draft.iterdir():
             if file.is_file() and file.name != VERSIONS_FILE:
                 link(file, release / file.name)
+        exchanged.enter_context(locked(repository))
         if _next_version(repository) != version:
             raise ExportError(
                 f"{repository}: another export published version {version} meanwhile; run this one "

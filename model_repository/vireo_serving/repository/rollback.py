@@ -19,6 +19,7 @@ from vireo_client.repository import (
 )
 
 from .link import link
+from .lock import locked
 
 
 def rollback(repository: Path, to: int | None = None) -> int:
@@ -36,10 +37,16 @@ def rollback(repository: Path, to: int | None = None) -> int:
     Raises:
         BundleError: the version is not kept, or there is no older one.
     """
-    versions = read_versions(repository)
-    kept = ", ".join(map(str, versions.kept)) or "none"
-    if not versions.kept:
+    if not read_versions(repository).kept:
         raise BundleError(f"{repository}: no versions here; `vireo export` writes and keeps them")
+    repository = repository.resolve()
+    with locked(repository):
+        return _rollback(repository, to)
+
+
+def _rollback(repository: Path, to: int | None) -> int:
+    versions = read_versions(repository)
+    kept = ", ".join(map(str, versions.kept))
     if to is None:
         older = [version for version in versions.kept if version < versions.current]
         if not older:

@@ -18,8 +18,14 @@ from pathlib import Path
 from vireo_client import environment
 from vireo_client.errors import ServerError
 from vireo_client.files import replacing
+from vireo_client.held import temporary_folder
 
 WHEEL = "nvidia-pytriton==0.7.0"
+_HASHES = (
+    "21f063ff93bb426d0c06b7a55e7eb9efcfe62c0dddd9a908e9877e18710128df",
+    "f99e07ee56fe065337453956afba17d2673e02ec6a632c3de26ce6e7b32a0898",
+)
+"""SHA-256 of its files, one a platform; pip refuses another file."""
 _FOLDER = "pytriton/tritonserver"
 _LIBRARIES = "nvidia_pytriton.libs"
 _STUB = "triton_python_backend_stub"
@@ -49,9 +55,17 @@ def install(folder: Path | None = None) -> Path:
     """
     target = folder or default_folder()
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile",
-               "--only-binary", ":all:", "--disable-pip-version-check"]  # fmt: skip
-    with replacing(target, marker=f"{_FOLDER}/bin/tritonserver") as draft:
-        done = subprocess.run([*command, "--target", str(draft), WHEEL], text=True, stderr=-1)
+               "--only-binary", ":all:", "--require-hashes",
+               "--disable-pip-version-check"]  # fmt: skip
+    with (
+        replacing(target, marker=f"{_FOLDER}/bin/tritonserver") as draft,
+        temporary_folder("vireo-carrier-") as scratch,
+    ):
+        wheel = scratch / "wheel.txt"  # hashes can only be given in a file
+        hashes = " ".join(f"--hash=sha256:{digest}" for digest in _HASHES)
+        wheel.write_text(f"{WHEEL} {hashes}\n", encoding="utf-8")
+        command += ["--target", str(draft), "-r", str(wheel)]
+        done = subprocess.run(command, text=True, stderr=subprocess.PIPE)
         if done.returncode != 0:
             lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
             raise ServerError(

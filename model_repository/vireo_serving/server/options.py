@@ -69,9 +69,15 @@ class ServerOptions:
     """Addresses, keys, certificates, cache and traces of a server."""
 
     host: str = LOOPBACK
-    """Address to listen on; 0.0.0.0 is every one."""
+    """Address of gRPC and of the metrics; 0.0.0.0 is every one."""
+    http_host: str = LOOPBACK
+    """Address of HTTP. Triton cannot encrypt it, and one damaged request over HTTP ends releases
+    before 25.07 (docs/security.md); `vireo serve` itself needs it, on this machine."""
     admin_key: str = field(default_factory=random_key, repr=False)
     """Opens the protocols `RESTRICTED`."""
+    model_control: bool = True
+    """Whether Triton loads models while it runs, for whoever has the key. Without, nobody can make
+    it load one, and a publication is served by starting Triton anew."""
     tls: ServerTls | None = None
     cache_mib: int = 64
     """Response cache shared by all models that ask for one; 0 turns it off."""
@@ -80,18 +86,20 @@ class ServerOptions:
     trace_rate: int = 1000
     """One request in so many is traced."""
 
-    @property
-    def http_host(self) -> str:
-        """Address of HTTP: Triton cannot encrypt it, so with TLS only this machine reaches it."""
-        return LOOPBACK if self.tls else self.host
-
     def flags(self, ports: Ports) -> Iterator[str]:
-        """Yield Triton's flags, without those about models."""
+        """Yield Triton's flags, without those that name its folders."""
+        if self.model_control:
+            yield "--model-control-mode=explicit"
+            yield "--load-model=*"
+        else:
+            yield "--model-control-mode=none"
         yield f"--grpc-address={self.host}"
         yield f"--http-address={self.http_host}"
         yield f"--metrics-address={self.host}"
         for endpoint in ("http", "grpc", "metrics"):
             yield f"--{endpoint}-port={getattr(ports, endpoint)}"
+        # Objects of requests are kept for the next ones, at the size of the largest so far.
+        yield "--grpc-infer-allocation-pool-size=0"
         yield f"--grpc-restricted-protocol={RESTRICTED}:{KEY_HEADER}={self.admin_key}"
         yield f"--http-restricted-api={RESTRICTED}:{KEY_HEADER}={self.admin_key}"
         # p50 and p99 of each stage; later versions have histograms, which say more; 2.51 has none.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -20,22 +21,27 @@ from ..admin import Admin
 from ..models.exported_with import mismatch
 from ..reload.folder import ServingFolder
 from ..reload.publication import Publication, stamp
-from ..reload.switch import switch
+from ..reload.slots import Layout
+from ..reload.switch import refuse_other_bundle_of_same_version, switch
 from .health import Health
 from .launch import check_plans, check_python, find_triton
 from .options import LOOPBACK, ServerOptions
 from .ports import Ports, claim
 from .process import die_with_parent
+from .shared_memory import SharedMemory
 
 logger = logging.getLogger(__name__)
 
 _STARTS = 3
 """How often Triton is started before its failure is final."""
+_GRACE = 15.0
+"""Seconds for the requests that a Triton which is stopped has accepted."""
 DEAD_GRACE = 2.0
 """Seconds for the requests of other engines when one is dead: Triton waits in vain for that one."""
-_SHARED_MEMORY = Path("/dev/shm")
 _NO_GPU = ("CUDA driver", "CudaDriverHelper")
 """Parts of the errors that Triton logs on every machine without a GPU."""
+_MARKED = re.compile(r"[IWEV]\d{4} |[+|]")
+"""Begins the lines that Triton's log marks with a level, and those of its tables."""
 
 
 class TritonServer:
@@ -72,6 +78,7 @@ class TritonServer:
         self.options = options or ServerOptions()
         stamp(repository)  # fails for a folder that is no repository, before anything is created
         self._serving = ServingFolder(repository)
+        self._shared_memory: SharedMemory | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._group: int | None = None
         self._log_start = 0
@@ -79,6 +86,7 @@ class TritonServer:
         """How often Triton was started anew, by cause: a dead engine, or its own end."""
         self._keep_log = log is not None
         try:
+            self._shared_memory = SharedMemory()
             self._layout, self._seen = self._serving.copy_repository()
             self._layout.write_slots()
             for name in self._layout.names:
@@ -135,12 +143,13 @@ class TritonServer:
         """
         self.restarts[cause] += 1
         self._end_process(DEAD_GRACE)
+        self._layout.keep_alone()  # a publication that ended Triton would end the next one too
         self._start(self.ports)
 
     def _start(self, ports: Ports) -> str:
         """Start Triton until it is ready, and return its version."""
         for left in reversed(range(_STARTS)):
-            self.ports = claim(ports, self.options.host)
+            self.ports = claim(ports, self.options.host, self.options.http_host)
             self._admin = Admin(self.http_url, self.options.admin_key, timeout=self._timeout)
             self._process = self._launch()
             self._group = self._process.pid  # it leads a session, and so a process group
@@ -166,13 +175,12 @@ class TritonServer:
         return chosen_here and any("already in use" in line for line in self._log_lines())
 
     def _launch(self) -> subprocess.Popen[bytes]:
+        assert self._shared_memory is not None
         command = [
             *self._command,
             f"--model-repository={self._serving.root}",
-            "--model-control-mode=explicit",
-            "--load-model=*",
             "--disable-auto-complete-config",
-            f"--backend-config=python,shm-region-prefix-name={self._shared_memory()}",
+            f"--backend-config=python,shm-region-prefix-name={self._shared_memory.prefix}",
             *self.options.flags(self.ports),
         ]
         variables = self._variables | {
@@ -185,9 +193,12 @@ class TritonServer:
                 preexec_fn=die_with_parent, start_new_session=True,
             )  # fmt: skip
 
-    def _shared_memory(self) -> str:
-        """Return the prefix of the Python backend's shared memory: each server has its own."""
-        return f"vireo_{os.getpid()}_{self.ports.grpc}_"
+    def shared_memory(self) -> int:
+        """Return the bytes of shared memory that the models in Python take.
+
+        Triton 2.51 gives none of it back while a model is loaded.
+        """
+        return self._shared_memory.size() if self._shared_memory else 0
 
     @staticmethod
     def _reachable(host: str) -> str:
@@ -213,8 +224,8 @@ class TritonServer:
         deadline = time.monotonic() + timeout
         waiting = list(self.publication.configs)
         while time.monotonic() < deadline:
-            if (code := self.poll()) is not None:
-                raise ServerError(f"Triton ended while starting (exit {code}): {self.error()}")
+            if self.poll() is not None:
+                raise ServerError(f"Triton ended while starting ({self.end()}): {self.error()}")
             while waiting and self._admin.ready(waiting[-1]):
                 waiting.pop()
             if not waiting and self._has_metrics():  # their endpoint opens last
@@ -241,6 +252,8 @@ class TritonServer:
     def reload(self) -> Publication:
         """Serve the present publication of the repository; no request is lost on the way.
 
+        Without `model_control` Triton is started anew, and answers nothing meanwhile.
+
         Raises:
             BundleError, ExportError: the repository is incomplete; the old publication is served.
             ServerError: the new publication does not load; the old one is served.
@@ -250,8 +263,11 @@ class TritonServer:
         try:
             check_plans(new.publication)
             self._warn_of_other_version(new.publication)
-            switch(self._admin, self._layout, new)
-            self._layout = new
+            if self.options.model_control:
+                switch(self._admin, self._layout, new)
+                self._layout = new
+            else:
+                self._start_with(new)
         except ServerError as error:
             reason = self._serving.with_repository_paths(str(error))
             raise ServerError(f"{self.repository}: not reloaded: {reason}") from error
@@ -259,15 +275,39 @@ class TritonServer:
             self._serving.keep_only(self._layout)
         return new.publication
 
+    def _start_with(self, new: Layout) -> None:
+        """Start Triton anew with another publication; with the old one again if that fails."""
+        old = self._layout
+        refuse_other_bundle_of_same_version(old.publication, new.publication)
+        try:
+            self._change_to(new)
+        except ServerError:
+            self._change_to(old)
+            raise
+
+    def _change_to(self, layout: Layout) -> None:
+        self._end_process(_GRACE)
+        self._layout = layout
+        layout.keep_alone()
+        layout.write_slots()
+        for name in layout.trials.values():
+            layout.remove(name)
+        self._start(self.ports)
+
     def _warn_of_other_version(self, publication: Publication) -> None:
         """Log a warning for each vireo other than this one that exported a model."""
         for version in publication.exported_with():
             if warning := mismatch(version, __version__):
                 logger.warning("%s: %s", self.repository, warning)
 
-    def error(self) -> str:
-        """Return the line of the server's log that is most likely to name the cause."""
-        lines = self._log_lines()
+    def error(self, *, last: bool = False) -> str:
+        """Return the line of the server's log that is most likely to name the cause.
+
+        Args:
+            last: take the last such line instead of the first: a Triton that had started has
+                logged errors before that did not end it.
+        """
+        lines = [line for line in self._log_lines() if line.strip()]
         # Triton marks errors "E1121 ..."; the table of models repeats them after "UNAVAILABLE: ".
         marked = [
             line
@@ -276,9 +316,19 @@ class TritonServer:
             or line.startswith("Bad option")
         ]
         causes = [line for line in marked if "rror" in line.partition("]")[2]]
-        best = (causes or marked or [line for line in lines if line.strip()] or ["no log"])[0]
+        # What the loader and the C library say has no mark at all.
+        unmarked = [line for line in lines if not _MARKED.match(line)]
+        found = causes or marked or unmarked[-1:] or ["nothing in its log says why"]
+        best = found[-1 if last else 0]
         best = self._serving.with_repository_paths(best.partition("] ")[2] or best)
         return f"{best} (log: {self.log_path})"
+
+    def end(self) -> str:
+        """Return how a server that has ended did so: its exit code, and the signal's name."""
+        code = self.poll()
+        if code is None or code >= 0:
+            return f"exit {code}"
+        return f"exit {code}, {signal.Signals(-code).name}"
 
     def _log_lines(self) -> list[str]:
         """Return the lines since Triton's last start."""
@@ -296,10 +346,12 @@ class TritonServer:
         except subprocess.TimeoutExpired:
             return None
 
-    def stop(self, grace: float = 15.0) -> None:
+    def stop(self, grace: float = _GRACE) -> None:
         """Stop the server and its backend processes; calling it twice does no harm."""
         self._end_process(grace)
         self._serving.close()
+        if self._shared_memory is not None:
+            self._shared_memory.close()
 
     def _end_process(self, grace: float) -> None:
         if self._process is None or self._group is None:
@@ -316,8 +368,8 @@ class TritonServer:
             pass
         self._group = None
         self._process.wait()
-        for region in _SHARED_MEMORY.glob(f"{self._shared_memory()}*"):
-            region.unlink(missing_ok=True)  # a killed process leaves its regions behind
+        if self._shared_memory is not None:
+            self._shared_memory.clear()
 
     def __enter__(self) -> TritonServer:
         return self

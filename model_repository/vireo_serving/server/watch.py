@@ -15,6 +15,10 @@ from .server import DEAD_GRACE, TritonServer
 
 log = logging.getLogger(__name__)
 
+GROWN_BYTES = 512 << 20
+"""Shared memory beyond that of the start which is given back by a reload. Each instance of a model
+in Python keeps as much as its largest batch of requests has taken."""
+
 DEAD_AFTER_SECONDS = 60.0
 """Seconds without any answer after which an engine counts as dead. A batch on a slow CPU may take
 many."""
@@ -32,7 +36,8 @@ def watch(
     """Reload whenever the repository is published anew, or on request; never return.
 
     A failed reload is logged once, and tried again when the repository has changed. An engine that
-    died and a Triton that ended are logged, and Triton is started anew.
+    died and a Triton that ended are logged, and Triton is started anew. Shared memory that large
+    requests have left in use is given back by a reload.
 
     Args:
         server: the running server.
@@ -47,11 +52,12 @@ def watch(
     """
     reload = _Reload(server, report)
     backoff = Backoff()
+    memory = MemoryWatch(server.shared_memory())
     health = _health(server, dead_after)
     try:
         while True:
-            if (code := server.wait(seconds)) is not None:
-                reason = f"Triton ended by itself (exit {code}): {server.error()}"
+            if server.wait(seconds) is not None:
+                reason = f"Triton ended by itself ({server.end()}): {server.error(last=True)}"
                 _restart(server, "server", reason, backoff, report)
             elif health is not None and (dead := health.look()) is not None:
                 if server.poll() is not None:
@@ -60,6 +66,13 @@ def watch(
             elif reload_requested.is_set():
                 reload_requested.clear()
                 reload.run(forget=True)
+            elif server.options.model_control and memory.is_due(server.shared_memory()):
+                log.warning(
+                    "large requests have left %d MiB of shared memory in use; reloading to give "
+                    "it back", server.shared_memory() >> 20,
+                )  # fmt: skip
+                reload.run()
+                memory.given_back(server.shared_memory())
             elif not reload.is_due(new_publications):
                 continue
             else:
@@ -70,6 +83,36 @@ def watch(
     finally:
         if health is not None:
             health.close()
+
+
+class MemoryWatch:
+    """Decides when shared memory has grown so much that a reload should give it back.
+
+    Args:
+        size: bytes in use now.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._least = size
+        self._last: float | None = None
+
+    def is_due(self, size: int, now: float | None = None) -> bool:
+        """Return whether `size` bytes are too many; at most once in ten minutes.
+
+        Args:
+            size: bytes in use.
+            now: the present, in seconds of `time.monotonic`.
+        """
+        now = time.monotonic() if now is None else now
+        rested = self._last is None or now - self._last >= WINDOW_SECONDS
+        if not rested or size - self._least < GROWN_BYTES:
+            return False
+        self._last = now
+        return True
+
+    def given_back(self, size: int) -> None:
+        """Note that a reload has left `size` bytes in use."""
+        self._least = size
 
 
 def _health(server: TritonServer, dead_after: float) -> Health | None:
@@ -120,7 +163,7 @@ class _Reload:
         """Return whether the repository was published since the start or the last reload."""
         try:
             return new_publications and self._server.changed()
-        except (VireoError, OSError) as error:
+        except Exception as error:
             self._log(error)  # a repository that is gone fails at every look
             return False
 
@@ -135,7 +178,7 @@ class _Reload:
         started = time.monotonic()
         try:
             new = self._server.reload()
-        except (VireoError, OSError) as error:
+        except Exception as error:  # a damaged publication never ends the one that is served
             self._log(error)
             return
         self._logged = ""
@@ -146,7 +189,9 @@ class _Reload:
         )
 
     def _log(self, error: Exception) -> None:
-        if self._server.poll() is None and str(error) != self._logged:
-            self._logged = str(error)
+        known = isinstance(error, (VireoError, OSError))
+        reason = str(error) if known else f"not reloaded: {error!r}"
+        if self._server.poll() is None and reason != self._logged:
+            self._logged = reason
             bundle_id = self._server.publication.bundle_id
             log.error("%s; still serving bundle %s", self._logged, bundle_id)

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from vireo_client.errors import BundleError, DataError, VireoError
 from vireo_client.images import load_pixels
+from vireo_serving.models import image_requests
 from vireo_serving.models.image_requests import ImageRequests
 
 PARTIAL = '{"partial": true}'
@@ -90,3 +91,57 @@ def test_an_error_that_no_image_causes_is_the_servers(images, monkeypatch):
 def test_without_a_bundle_it_says_so(tmp_path):
     with pytest.raises(BundleError):
         ImageRequests(tmp_path, 1)
+
+
+def _blank(size, kind, **options):
+    buffer = io.BytesIO()
+    Image.new("RGB", size, "white").save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def test_small_files_of_many_pixels_are_refused_before_they_are_decoded(images, monkeypatch):
+    large = _blank((1000, 900), "WEBP")
+    monkeypatch.setattr(image_requests, "MAX_REQUEST_PIXELS", 1_000_000)
+    opened = []
+    monkeypatch.setattr(image_requests, "load_pixels", _noting(opened))
+    good, refused, partial = images.load(
+        [_request(large), _request(large, large), _request(large, large)], ["", "", PARTIAL]
+    )
+    assert good.readable.all()
+    for error in (refused, partial):
+        assert isinstance(error, DataError)
+        assert "(2) make 1,800,000 pixels to decode, at most 1,000,000 are taken" in str(error)
+    assert len(opened) == 1
+
+
+def _noting(opened):
+    def load(value, spec, *, name):
+        opened.append(name)
+        return load_pixels(value, spec, name=name)
+
+    return load
+
+
+def test_sixteen_images_of_the_largest_size_are_no_request(images):
+    bomb = _blank((16_383, 7_300), "WEBP", lossless=True)
+    assert len(bomb) < 10_000
+    (refused,) = images.load([_request(*[bomb] * 16)], [""])
+    assert "make 1,913,534,400 pixels to decode, at most 120,000,000 are taken" in str(refused)
+
+
+def test_each_ten_scans_of_a_jpeg_count_as_an_image(images, monkeypatch):
+    progressive = _blank((300, 200), "JPEG", progressive=True)
+    last = progressive.rindex(b"\xff\xda")
+    scan = progressive[last:-2]
+    monkeypatch.setattr(image_requests, "MAX_REQUEST_PIXELS", 300 * 200)
+    good, bad = images.load(
+        [_request(progressive), _request(progressive[:-2] + scan * 100)], ["", ""]
+    )
+    assert good.readable.all()
+    assert "make 660,000 pixels to decode" in str(bad)
+
+
+def test_a_file_of_too_many_bytes_is_refused_by_name(images, monkeypatch):
+    monkeypatch.setattr(image_requests, "MAX_IMAGE_BYTES", 9)
+    (refused,) = images.load([_request(b"", b"x" * 10)], [PARTIAL])
+    assert str(refused) == "image 1: has 10 bytes, at most 9 are taken; send a smaller one"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from vireo_client.errors import DataError, SegmenterError
 from vireo_client.text.pipeline import TextPath
-from vireo_serving.models.text_requests import TextRequests
+from vireo_serving.models.text_requests import IdRange, TextRequests
 
 
 def _request(*texts):
@@ -74,7 +74,7 @@ def test_a_server_segments_by_pyvi_without_scikit_learn(bundle):
 import sys
 from pathlib import Path
 import numpy as np
-from vireo_serving.models.text_requests import TextRequests
+from vireo_serving.models.text_requests import IdRange, TextRequests
 texts = TextRequests(Path({str(bundle.folder)!r}))
 assert "sklearn" not in sys.modules, "scikit-learn was loaded"
 rows, = texts.encode([np.array(["học sinh đi học".encode()], dtype=object)])
@@ -97,3 +97,27 @@ assert dict(os.environ) == before, set(os.environ) ^ set(before)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_long_texts_are_refused_by_the_row_and_by_the_request(texts):
+    word = b"con "
+    good, row, request = texts.encode(
+        [
+            _request(*[word * 1024] * 16),
+            _request(word, word * 1024 + b"c"),
+            _request(*[word * 1024] * 16, b"c"),
+        ]
+    )
+    assert len(good) == 16
+    assert isinstance(row, DataError)
+    assert "text 1: has 4097 bytes, at most 4096 are taken" in str(row)
+    assert isinstance(request, DataError)
+    assert "the 17 texts have 65537 bytes, at most 65536 are taken in one request" in str(request)
+
+
+@pytest.mark.parametrize("vocab_size", [0, 100])
+@pytest.mark.parametrize("shape", [(1, 0), (3, 0)])
+def test_rows_without_ids_are_refused(vocab_size, shape):
+    error = IdRange(vocab_size, 16).error(np.zeros(shape, dtype=np.int32))
+    assert isinstance(error, DataError)
+    assert "no ids" in str(error)

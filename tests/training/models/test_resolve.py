@@ -2,6 +2,7 @@
 
 import json
 import socket
+from pathlib import Path
 
 import pytest
 import torch
@@ -106,12 +107,47 @@ def test_position_tables_of_another_size_are_resampled(tmp_path):
     assert torch.equal(*patches)
 
 
+COMPLETE = {
+    "size": 32, "resize": 32, "interpolation": "bilinear", "mean": (0.5,) * 3, "std": (0.5,) * 3,
+}  # fmt: skip
+"""Nothing is left to look up in timm's registry, as in a bundle."""
+
+
+class _Code:
+    """Runs when it is unpickled."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
+
+
+@pytest.mark.parametrize("setting", ["weights", "kwargs"])
+def test_weights_that_hold_code_run_nothing(setting, tmp_path):
+    run, file = tmp_path / "run", tmp_path / "weights.pth"
+    torch.save({"state_dict": _Code(run)}, file)
+    given = (
+        {"weights": str(file)}
+        if setting == "weights"
+        else {"kwargs": {"checkpoint_path": str(file)}}
+    )
+    with pytest.raises(TrainingError):
+        ImageTower(ImageTowerConfig(name="test_resnet", **COMPLETE, **given), 8, load=True)
+    assert not run.exists()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"name": "resnet50.nope"}, "Invalid pretrained tag"),
         ({"name": "hf-hub:timm/resnet50"}, r"timm has no such model.*timm\.list_models"),
         ({"name": "test_resnet", "kwargs": {"wings": 2}}, r"cannot be built.*image\.kwargs"),
+        ({"name": "test_resnet", "kwargs": {"checkpoint_path": "a"}}, r"image\.kwargs\.checkpoint"),
+        ({"name": "test_resnet", "kwargs": {"pretrained_cfg": {"url": "a"}}}, "pretrained_cfg is"),
+        ({"name": "test_resnet", "kwargs": {"cache_dir": "/a"}}, r"cache_dir is no setting"),
+        ({"name": "hf-hub:a/b", **COMPLETE}, "timm has no such model"),
+        ({"name": "local-dir:/a", **COMPLETE}, "timm has no such model"),
         ({"name": "test_resnet", "weights": "hf-hub:a/b"}, r"a/b: cannot be had.*VIREO_OFFLINE"),
         ({"name": "test_resnet", "weights": "timm"}, r"test_resnet.*VIREO_OFFLINE.*weights=null"),
     ],

@@ -18,6 +18,26 @@ from .resolve import image_spec, resolve_image, weights_folder
 from .torchvision_ops import ensure_torchvision
 from .tower import Tower
 
+_KWARGS = frozenset({
+    "aa_layer", "act_layer", "attn_drop_rate", "avg_down", "base_width", "block_args",
+    "cardinality", "channels", "class_token", "conv_bias", "conv_mlp", "depth", "depths", "dim",
+    "dims", "drop_block_rate", "drop_path_rate", "drop_rate", "dynamic_img_pad",
+    "dynamic_img_size", "embed_dim", "embed_dims", "expand_ratio", "fc_norm", "final_norm",
+    "fix_stem", "global_pool", "groups", "head_dim", "head_hidden_size", "head_init_scale",
+    "head_norm_first", "heads", "img_size", "in_chans", "init_values", "kernel_size",
+    "kernel_sizes", "layer_scale_init_value", "layers", "ls_init_value", "mlp_ratio",
+    "mlp_ratios", "no_embed_class", "norm_eps", "norm_layer", "num_heads", "num_kv_heads",
+    "num_reg_tokens", "output_stride", "pad_type", "patch_drop_rate", "patch_size", "pool_size",
+    "pool_type", "pos_drop_rate", "pos_embed", "pre_norm", "proj_bias", "proj_drop_rate",
+    "qk_norm", "qkv_bias", "qkv_fused", "reg_tokens", "rope_type", "scale_mlp", "se_layer",
+    "se_ratio", "sr_ratios", "stem_chs", "stem_size", "stem_type", "stem_width",
+    "strict_img_size", "swiglu_mlp", "use_abs_pos_emb", "use_fc_norm", "use_grn", "use_post_norm",
+    "use_rel_pos_bias", "use_rot_pos_emb", "weight_init", "width", "width_factor", "widths",
+    "window_ratio", "window_size", "zero_init_last",
+})  # fmt: skip
+"""Settings of architectures. `timm.create_model` has others, which name files (`checkpoint_path`),
+addresses and folders: a bundle that somebody else wrote may not set those."""
+
 _FROM_SCRATCH = (
     "give image.weights=FILE, or train from scratch with "
     "--set image.weights=null --set image.freeze=false"
@@ -134,7 +154,7 @@ def _read_weights(backbone: nn.Module, path: Path) -> dict[str, Tensor]:
             "or leave image.weights out to train from scratch"
         )
     try:
-        state: dict[str, Tensor] = load_state_dict(str(path))
+        state: dict[str, Tensor] = load_state_dict(str(path), weights_only=True)
         adapt = getattr(sys.modules[type(backbone).__module__], "checkpoint_filter_fn", None)
         return adapt(state, backbone) if adapt else state
     except Exception as error:
@@ -145,6 +165,7 @@ def _make_backbone(config: ImageTowerConfig, *, load: bool, classifier: bool = F
     ensure_torchvision()
     import timm
 
+    _check_settings(config)
     from_timm = load and config.weights == "timm"
     # Without a download timm needs the path of the file: it would ask the hub for cached files too.
     file = _cached_weights(config.name) if from_timm and offline() else None
@@ -166,6 +187,25 @@ def _make_backbone(config: ImageTowerConfig, *, load: bool, classifier: bool = F
     if load and config.weights not in (None, "timm"):
         load_backbone(backbone, weights_folder(str(config.weights)))
     return backbone
+
+
+def _check_settings(config: ImageTowerConfig) -> None:
+    """Refuse a name that timm would take from a hub or a folder, and settings that name files.
+
+    Raises:
+        TrainingError: the name is none of timm's own, or a setting is none of an architecture.
+    """
+    from timm.models import is_model
+
+    if not is_model(config.name):
+        raise TrainingError(
+            f"image tower {config.name!r}: timm has no such model; `timm.list_models()` names them"
+        )
+    if unknown := sorted(set(config.kwargs) - _KWARGS):
+        raise TrainingError(
+            f"image tower {config.name!r}: cannot be built (image.kwargs.{unknown[0]} is no "
+            f"setting of an architecture); image.kwargs takes {', '.join(sorted(_KWARGS))}"
+        )
 
 
 def _weights(name: str) -> str:

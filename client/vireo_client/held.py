@@ -1,0 +1,99 @@
+"""Folders that a running process holds; those of processes that were killed are removed.
+
+A folder is held by a lock on it (`flock`), which the kernel drops when the process ends, however
+that happens. Nobody has to know the process's number, which may be another program's by now.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from glob import escape
+from pathlib import Path
+
+if sys.platform != "win32":
+    import fcntl
+
+_RANDOM = re.compile(r"[a-z0-9_]{8}")
+"""What `tempfile` puts behind a prefix. A folder of another name is somebody's own."""
+
+
+class HeldFolder:
+    """A new folder `PREFIXxxxxxxxx` that this process holds until `close`.
+
+    Args:
+        parent: where to make it.
+        prefix: begins the names of such folders, and of no others.
+
+    Raises:
+        OSError: `parent` cannot be written.
+    """
+
+    def __init__(self, parent: Path, prefix: str) -> None:
+        while True:
+            self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+            lock = _lock(self.path, wait=True)
+            # Before it was locked, another process may have taken it for an abandoned one.
+            if lock is not None:
+                self._lock = lock
+                return
+
+    def close(self) -> None:
+        """Remove whatever has the folder's name now; calling it twice does no harm."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def __enter__(self) -> Path:
+        return self.path
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def temporary_folder(prefix: str) -> HeldFolder:
+    """Make a folder in the temporary folder, and remove those of `prefix` that nobody holds."""
+    parent = Path(tempfile.gettempdir())
+    for _ in remove_abandoned(parent, prefix):
+        pass
+    return HeldFolder(parent, prefix)
+
+
+def remove_abandoned(parent: Path, prefix: str) -> Iterator[Path]:
+    """Remove the folders that no living process holds; yield each before it is removed."""
+    if sys.platform == "win32":
+        return
+    for folder in sorted(parent.glob(f"{escape(prefix)}*")):
+        if not _RANDOM.fullmatch(folder.name.removeprefix(prefix)):
+            continue
+        lock = _lock(folder, wait=False)
+        if lock is None:
+            continue  # it is held, or somebody else's
+        try:
+            yield folder
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(lock)
+
+
+def _lock(folder: Path, *, wait: bool) -> int | None:
+    """Lock a folder; return the open lock, or None if it is locked, gone or not ours."""
+    if sys.platform == "win32":
+        return -1
+    try:
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        if os.path.samestat(os.stat(folder, follow_symlinks=False), os.fstat(lock)):
+            return lock
+    except OSError:
+        pass
+    os.close(lock)
+    return None

@@ -1,0 +1,41 @@
+"""The lock under which the folder of a model repository is exchanged."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def locked(repository: Path) -> Iterator[None]:
+    """Keep other publications and rollbacks of a repository waiting until the block ends.
+
+    What a block reads of the repository then still holds when it exchanges the folder. The lock is
+    the file `.NAME.lock` beside the repository: one inside would be exchanged too. The kernel drops
+    the lock of a process that is killed.
+
+    Raises:
+        OSError: the folder above the repository cannot be written.
+    """
+    path = repository.parent / f".{repository.name}.lock"
+    lock = _take(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(lock)
+
+
+def _take(path: Path) -> int:
+    while True:
+        lock = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            if os.path.samestat(os.stat(path), os.fstat(lock)):
+                return lock
+        except FileNotFoundError:
+            pass
+        os.close(lock)  # the one who held it before has removed it
