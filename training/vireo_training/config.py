@@ -73,6 +73,9 @@ class ImageTowerConfig(_TowerConfig):
     from timm's data config of the model."""
     resize: int | None = Field(None, gt=0)
     """The length of the short edge before the centre is cropped."""
+    fit: Literal["window", "shortest", "squash"] = "window"
+    """"window" cuts the square in the centre out of the image first; "squash" resizes the whole
+    image to a square, whatever its shape; see `ImageSpec.fit`."""
     interpolation: Literal["bilinear", "bicubic", "lanczos"] | None = None
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
@@ -201,7 +204,8 @@ class TrainConfig(_Settings):
     captions_per_picture: int = Field(1, gt=0)
     """Captions drawn for each image of a batch; they are never each other's negatives."""
 
-    loss: Literal["infonce", "siglip"] = "infonce"
+    loss: Literal["infonce", "siglip", "soft"] = "infonce"
+    """"soft" has targets that the batch's own similarities soften, as PhoCLIP's."""
     temperature: float = Field(0.07, gt=0)
     """The temperature at the start; it stays so without `learn_temperature`."""
     learn_temperature: bool = True
@@ -233,6 +237,9 @@ class TrainConfig(_Settings):
     warmup_epochs: float = Field(1.0, ge=0)
     plateau_patience: int = Field(2, ge=0)
     plateau_factor: float = Field(0.5, gt=0, lt=1)
+    monitor: Literal["mean_reciprocal_rank", "loss"] = "mean_reciprocal_rank"
+    """What chooses the best epoch on validation, ends a run early and finds a plateau: the mean
+    reciprocal rank of both directions together, or the loss."""
     patience: int | None = Field(None, gt=0)
     """Epochs without improvement on validation after which training ends."""
     ema: float | None = Field(None, gt=0, lt=1)

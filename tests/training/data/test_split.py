@@ -16,11 +16,14 @@ def _copy(record, *captions):
     return CaptionedImage(copy, captions)
 
 
-def test_splits_cover_everything_once_in_about_the_requested_shares(records):
-    split = split_by_image(records, 0.2, 0.3, seed=0)
-    assert sorted(r.path for part in split[:3] for r in part) == sorted(r.path for r in records)
-    assert 8 <= len(split.validation) <= 26
-    assert 14 <= len(split.test) <= 36
+@pytest.mark.parametrize(
+    ("count", "sizes"), [(80, (40, 16, 24)), (41, (21, 8, 12)), (3, (1, 1, 1)), (1, (1, 0, 0))]
+)
+def test_splits_cover_everything_once_in_the_requested_shares(records, count, sizes):
+    split = split_by_image(records[:count], 0.2, 0.3, seed=0)
+    parts = split.train, split.validation, split.test
+    assert sorted(r.path for part in parts for r in part) == sorted(r.path for r in records[:count])
+    assert tuple(map(len, parts)) == sizes
 
 
 def test_copies_of_an_image_are_one_record_with_all_captions(records):
@@ -40,10 +43,13 @@ def test_an_unreadable_file_is_in_no_part_and_is_named(records):
     assert len(sides) == len(records) - 1
 
 
-def test_new_images_move_no_old_one(records):
+def test_new_images_move_no_old_one_within_the_same_bounds(records):
     before = split_by_image(records[:50], 0.2, 0.2, seed=0)
-    after = split_by_image(records, 0.2, 0.2, seed=0)
-    assert {r.path for r in before.test} <= {r.path for r in after.test}
+    after = split_by_image(records, 0.2, 0.2, seed=0, bounds=before.bounds)
+    for part in ("train", "validation", "test"):
+        old, new = ({r.path for r in getattr(each, part)} for each in (before, after))
+        assert new & {r.path for r in records[:50]} == old
+    assert len(after.test) > len(before.test)
 
 
 def test_images_that_validation_holds_do_not_train(records):

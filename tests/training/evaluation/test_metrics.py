@@ -8,7 +8,9 @@ from vireo_training.evaluation import ranking
 from vireo_training.evaluation.metrics import (
     chance,
     chance_curve,
+    cutoffs_of,
     image_to_text_ranks,
+    read_cutoffs,
     recall_curve,
     retrieval_metrics,
     summarise,
@@ -216,7 +218,7 @@ def test_memory_does_not_grow_with_the_matrix():
 
 def test_summary_figures():
     figures = summarise(Ranks.of_one_each(np.array([1, 2, 6, 11])), 20)
-    assert (figures.recall_at_1, figures.recall_at_5, figures.recall_at_10) == (0.25, 0.5, 0.75)
+    assert tuple(figures.at[f"recall_at_{k}"] for k in (1, 5, 10)) == (0.25, 0.5, 0.75)
     assert (figures.median_rank, figures.mean_rank) == (4, 5)
     assert figures.mean_reciprocal_rank == pytest.approx((1 + 1 / 2 + 1 / 6 + 1 / 11) / 4)
     assert figures.mean_average_precision == figures.mean_reciprocal_rank
@@ -226,7 +228,7 @@ def test_the_recall_curve_passes_through_the_figures(corpus):
     ranks = text_to_image_ranks(*corpus)
     curve, figures = recall_curve(ranks, 30), summarise(ranks, 30)
     assert [curve[k - 1] for k in (1, 5, 10)] == pytest.approx(
-        [figures.recall_at_1, figures.recall_at_5, figures.recall_at_10]
+        [figures.at[f"recall_at_{k}"] for k in (1, 5, 10)]
     )
     assert curve[-1] == 1
 
@@ -241,7 +243,7 @@ def test_chance_equals_shuffling(counts):
     seen = summarise(Ranks(np.concatenate(places), starts), n)
     for key, value in expected.as_dict().items():
         if key not in ("queries", "candidates", "median_rank"):
-            assert value == pytest.approx(getattr(seen, key), rel=0.05), key
+            assert value == pytest.approx(seen.as_dict()[key], rel=0.05), key
     assert abs(expected.median_rank - seen.median_rank) <= 1
     curve = chance_curve(np.array(counts), n)
     assert np.all(np.diff(curve) >= 0)
@@ -250,9 +252,9 @@ def test_chance_equals_shuffling(counts):
 
 def test_chance_among_fewer_candidates_than_the_cutoffs():
     figures = chance(np.array([1, 2]), 2)
-    assert figures.recall_at_5 == figures.recall_at_10 == pytest.approx(1)
+    assert figures.at["recall_at_5"] == figures.at["recall_at_10"] == pytest.approx(1)
     assert figures.mean_average_precision == pytest.approx((0.75 + 1) / 2)
-    assert figures.mean_average_precision_at_10 == pytest.approx((0.75 + 1) / 2)
+    assert figures.at["mean_average_precision_at_10"] == pytest.approx((0.75 + 1) / 2)
     assert chance(np.array([1]), 1).median_rank == 1
 
 
@@ -325,3 +327,22 @@ def test_images_captioned_alike_are_all_right():
         for k in (1, 5, 10):
             assert figures[f"recall_at_{k}"] == pytest.approx(1)
         assert figures["mean_average_precision"] == pytest.approx(1)
+
+
+def test_metrics_at_chosen_cutoffs_equal_those_counted_by_hand():
+    ranks = Ranks.of_one_each(np.array([1, 2, 6, 31]))
+    figures = summarise(ranks, 40, (1, 5, 30)).as_dict()
+    assert cutoffs_of(figures) == (1, 5, 30)
+    assert [figures[f"recall_at_{k}"] for k in (1, 5, 30)] == [0.25, 0.5, 0.75]
+    assert figures["mean_average_precision_at_5"] == pytest.approx((1 + 1 / 2) / 4)
+    assert figures["top_30_error"] == 0.25
+    assert figures.keys() == chance(ranks.counts, 40, (1, 5, 30)).as_dict().keys()
+    assert chance(ranks.counts, 40, (1, 5, 30)).at["recall_at_30"] == pytest.approx(30 / 40)
+
+
+def test_cutoffs_are_read_from_a_text():
+    assert read_cutoffs(None) == (1, 5, 10)
+    assert read_cutoffs("30, 1,5") == (1, 5, 30)
+    for wrong in ("", "0", "1,,5", "-1", "a"):
+        with pytest.raises(DataError, match="give whole numbers above 0"):
+            read_cutoffs(wrong)

@@ -5,7 +5,12 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from vireo_training.loop.loss import contrastive_loss, siglip_loss, text_pair_loss
+from vireo_training.loop.loss import (
+    contrastive_loss,
+    siglip_loss,
+    soft_target_loss,
+    text_pair_loss,
+)
 
 
 def _unit(*shape):
@@ -245,3 +250,41 @@ def test_gradients_are_those_of_finite_differences():
     assert gradcheck(lambda i, t, s: contrastive_loss(i, t, owner, s), (*inputs, scale))
     assert gradcheck(lambda i, t, s, b: siglip_loss(i, t, owner, s, b), (*inputs, scale, bias))
     assert gradcheck(lambda t, s: text_pair_loss(t, owner, s), (inputs[1], scale))
+
+
+def test_soft_targets_at_temperature_one_are_the_sources_formula():
+    """By hand: softmax of the mean similarity, both ways, the gradient through the targets."""
+    torch.manual_seed(0)
+    image = F.normalize(torch.randn(5, 8, dtype=torch.float64), dim=1).requires_grad_()
+    text = F.normalize(torch.randn(5, 8, dtype=torch.float64), dim=1).requires_grad_()
+    loss = soft_target_loss(image, text, torch.arange(5), torch.tensor(1.0))
+    logits = text @ image.T
+    targets = torch.softmax((image @ image.T + text @ text.T) / 2, -1)
+    by_hand = (
+        (-targets * torch.log_softmax(logits, -1)).sum(1)
+        + (-targets.T * torch.log_softmax(logits.T, -1)).sum(1)
+    ) / 2
+    assert torch.allclose(loss, by_hand.mean())
+    mine = torch.autograd.grad(loss, [image, text], retain_graph=True)
+    theirs = torch.autograd.grad(by_hand.mean(), [image, text])
+    assert all(map(torch.allclose, mine, theirs))
+
+
+def test_soft_targets_at_a_low_temperature_are_those_of_infonce():
+    torch.manual_seed(0)
+    image = F.normalize(torch.randn(6, 64), dim=1)
+    text = F.normalize(image + 0.1 * torch.randn(6, 64), dim=1)
+    scale = torch.tensor(100.0)
+    soft = soft_target_loss(image, text, torch.arange(6), scale)
+    assert soft.item() == pytest.approx(
+        contrastive_loss(image, text, torch.arange(6), scale).item(), abs=1e-4
+    )
+
+
+def test_two_captions_of_one_image_are_two_pairs_in_the_soft_loss():
+    torch.manual_seed(0)
+    image, text = F.normalize(torch.randn(2, 4), dim=1), F.normalize(torch.randn(3, 4), dim=1)
+    owner, scale = torch.tensor([0, 1, 0]), torch.tensor(10.0)
+    assert soft_target_loss(image, text, owner, scale) == pytest.approx(
+        soft_target_loss(image[owner], text, torch.arange(3), scale).item()
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ def evaluate(
     columns: Annotated[str | None, typer.Option(metavar="NAME,NAME", help="Names for the columns of CSV and TSV files without a header, like image,caption.")] = None,
     engine: Annotated[str | None, typer.Option(help="torch or onnx; by default the one that the folder holds.")] = None,
     triton: TritonOption = None,
+    at: Annotated[str | None, typer.Option(metavar="K,K", help="Cut-offs k of recall@k and mAP@k, like 1,5,10,30. Reports of --out hold 1, 5 and 10 as well.")] = None,
     as_json: JsonOption = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write a full report there: JSON, Markdown, plots, sheets of queries.")] = None,
     train_data: Annotated[str | None, typer.Option(metavar="DATA[@IMAGES]", help="With --out: data whose training split the bag-of-words baseline learns from. Default: DATA, with --split test or validation.")] = None,
@@ -41,6 +43,7 @@ def evaluate(
 
     from ..evaluation.evaluate import SPLITS, default_split, select_records
     from ..evaluation.evaluate import evaluate as run
+    from ..evaluation.metrics import read_cutoffs
     from ..evaluation.plots import need_matplotlib
     from ..evaluation.report import ReportSettings, baseline_records, check_out, evaluate_in_full
     from ..evaluation.report_writer import write_report
@@ -58,7 +61,7 @@ def evaluate(
     if out is not None:  # checked now, since it would fail at the end
         check_out(out)
         need_matplotlib()
-    names = column_names(columns)
+    names, cutoffs = column_names(columns), read_cutoffs(at)
     model = Bundle(bundle)
     split = split or default_split(model, "test", data, columns=names)
     records = select_records(model, data, split, columns=names)
@@ -78,9 +81,9 @@ def evaluate(
         embedder = open_embedder(model, triton)
     with embedder:
         if out is None:
-            report = run(embedder, records)
+            report = run(embedder, records, cutoffs)
         else:
-            settings = ReportSettings(confidence, resamples, seed)
+            settings = ReportSettings(confidence, resamples, seed, cutoffs)
             full = evaluate_in_full(embedder, records, training=training, settings=settings)
             name = bundle.resolve()
             full.report.update(
@@ -94,20 +97,35 @@ def evaluate(
     if as_json:
         typer.echo(json.dumps(report, ensure_ascii=False))
     else:
-        typer.echo(metrics_table(report))
+        typer.echo(metrics_table(report, cutoffs))
 
 
-def metrics_table(report: dict[str, Any]) -> str:
-    """Format the metrics of both directions and of chance for a terminal."""
-    columns = ("recall_at_1", "recall_at_5", "recall_at_10", "mean_reciprocal_rank", "median_rank")
-    head = f"{'':28}" + "".join(f"{h:>9}" for h in ("R@1", "R@5", "R@10", "MRR", "median"))
-    lines = [head]
+def metrics_table(report: dict[str, Any], at: Sequence[int] = (1, 5, 10)) -> str:
+    """Format the metrics of both directions and of chance for a terminal.
+
+    Args:
+        at: the cut-offs to show. Where they are not the usual ones, mAP@k is shown as well.
+    """
+    from ..evaluation.metrics import CUTOFFS
+
+    tables = [_table(report, {**{f"recall_at_{k}": f"R@{k}" for k in at},
+                              "mean_reciprocal_rank": "MRR", "median_rank": "median"})]  # fmt: skip
+    if tuple(at) != CUTOFFS:
+        tables.append(_table(report, {f"mean_average_precision_at_{k}": f"mAP@{k}" for k in at}))
+    return "\n\n".join(tables)
+
+
+def _table(report: dict[str, Any], columns: dict[str, str]) -> str:
+    lines = [f"{'':28}" + "".join(f"{head:>9}" for head in columns.values())]
     for way in ("text_to_image", "image_to_text"):
         for prefix, label in (("", way.replace("_", " ")), ("chance_", "  chance")):
             figures = report[prefix + way]
-            cells = "".join(f"{figures[c]:>9.3f}" for c in columns[:-1])
+            cells = "".join(
+                f"{figures[name]:>9.1f}" if name == "median_rank" else f"{figures[name]:>9.3f}"
+                for name in columns
+            )
             name = label if prefix else f"{label} ({figures['queries']} of {figures['candidates']})"
-            lines.append(f"{name:28}{cells}{figures['median_rank']:>9.1f}")
+            lines.append(f"{name:28}{cells}")
     return "\n".join(lines)
 
 

@@ -153,6 +153,8 @@ def prepare(
         fractions={"validation_fraction": config.validation_fraction if validation is None else 0.0,
                    "test_fraction": config.test_fraction if validation is None else 0.0,
                    "seed": config.seed,
+                   # Bundles without bounds divided at the fractions themselves.
+                   "bounds": split.bounds,
                    # Splits that the data names were kept. Bundles without this ignored them.
                    "named": True},
     )  # fmt: skip

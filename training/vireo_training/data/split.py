@@ -19,39 +19,68 @@ class Split(NamedTuple):
     test: list[CaptionedImage]
     unreadable: list[Skip]
     """Images whose files cannot be read: they are in no part."""
+    bounds: Bounds | None = None
+    """The bounds of the division, which make it again on the same images and on more."""
+
+
+class Bounds(NamedTuple):
+    """Where the parts end, on the line from 0 to 1 on which a hash places every image."""
+
+    test: float
+    """Images below it are for the test."""
+    validation: float
+    """Images below it, and not for the test, are for validation; the rest trains."""
 
 
 def split_by_image(
-    records: Sequence[CaptionedImage], validation: float, test: float, seed: int
+    records: Sequence[CaptionedImage],
+    validation: float,
+    test: float,
+    seed: int,
+    bounds: Bounds | None = None,
 ) -> Split:
     """Divide records so that no image is in two parts.
 
-    An image whose data names its split goes there. The part of another follows from a hash of its
-    bytes and `seed`: images added later move none of the old ones. Copies under other names are one
-    record with the captions of all, since two records of one image would be each other's wrong
-    answers; of their splits `held_out` chooses.
+    An image whose data names its split goes there. A hash of an image's bytes and `seed` gives each
+    other one a place between 0 and 1. In that order the first are for the test, the next for
+    validation, as many as the fractions say, and the rest trains. The bounds between them belong
+    to the division: with them, images added later move none of the old ones. Copies under other
+    names are one record with the captions of all, since two records of one image would be each
+    other's wrong answers; of their splits `held_out` chooses.
 
     Args:
         records: captioned images.
-        validation, test: the fractions that go there, approximately; the rest trains.
+        validation, test: the fractions that go there, to the nearest image.
         seed: another seed is another division.
+        bounds: those of an earlier division, instead of the fractions.
     """
-    split = Split([], [], [], [])
     images, unreadable = _by_content(records)
-    split.unreadable.extend(unreadable)
+    places = {content: _place(content, seed) for content, r in images.items() if r.split is None}
+    if bounds is None:
+        bounds = _bounds(sorted(places.values()), validation, test)
+    split = Split([], [], [], unreadable, bounds)
     for content, record in images.items():
         if record.split is not None:
             getattr(split, record.split).append(record)
-            continue
-        key = f"{seed}:{content}".encode()
-        draw = int.from_bytes(hashlib.sha256(key).digest()[:8], "big") / 2**64
-        if draw < test:
+        elif places[content] < bounds.test:
             split.test.append(record)
-        elif draw < test + validation:
+        elif places[content] < bounds.validation:
             split.validation.append(record)
         else:
             split.train.append(record)
     return split
+
+
+def _place(content: str, seed: int) -> float:
+    key = f"{seed}:{content}".encode()
+    return int.from_bytes(hashlib.sha256(key).digest()[:8], "big") / 2**64
+
+
+def _bounds(places: Sequence[float], validation: float, test: float) -> Bounds:
+    """Return the bounds that leave as many of the sorted `places` below them as asked for."""
+    ends = [*places, 1.0]
+    # Rounded as sums, so that what trains is exact as well: 147, 31 and 32 of 210, not 146.
+    return Bounds(ends[round(test * len(places))], ends[round((test + validation) * len(places))])
 
 
 def hold_out(records: Sequence[CaptionedImage], validation: Sequence[CaptionedImage]) -> Split:

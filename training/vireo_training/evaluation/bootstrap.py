@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 from vireo_client.errors import DataError
 
-from .metrics import CUTOFFS, per_query
+from .metrics import CUTOFFS, cutoffs_of, per_query
 from .ranking import Ranks
 
 Interval = tuple[float, float]
@@ -22,6 +24,7 @@ def bootstrap_intervals(
     confidence: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
+    cutoffs: Iterable[int] = CUTOFFS,
 ) -> dict[str, Interval]:
     """Return intervals of all metrics of one direction (Efron and Tibshirani, 1993, chapter 13).
 
@@ -35,6 +38,7 @@ def bootstrap_intervals(
         confidence: share of resamples that an interval holds, between 0 and 1.
         resamples: the number of resamples.
         seed: the same seed gives the same result.
+        cutoffs: each k of the metrics.
 
     Returns:
         (low, high) by the names of `RetrievalMetrics`.
@@ -47,7 +51,7 @@ def bootstrap_intervals(
             f"confidence {confidence} with {resamples} resamples: "
             "confidence lies between 0 and 1, and at least one resample is needed"
         )
-    figures = per_query(ranks)
+    figures = per_query(ranks, cutoffs)
     cluster = np.unique(cluster, return_inverse=True)[1]
     clusters = int(cluster.max()) + 1
     sizes = np.bincount(cluster, minlength=clusters)
@@ -72,7 +76,7 @@ def bootstrap_intervals(
     intervals = {name: (float(a), float(b)) for name, a, b in zip(figures, low, high, strict=True)}
     a, b = np.quantile(medians, tails)
     intervals["median_rank"] = (float(a), float(b))
-    for k in CUTOFFS:
+    for k in cutoffs_of(figures):
         a, b = intervals[f"recall_at_{k}"]
         intervals[f"top_{k}_accuracy"], intervals[f"top_{k}_error"] = (a, b), (1 - b, 1 - a)
     return intervals

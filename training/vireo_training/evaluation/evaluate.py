@@ -16,9 +16,9 @@ from vireo_client.errors import DataError
 from vireo_client.progress import progress_bar
 
 from ..data.same_text import Texts, text_numbers
-from ..data.split import split_by_image
+from ..data.split import Bounds, Split, split_by_image
 from ..readers import read_data
-from .metrics import retrieval_metrics
+from .metrics import CUTOFFS, retrieval_metrics
 
 SPLITS = ("test", "validation", "train", "all")
 
@@ -86,14 +86,27 @@ def select_records(
         division = {"validation_fraction": 0.0, "test_fraction": 0.0, "seed": 0}
     elif not division.get("named"):
         records = [replace(record, split=None) for record in records]
+    validation, test = division["validation_fraction"], division["test_fraction"]
     parts = split_by_image(
-        records, division["validation_fraction"], division["test_fraction"], division["seed"]
-    )
+        records, validation, test, division["seed"],
+        # Older bundles divided where the fractions lie between 0 and 1.
+        Bounds(*(division.get("bounds") or (test, test + validation))),
+    )  # fmt: skip
     log_skips(parts.unreadable)
     chosen: list[CaptionedImage] = getattr(parts, split)
     if not chosen:
-        raise DataError(f"{data}: no image is in the {split} split; use --split all")
+        raise DataError(f"{data}: no image is in the {split} split; {_instead(parts, split)}")
     return chosen
+
+
+def _instead(parts: Split, split: str) -> str:
+    """Say which split can be measured instead, and what that would measure."""
+    if split == "test" and parts.validation:
+        return (
+            f"measure the {len(parts.validation)} image(s) of validation, which chose the best "
+            "epoch, with --split validation"
+        )
+    return "--split all measures all images, those that the model was trained on as well"
 
 
 def embed_images(
@@ -140,11 +153,18 @@ def embed_corpus(embedder: Embedder, records: Sequence[CaptionedImage]) -> Corpu
     return CorpusEmbeddings(images, texts, owner, text_numbers(captions), usable, skipped)
 
 
-def evaluate(embedder: Embedder, records: Sequence[CaptionedImage]) -> dict[str, Any]:
-    """Return the metrics of both directions and of chance, and the skipped images."""
+def evaluate(
+    embedder: Embedder, records: Sequence[CaptionedImage], cutoffs: Sequence[int] = CUTOFFS
+) -> dict[str, Any]:
+    """Return the metrics of both directions and of chance, and the skipped images.
+
+    Args:
+        cutoffs: each k of recall@k and mAP@k.
+    """
     corpus = embed_corpus(embedder, records)
     log_skips(corpus.skipped)
-    return retrieval_metrics(corpus.images, corpus.texts, corpus.owner, corpus.same) | {
+    metrics = retrieval_metrics(corpus.images, corpus.texts, corpus.owner, corpus.same, cutoffs)
+    return metrics | {
         "towers": embedder.towers.name,
         "pictures": len(corpus.images),
         "captions": len(corpus.texts),

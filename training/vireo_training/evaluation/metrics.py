@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +14,7 @@ from ..data.same_text import Texts
 from .ranking import Ranks, rank_right_answers
 
 CUTOFFS = (1, 5, 10)
-MAP_CUTOFF = 10
+"""The cut-offs that every report holds; `--at` adds others."""
 WAYS = ("text_to_image", "image_to_text")
 
 
@@ -25,37 +27,63 @@ class RetrievalMetrics:
 
     queries: int
     candidates: int
-    recall_at_1: float
-    """Queries with first <= k: recall@k of image-text papers (Karpathy and Fei-Fei, 2015)."""
-    recall_at_5: float
-    recall_at_10: float
-    top_1_accuracy: float
-    """The same number by its other name, hit rate."""
-    top_5_accuracy: float
-    top_10_accuracy: float
-    top_1_error: float
-    """1 - top-k accuracy."""
-    top_5_error: float
-    top_10_error: float
-    share_found_at_1: float
-    """Mean share of a query's m right answers within the first k: recall@k in information retrieval
-    (Manning et al., 2008, chapter 8). Equals the above where m is 1."""
-    share_found_at_5: float
-    share_found_at_10: float
     mean_reciprocal_rank: float
     """Mean of 1 / first (Voorhees, 1999)."""
     mean_average_precision: float
     """Mean of (1/m) * sum over right answers of the precision at their rank (Manning et al., 2008,
     section 8.4)."""
-    mean_average_precision_at_10: float
-    """The same with right answers beyond rank 10 counting 0 and min(m, 10) for m."""
     median_rank: float
     """Median of first."""
     mean_rank: float
     """Mean of first."""
+    at: dict[str, float]
+    """The metrics of each cut-off k, by name:
+
+    - `recall_at_k`: queries with first <= k: recall@k of image-text papers (Karpathy and Fei-Fei,
+      2015).
+    - `top_k_accuracy`: the same number by its other name, hit rate; `top_k_error`: 1 - that.
+    - `share_found_at_k`: mean share of a query's m right answers within the first k: recall@k in
+      information retrieval (Manning et al., 2008, chapter 8). Equals recall where m is 1.
+    - `mean_average_precision_at_k`: mean average precision with right answers beyond rank k
+      counting 0 and min(m, k) for m.
+    """
+
+    @classmethod
+    def of(cls, figures: dict[str, float], *, queries: int, candidates: int) -> RetrievalMetrics:
+        """Take the metrics from `figures`, which holds those of every cut-off as well."""
+        whole = {f.name for f in fields(cls)} - {"at", "queries", "candidates"}
+        return cls(
+            queries=queries,
+            candidates=candidates,
+            **{name: figures[name] for name in whole},
+            at={name: value for name, value in figures.items() if name not in whole},
+        )
 
     def as_dict(self) -> dict[str, float]:
-        return asdict(self)
+        """Return all metrics by name, those of the cut-offs among them."""
+        named = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "at"}
+        counts = {name: named.pop(name) for name in ("queries", "candidates")}
+        return counts | self.at | named
+
+
+def cutoffs_of(figures: Mapping[str, object]) -> tuple[int, ...]:
+    """Return the cut-offs of one direction's figures, as a report holds them."""
+    numbers = (re.fullmatch(r"recall_at_(\d+)", name) for name in figures)
+    return tuple(sorted(int(number[1]) for number in numbers if number))
+
+
+def read_cutoffs(text: str | None) -> tuple[int, ...]:
+    """Read `--at 1,5,10,30`; `CUTOFFS` without it.
+
+    Raises:
+        DataError: these are no whole numbers above 0.
+    """
+    if text is None:
+        return CUTOFFS
+    numbers = {part.strip() for part in text.split(",")}
+    if not all(number.isdecimal() and int(number) > 0 for number in numbers):
+        raise DataError(f"--at {text}: give whole numbers above 0, as in --at 1,5,10,30")
+    return tuple(sorted(map(int, numbers)))
 
 
 def text_to_image_ranks(
@@ -150,8 +178,12 @@ def _check(
         raise DataError(f"a caption describes an image outside of 0..{len(images) - 1}")
 
 
-def per_query(ranks: Ranks) -> dict[str, npt.NDArray[np.float64]]:
+def per_query(ranks: Ranks, cutoffs: Iterable[int] = CUTOFFS) -> dict[str, npt.NDArray[np.float64]]:
     """Return the values of each query, for the metrics that are means over queries.
+
+    Args:
+        ranks: the ranks of Q queries.
+        cutoffs: each k to measure at.
 
     Returns:
         By the names of `RetrievalMetrics`, FP64 `[Q]`; top-k accuracy and error are left to
@@ -163,33 +195,32 @@ def per_query(ranks: Ranks) -> dict[str, npt.NDArray[np.float64]]:
 
     first, counts = ranks.first.astype(np.float64), ranks.counts
     precision = ranks.order / ranks.positions
-    within = {k: (ranks.positions <= k).astype(np.float64) for k in {*CUTOFFS, MAP_CUTOFF}}
+    within = {k: (ranks.positions <= k).astype(np.float64) for k in cutoffs}
     return {
-        **{f"recall_at_{k}": (first <= k).astype(np.float64) for k in CUTOFFS},
-        **{f"share_found_at_{k}": total(within[k]) / counts for k in CUTOFFS},
+        **{f"recall_at_{k}": (first <= k).astype(np.float64) for k in within},
+        **{f"share_found_at_{k}": total(each) / counts for k, each in within.items()},
+        **{
+            f"mean_average_precision_at_{k}": total(precision * each) / np.minimum(counts, k)
+            for k, each in within.items()
+        },
         "mean_reciprocal_rank": 1 / first,
         "mean_average_precision": total(precision) / counts,
-        f"mean_average_precision_at_{MAP_CUTOFF}": total(precision * within[MAP_CUTOFF])
-        / np.minimum(counts, MAP_CUTOFF),
         "mean_rank": first,
     }
 
 
 def with_hit_rates(figures: dict[str, float]) -> dict[str, float]:
     """Add top-k accuracy and top-k error, which follow from recall@k."""
-    accuracy = {f"top_{k}_accuracy": figures[f"recall_at_{k}"] for k in CUTOFFS}
-    return figures | accuracy | {f"top_{k}_error": 1 - figures[f"recall_at_{k}"] for k in CUTOFFS}
+    recalls = {k: figures[f"recall_at_{k}"] for k in cutoffs_of(figures)}
+    accuracy = {f"top_{k}_accuracy": value for k, value in recalls.items()}
+    return figures | accuracy | {f"top_{k}_error": 1 - value for k, value in recalls.items()}
 
 
-def summarise(ranks: Ranks, candidates: int) -> RetrievalMetrics:
+def summarise(ranks: Ranks, candidates: int, cutoffs: Iterable[int] = CUTOFFS) -> RetrievalMetrics:
     """Return the metrics of the ranks of right answers among `candidates`."""
-    means = {name: float(values.mean()) for name, values in per_query(ranks).items()}
-    return RetrievalMetrics(
-        queries=len(ranks),
-        candidates=candidates,
-        median_rank=float(np.median(ranks.first)),
-        **with_hit_rates(means),
-    )
+    means = {name: float(values.mean()) for name, values in per_query(ranks, cutoffs).items()}
+    means["median_rank"] = float(np.median(ranks.first))
+    return RetrievalMetrics.of(with_hit_rates(means), queries=len(ranks), candidates=candidates)
 
 
 def recall_curve(ranks: Ranks, length: int) -> npt.NDArray[np.float64]:
@@ -226,7 +257,9 @@ def _first_rank_probability(
     return distribution
 
 
-def chance(counts: npt.NDArray[np.int64], candidates: int) -> RetrievalMetrics:
+def chance(
+    counts: npt.NDArray[np.int64], candidates: int, cutoffs: Iterable[int] = CUTOFFS
+) -> RetrievalMetrics:
     """Return the expected metrics of a random order, all in closed form.
 
     Average precision follows Bestgen (2015, "Exact expected average precision of the random
@@ -250,21 +283,18 @@ def chance(counts: npt.NDArray[np.int64], candidates: int) -> RetrievalMetrics:
     # Two middle ranks where exactly half of the queries have been answered by one of them.
     middle = np.minimum(np.searchsorted(curve, [0.5 - 1e-9, 0.5 + 1e-9]), n - 1) + 1
     figures = {
-        **{f"recall_at_{k}": float(curve[min(k, n) - 1]) for k in CUTOFFS},
-        **{f"share_found_at_{k}": min(k, n) / n for k in CUTOFFS},
+        **{f"recall_at_{k}": float(curve[min(k, n) - 1]) for k in cutoffs},
+        **{f"share_found_at_{k}": min(k, n) / n for k in cutoffs},
+        **{
+            f"mean_average_precision_at_{k}": float((precision(k) / np.minimum(m, k)).mean())
+            for k in cutoffs
+        },
         "mean_reciprocal_rank": float((probability / rank).sum()),
         "mean_average_precision": float((precision(n) / m).mean()),
-        f"mean_average_precision_at_{MAP_CUTOFF}": float(
-            (precision(MAP_CUTOFF) / np.minimum(m, MAP_CUTOFF)).mean()
-        ),
         "mean_rank": float(((n + 1) / (m + 1)).mean()),
+        "median_rank": float(np.mean(middle)),
     }
-    return RetrievalMetrics(
-        queries=len(counts),
-        candidates=n,
-        median_rank=float(np.mean(middle)),
-        **with_hit_rates(figures),
-    )
+    return RetrievalMetrics.of(with_hit_rates(figures), queries=len(counts), candidates=n)
 
 
 def retrieval_metrics(
@@ -272,11 +302,13 @@ def retrieval_metrics(
     texts: npt.NDArray[np.float32],
     owner: npt.NDArray[np.int64],
     same: Texts | None = None,
+    cutoffs: Iterable[int] = CUTOFFS,
 ) -> dict[str, dict[str, float]]:
     """Return the metrics of both directions and of chance, as a report holds them.
 
     Args:
         images, texts, owner, same: as `text_to_image_ranks`.
+        cutoffs: each k to measure at.
 
     Raises:
         DataError: the arrays do not fit together, or are empty.
@@ -284,8 +316,8 @@ def retrieval_metrics(
     to_image = text_to_image_ranks(images, texts, owner, same)
     to_text = image_to_text_ranks(images, texts, owner, same)
     return {
-        "text_to_image": summarise(to_image, len(images)).as_dict(),
-        "image_to_text": summarise(to_text, len(texts)).as_dict(),
-        "chance_text_to_image": chance(to_image.counts, len(images)).as_dict(),
-        "chance_image_to_text": chance(to_text.counts, len(texts)).as_dict(),
+        "text_to_image": summarise(to_image, len(images), cutoffs).as_dict(),
+        "image_to_text": summarise(to_text, len(texts), cutoffs).as_dict(),
+        "chance_text_to_image": chance(to_image.counts, len(images), cutoffs).as_dict(),
+        "chance_image_to_text": chance(to_text.counts, len(texts), cutoffs).as_dict(),
     }

@@ -33,6 +33,7 @@ from .evaluate import (
     select_records,
 )
 from .metrics import (
+    CUTOFFS,
     chance,
     chance_curve,
     image_to_text_ranks,
@@ -51,11 +52,18 @@ CURVE_LENGTH = 100
 
 @dataclass(frozen=True, slots=True)
 class ReportSettings:
-    """The settings of the intervals; the report holds them."""
+    """The settings of cut-offs and intervals; the report holds them."""
 
     confidence: float = 0.95
     resamples: int = 1000
     seed: int = 0
+    at: tuple[int, ...] = CUTOFFS
+    """Each k to show; `CUTOFFS`, by which reports are compared, are measured in any case."""
+
+    @property
+    def cutoffs(self) -> tuple[int, ...]:
+        """Each k to measure at."""
+        return tuple(sorted({*CUTOFFS, *self.at}))
 
 
 @dataclass(frozen=True)
@@ -88,10 +96,10 @@ def _measure(
         ("text_to_image", text_to_image_ranks(images, texts, owner, same), len(images), owner),
         ("image_to_text", image_to_text_ranks(images, texts, owner, same), len(texts), described),
     ):
-        measured.figures[way] = summarise(ranks, candidates).as_dict()
+        measured.figures[way] = summarise(ranks, candidates, settings.cutoffs).as_dict()
         measured.figures["intervals"][way] = bootstrap_intervals(
             ranks, cluster, confidence=settings.confidence, resamples=settings.resamples,
-            seed=settings.seed,
+            seed=settings.seed, cutoffs=settings.cutoffs,
         )  # fmt: skip
         measured.curves[way] = recall_curve(ranks, min(CURVE_LENGTH, candidates)).tolist()
         measured.ranks[way] = ranks
@@ -130,7 +138,7 @@ def evaluate_in_full(
     curves["chance"] = {}
     for way, ranks in model.ranks.items():
         candidates = int(model.figures[way]["candidates"])
-        by_chance[f"chance_{way}"] = chance(ranks.counts, candidates).as_dict()
+        by_chance[f"chance_{way}"] = chance(ranks.counts, candidates, settings.cutoffs).as_dict()
         length = min(CURVE_LENGTH, candidates)
         curves["chance"][way] = chance_curve(ranks.counts, candidates)[:length].tolist()
     if words is not None:
@@ -150,6 +158,7 @@ def evaluate_in_full(
         "confidence": settings.confidence,
         "resamples": settings.resamples,
         "seed": settings.seed,
+        "at": settings.at,
         **model.figures,
         **by_chance,
         "without_diacritics": bare.figures,

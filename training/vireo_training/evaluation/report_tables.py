@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from .metrics import CUTOFFS, MAP_CUTOFF, WAYS
+from .metrics import CUTOFFS, WAYS
 
-FIGURES: dict[str, str] = {
-    **{f"recall_at_{k}": f"recall@{k}" for k in CUTOFFS},
-    **{f"top_{k}_accuracy": f"top-{k} accuracy" for k in CUTOFFS},
-    **{f"top_{k}_error": f"top-{k} error" for k in CUTOFFS},
-    **{f"share_found_at_{k}": f"share found@{k}" for k in CUTOFFS},
-    "mean_average_precision": "mAP",
-    f"mean_average_precision_at_{MAP_CUTOFF}": f"mAP@{MAP_CUTOFF}",
-    "mean_reciprocal_rank": "mean reciprocal rank",
-    "median_rank": "median rank",
-    "mean_rank": "mean rank",
-}
+
+def figure_names(at: Iterable[int] = CUTOFFS) -> dict[str, str]:
+    """Return the titles of a report's figures by their names, for cut-offs `at`."""
+    ks = tuple(at)
+    return {
+        **{f"recall_at_{k}": f"recall@{k}" for k in ks},
+        **{f"top_{k}_accuracy": f"top-{k} accuracy" for k in ks},
+        **{f"top_{k}_error": f"top-{k} error" for k in ks},
+        **{f"share_found_at_{k}": f"share found@{k}" for k in ks},
+        "mean_average_precision": "mAP",
+        **{f"mean_average_precision_at_{k}": f"mAP@{k}" for k in ks if k > 1},
+        "mean_reciprocal_rank": "mean reciprocal rank",
+        "median_rank": "median rank",
+        "mean_rank": "mean rank",
+    }
+
+
 COMPARED = ("recall_at_1", "recall_at_5", "recall_at_10", "mean_average_precision_at_10",
             "mean_reciprocal_rank", "median_rank")  # fmt: skip
 TITLES = {"text_to_image": "Text to image", "image_to_text": "Image to text"}
@@ -68,7 +74,7 @@ def report_markdown(report: dict[str, Any], plots: Sequence[str]) -> str:
                 with_interval(words, way, figure) if words else "-",
                 number(figure, chance[figure]),
             ]
-            for figure, label in FIGURES.items()
+            for figure, label in figure_names(report["at"]).items()
         ]
         queries = f"{chance['queries']} queries, {chance['candidates']} candidates"
         out += ["", f"## {TITLES[way]} ({queries})", "", markdown_table(head, rows)]
@@ -108,4 +114,5 @@ def comparison_rows(reports: dict[str, dict[str, Any]], way: str) -> list[list[s
 
 def comparison_head() -> list[str]:
     """Return the heads of `comparison_rows`."""
-    return ["run", *(FIGURES[figure] for figure in COMPARED), "recall@1 without diacritics"]
+    titles = figure_names()
+    return ["run", *(titles[figure] for figure in COMPARED), "recall@1 without diacritics"]

@@ -75,10 +75,13 @@ def load_checkpoint(folder: Path, config: TrainConfig, devices: int) -> dict[str
         flatten(settings, ".")
         for settings in (json.loads(state["config"]), config.model_dump(mode="json"))
     )
+    # A setting that an older vireo did not have was what its default is now.
+    defaults = flatten(TrainConfig().model_dump(mode="json"), ".")
     for key in [*current, *saved]:
-        if key.split(".")[0] not in _MAY_CHANGE and saved.get(key) != current.get(key):
+        before = saved.get(key, defaults.get(key))
+        if key.split(".")[0] not in _MAY_CHANGE and before != current.get(key):
             raise TrainingError(
-                f"{path}: is of another run: {key} was {saved.get(key)!r} and is "
+                f"{path}: is of another run: {key} was {before!r} and is "
                 f"{current.get(key)!r} now; resume with the preset and settings it began with, or "
                 "train in another --out"
             )

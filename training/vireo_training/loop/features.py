@@ -35,7 +35,17 @@ def features_key(
         mode="json",
         include={
             "augment": True,
-            "image": {"name", "kwargs", "pool", "size", "resize", "interpolation", "mean", "std"},
+            "image": {
+                "name",
+                "kwargs",
+                "pool",
+                "size",
+                "resize",
+                "fit",
+                "interpolation",
+                "mean",
+                "std",
+            },
         },
     )
     digest.update(json.dumps([settings, views, config.seed, pixels.shape]).encode())

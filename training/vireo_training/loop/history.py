@@ -20,6 +20,7 @@ def print_epoch(line: dict[str, Any], epochs: int) -> None:
     """Print one line of the history, out of `epochs`."""
     parts = [f"epoch {line['epoch']:>3}/{epochs}"]
     parts += [f"loss {line['loss']:.3f}"] if "loss" in line else []
+    parts += [f"validation {line['validation_loss']:.3f}"] if "validation_loss" in line else []
     for way, label in (("text_to_image", "text->image"), ("image_to_text", "image->text")):
         if way in line:
             figures = line[way]

@@ -91,6 +91,36 @@ def siglip_loss(
     return (per_caption / captions[owner]).sum() / len(image_embeddings)
 
 
+def soft_target_loss(
+    image_embeddings: Tensor, text_embeddings: Tensor, owner: Tensor, logit_scale: Tensor
+) -> Tensor:
+    """Return cross-entropy towards targets that the batch's own similarities soften.
+
+    Shariatnia, 2021, "Simple CLIP", which PhoCLIP and End-to-End Image Retrieval with Vietnamese
+    took over: pair i of a caption and its image is to pick pair j as far as their captions, and
+    their images, resemble each other. The gradient goes through the targets as well. Similarities
+    are divided by the temperature like the logits; at 1.0, which the sources have, that is their
+    formula. So captions with one text, or of one image, are hardly each other's negatives.
+
+    Args:
+        image_embeddings: unit vectors `[B, D]`.
+        text_embeddings: unit vectors `[T, D]`.
+        owner: INT64 `[T]`, the row of `image_embeddings` that each caption describes.
+        logit_scale: scalar, 1 / temperature.
+
+    Returns:
+        A scalar: the mean of both directions over the T pairs.
+    """
+    images = image_embeddings[owner]  # [T, D]: a pair for each caption
+    logits = logit_scale * text_embeddings @ images.T
+    alike = (images @ images.T + text_embeddings @ text_embeddings.T) / 2
+    targets = (logit_scale * alike).softmax(dim=1)
+    # From image to text the same targets, transposed: their rows do not sum to 1 exactly.
+    text_to_image = -(targets * logits.log_softmax(dim=1)).sum(dim=1)
+    image_to_text = -(targets.T * logits.T.log_softmax(dim=1)).sum(dim=1)
+    return (text_to_image + image_to_text).mean() / 2
+
+
 def text_pair_loss(
     text_embeddings: Tensor, owner: Tensor, logit_scale: Tensor, texts: Tensor | None = None
 ) -> Tensor:

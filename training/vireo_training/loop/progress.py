@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,10 +24,12 @@ class Progress:
     """The seconds that those batches took, and those of them spent waiting for data."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """A line an epoch."""
-    best_score: float = -1.0
+    best_score: float = -math.inf
     best_epoch: int = 0
     metrics: dict[str, Any] = field(default_factory=dict)
     """The validation metrics of the best epoch."""
+    monitor: str = "mean_reciprocal_rank"
+    """What an epoch is compared by, as `TrainConfig.monitor` names it."""
 
     def count(self, loss: float, seconds: float, waited: float) -> None:
         """Count one more batch."""
@@ -39,25 +42,25 @@ class Progress:
         """Count the model before its first epoch as epoch 0.
 
         Args:
-            metrics: its validation metrics, in both directions.
+            metrics: its validation loss and metrics.
 
         Returns:
             The line of the history.
         """
         line = {"epoch": 0, **metrics}
         self.history.append(line)
-        self.best_score, self.metrics = score_of(metrics), metrics
+        self.best_score, self.metrics = self._score(metrics), metrics
         return line
 
     def end_epoch(self, metrics: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         """End the current epoch.
 
         Args:
-            metrics: its validation metrics, in both directions; empty without validation.
+            metrics: its validation loss and metrics; empty without validation.
 
         Returns:
-            The epoch's line of the history, and whether the epoch is the best so far, by the sum of
-            both mean reciprocal ranks. Without validation, the latest epoch is the best.
+            The epoch's line of the history, and whether the epoch is the best so far, by what is
+            monitored. Without validation, the latest epoch is the best.
         """
         self.epoch += 1
         line = {
@@ -68,7 +71,7 @@ class Progress:
             **metrics,
         }
         self.history.append(line)
-        score = score_of(metrics) if metrics else float(self.epoch)
+        score = self._score(metrics) if metrics else float(self.epoch)
         better = score > self.best_score
         if better:
             self.best_score, self.best_epoch, self.metrics = score, self.epoch, metrics
@@ -82,9 +85,11 @@ class Progress:
             config.patience is not None and stale >= config.patience
         )
 
-
-def score_of(metrics: dict[str, Any]) -> float:
-    """Return the sum of the mean reciprocal ranks of both directions."""
-    return sum(
-        float(metrics[way]["mean_reciprocal_rank"]) for way in ("text_to_image", "image_to_text")
-    )
+    def _score(self, metrics: dict[str, Any]) -> float:
+        """Return what is compared, the higher the better: both directions' ranks, or the loss."""
+        if self.monitor == "loss":
+            return -float(metrics["validation_loss"])
+        return sum(
+            float(metrics[way]["mean_reciprocal_rank"])
+            for way in ("text_to_image", "image_to_text")
+        )

@@ -85,7 +85,7 @@ class Run:
         self.average = (
             AveragedModel(model, multi_avg_fn=moving_average(config.ema)) if config.ema else None
         )
-        self.progress, self.best = Progress(), {}
+        self.progress, self.best = Progress(monitor=config.monitor), {}
 
     @property
     def evaluated(self) -> DualEncoder:
@@ -135,14 +135,14 @@ class Run:
             self.average.update_parameters(self.model)
 
     def validate(self) -> dict[str, Any]:
-        """Return the retrieval metrics of `evaluated`, computed in one process for all.
+        """Return loss and retrieval metrics of `evaluated`, computed in one process for all.
 
         Returns:
-            Both directions and chance (`retrieval_metrics`); empty without validation images.
+            Loss, both directions and chance (`retrieval_metrics`); empty without validation images.
         """
         metrics: list[dict[str, Any]] = [{}]
         if self._validation is not None and self._accelerator.is_main_process:
-            metrics = [validate(self.evaluated, self._validation)]
+            metrics = [validate(self.evaluated, self._validation, self._config)]
         return cast(dict[str, Any], broadcast_object_list(metrics)[0])
 
     def keep_best(self) -> None:

@@ -14,7 +14,7 @@ from ..data.batches import Batch
 from ..models.dual_encoder import DualEncoder
 from .gather import gather_rows
 from .grad_cache import cached_backward
-from .loss import contrastive_loss, siglip_loss, text_pair_loss
+from .objective import batch_loss
 
 
 class Step:
@@ -86,16 +86,7 @@ class Step:
 
     def _objective(self, image: Tensor, text: Tensor, batch: Batch) -> Tensor:
         """Return the loss over unit vectors of the whole batch, `[B, D]` and `[T, D]`."""
-        scale, described = self._raw.logit_scale, batch.owner < batch.image_count
-        texts, owner, same = text[described], batch.owner[described], batch.texts[described]
-        if (bias := self._raw.logit_bias) is not None:
-            loss = siglip_loss(image, texts, owner, scale, bias, same)
-        else:
-            loss = contrastive_loss(image, texts, owner, scale, same)
-        if self._config.text_pairs:
-            pairs = text_pair_loss(text, batch.owner, scale, batch.texts)
-            loss = loss + self._config.text_pairs * pairs
-        return loss
+        return batch_loss(self._config, self._raw, image, text, batch.owner, batch.texts)
 
     def autocast(self) -> torch.autocast:
         """Return the context of a forward pass in the run's precision."""

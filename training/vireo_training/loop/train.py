@@ -132,7 +132,7 @@ def train(
     held = prepared.validation
     run = Run(
         config, accelerator, model, out=out, data=fingerprint(prepared),
-        validation=ValidationSet(held_images, held.captions, tokenizer)
+        validation=ValidationSet(held_images, held.captions, tokenizer, size)
         if held is not None and held_images is not None else None,
         updates=math.ceil(batches / config.accumulate),
     )  # fmt: skip

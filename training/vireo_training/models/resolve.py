@@ -57,10 +57,12 @@ def resolve_image(image: ImageTowerConfig) -> ImageTowerConfig:
     kwargs = image.kwargs
     if known.get("fixed_input_size") and size != data["input_size"][-1]:
         kwargs = {"img_size": size, **kwargs}
+    # What is squashed shows the whole image: nothing is cropped from it.
+    crop_pct = 1.0 if image.fit == "squash" else data["crop_pct"]
     filled = {
         "kwargs": kwargs,
         "size": size,
-        "resize": image.resize or max(size, math.floor(size / data["crop_pct"])),
+        "resize": image.resize or max(size, math.floor(size / crop_pct)),
         "interpolation": image.interpolation or data["interpolation"],
         "mean": image.mean or tuple(data["mean"]),
         "std": image.std or tuple(data["std"]),

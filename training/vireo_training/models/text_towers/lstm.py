@@ -24,6 +24,7 @@ class LstmBackbone(TextBackbone):
         hidden = config.hidden or config.width
         super().__init__(2 * hidden, pad_id)
         self.pooling = config.pool
+        # nn.Embedding's deviation of 1: the biases of the gates would drown smaller tokens.
         self.tokens = nn.Embedding(vocab_size, config.width)
         self.dropout = nn.Dropout(config.dropout)
         self.lstm = nn.LSTM(
@@ -35,7 +36,6 @@ class LstmBackbone(TextBackbone):
             dropout=config.dropout if config.layers > 1 else 0.0,  # only between layers
         )
         self.norm = nn.LayerNorm(2 * hidden)
-        nn.init.normal_(self.tokens.weight, std=0.02)
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Encode INT32 or INT64 `[N, L]` to `[N, 2 * hidden]`."""

@@ -30,7 +30,9 @@ class TransformerBackbone(TextBackbone):
         if config.positions == "learned":
             self.positions = nn.Parameter(torch.empty(config.buckets[-1], config.width))
             nn.init.normal_(self.positions, std=0.01)
+            nn.init.normal_(self.tokens.weight, std=0.02)
         else:
+            # The sines have amplitude 1: tokens keep nn.Embedding's deviation of 1 beside them.
             table = sinusoidal_positions(config.buckets[-1], config.width)
             self.register_buffer("positions", table, persistent=False)
         self.dropout = nn.Dropout(config.dropout)
@@ -38,7 +40,6 @@ class TransformerBackbone(TextBackbone):
             _Block(config.width, config.heads, config.dropout) for _ in range(config.layers)
         )
         self.norm = nn.LayerNorm(config.width)
-        nn.init.normal_(self.tokens.weight, std=0.02)
         self.words: nn.Embedding | None = None
         if config.shortcut:
             self.words = nn.Embedding(vocab_size, config.width)
