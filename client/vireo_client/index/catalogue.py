@@ -8,6 +8,7 @@ than the catalogue's rows can therefore lose its row, but it can never meet anot
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,10 +24,14 @@ from ..errors import SearchIndexError
 from ..forks import abandon, renew_after_fork
 from . import metadata, words
 from .filters import Filter, as_predicate, matching_ids
+from .relevance import META_KEY as RELEVANCE_KEY
+from .relevance import Relevance
 from .rows import NO_FIELDS, FileStamp, Found, FoundRow, Ids, Layout, State
 from .segments import SegmentRow
 
 __all__ = ["CATALOGUE_FILE", "Catalogue", "FileStamp", "find_saved", "read_state"]
+
+logger = logging.getLogger(__name__)
 
 CATALOGUE_FILE = "catalogue.sqlite"
 READABLE_VERSIONS = (1, 2)
@@ -144,6 +149,15 @@ class Catalogue:
         """Return the value of a key, None without one."""
         rows = self._rows("SELECT value FROM meta WHERE key = ?", (key,))
         return str(rows[0][0]) if rows else None
+
+    def relevance(self) -> Relevance | None:
+        """Return what the index has learned of relevance; None if nothing, or if it is damaged."""
+        text = self.meta(RELEVANCE_KEY)
+        try:
+            return None if text is None else Relevance.from_json(text)
+        except SearchIndexError as error:
+            logger.warning("%s: %s", self.path.parent, error)
+            return None
 
     def state(self) -> State:
         """Return the committed state, all of it of one moment."""

@@ -285,15 +285,6 @@ def remove(db: sqlite3.Connection, image_ids: Iterable[int]) -> None:
     db.executemany("DELETE FROM fields WHERE image_id = ?", [(int(i),) for i in image_ids])
 
 
-def rename(db: sqlite3.Connection, image_id: int, path: Path, *, root: Path | None = None) -> None:
-    """Set `folder` and `name` of an image that was moved. Nothing is committed here."""
-    moved = {k: unicodedata.normalize("NFC", v) for k, v in path_fields(path, root).items()}
-    db.execute(
-        "UPDATE fields SET folder = ?, name = ? WHERE image_id = ?",
-        (moved["folder"], moved["name"], image_id),
-    )
-
-
 def read(
     db: sqlite3.Connection, image_ids: Iterable[int]
 ) -> dict[int, dict[str, str | int | float | bool]]:

@@ -26,6 +26,7 @@ from .kinds import SearchSettings
 from .loading import Vectors, load_vectors
 from .matches import Matches
 from .nearest import nearest
+from .relevance import Relevance
 from .rows import FoundRow
 
 T = TypeVar("T")
@@ -36,10 +37,11 @@ _SEARCH_ATTEMPTS = 100
 
 
 class _Opened(NamedTuple):
-    """A catalogue, and the embeddings of one of its states."""
+    """A catalogue, the embeddings of one of its states, and what it has learned of relevance."""
 
     catalogue: Catalogue
     vectors: Vectors
+    relevance: Relevance | None
 
 
 class Index:
@@ -75,16 +77,18 @@ class Index:
         try:
             catalogue = Catalogue(self.folder / CATALOGUE_FILE)
             try:
-                return _Opened(catalogue, self._load(catalogue))
+                return self._load(catalogue)
             except BaseException:
                 catalogue.close()
                 raise
         except (OSError, sqlite3.Error) as error:
             raise SearchIndexError(f"{self.folder}: cannot be opened ({error})") from error
 
-    def _load(self, catalogue: Catalogue, before: Vectors | None = None) -> Vectors:
+    def _load(self, catalogue: Catalogue, before: Vectors | None = None) -> _Opened:
         catalogue.check_bundle(self._bundle)
-        return load_vectors(self.folder, catalogue, self._bundle.config.embedding_dim, before)
+        dim = self._bundle.config.embedding_dim
+        vectors = load_vectors(self.folder, catalogue, dim, before)
+        return _Opened(catalogue, vectors, catalogue.relevance())
 
     def __len__(self) -> int:
         return self._opened.vectors.state.images
@@ -93,6 +97,14 @@ class Index:
     def captions(self) -> int:
         """The number of captions."""
         return self._opened.vectors.state.captions
+
+    @property
+    def relevance(self) -> Relevance | None:
+        """What the index has learned of the scores of text queries with its images.
+
+        None if it has neither enough captions nor learned from neutral queries.
+        """
+        return self._opened.relevance
 
     def refresh(self) -> bool:
         """Move to the newest committed state, as the next search does by itself.
@@ -109,7 +121,7 @@ class Index:
         """
         with self._refreshing:
             self._check_open()
-            catalogue, vectors = self._opened
+            catalogue, vectors, _ = self._opened
             # Before any statement: SQLite must not take the new file's journal for the old one's.
             if not catalogue.is_in_place():
                 self._opened = self._open()
@@ -117,7 +129,7 @@ class Index:
                 return True
             if catalogue.saved() == vectors.state[:2]:
                 return False
-            self._opened = _Opened(catalogue, self._load(catalogue, vectors))
+            self._opened = self._load(catalogue, vectors)
             return True
 
     def search_images(
@@ -255,7 +267,7 @@ class Index:
         search: SearchSettings | None,
     ) -> list[Matches] | None:
         """Search one state; None where the catalogue has moved on to a newer one."""
-        catalogue, vectors = opened
+        catalogue, vectors, _ = opened
         allowed = None
         if filter_ is not None:
             of, allowed = catalogue.filtered(part, filter_)

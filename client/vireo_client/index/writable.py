@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -86,6 +87,11 @@ class WritableCatalogue(Catalogue):
         words.rebuild(self._db)
         digests.seal(self._db)
         self.set_meta(schema_version=str(SCHEMA_VERSION))
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection, for statements inside `transaction`."""
+        return self._db
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

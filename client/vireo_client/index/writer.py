@@ -27,12 +27,22 @@ from .catalogue import CATALOGUE_FILE
 from .changes import Move, NewImage
 from .columns import ColumnCheck, fields_of, moved_fields
 from .compaction import Progress, build_structure, is_due, merge, mergeable, sample
-from .exact import Embeddings
+from .exact import Embeddings, Rows
 from .journal import JOURNAL_PREFIX, Journal
 from .kinds import AUTO
 from .legacy import convert, sweep_legacy
 from .loading import load_vectors
 from .lock import HOLDER_FILE, LOCK_FILE, WriterLock
+from .nearest import nearest
+from .relevance import META_KEY as RELEVANCE_KEY
+from .relevance import (
+    MIN_CAPTIONS,
+    Embed,
+    Relevance,
+    learn_from_captions,
+    learn_from_neutral_queries,
+    sample_captions,
+)
 from .rows import CaptionRow, FileStamp, ImageRow, State
 from .segments import (
     NO_ROWS,
@@ -374,6 +384,55 @@ class IndexWriter:
                 )
 
         self._merge_small()
+        try:
+            self.learn_relevance()
+        except SearchIndexError as error:
+            logger.warning("%s: learned nothing of relevance (%s)", self.folder, error)
+
+    def learn_relevance(self, embed: Embed | None = None) -> bool:
+        """Learn what a score is worth in this index, where it has not, or has doubled or halved.
+
+        It learns from saved captions, if there are enough; each `save` does that by itself. See
+        `relevance`.
+
+        Args:
+            embed: embeds texts as queries. Given, an index without enough captions learns from
+                neutral queries.
+
+        Returns:
+            Whether it learned anything.
+
+        Raises:
+            SearchIndexError: the disk does not take it.
+            VireoError: `embed` fails.
+        """
+        self._check_open()
+        images = self._saved.images
+        known = self._catalogue.relevance()
+        if not images or self._saved.version == 1 or (known and not known.is_stale(images)):
+            return False
+        learned = self._learn_from_captions()
+        if learned is None and embed is not None:
+            learned = learn_from_neutral_queries(embed, self._nearest_images, images)
+        if learned is None:
+            return False
+        state = self._next_state()
+        with self._saving(state, self._pending), self._catalogue.transaction():
+            self._catalogue.check_state(self._saved)
+            self._catalogue.set_meta(**{RELEVANCE_KEY: learned.to_json()})
+            self._catalogue.set_state(state)
+        return True
+
+    def _learn_from_captions(self) -> Relevance | None:
+        if self._saved.captions < MIN_CAPTIONS:
+            return None
+        with self._catalogue.moment() as db:
+            captions, own = sample_captions(db, self._saved.images)
+        vectors = self._vectors_of("captions", captions)
+        return learn_from_captions(vectors, own, self._nearest_images, self._saved.images)
+
+    def _nearest_images(self, queries: Embeddings, k: int) -> tuple[Embeddings, Rows]:
+        return nearest(self._segments("images"), queries, k)
 
     def compact(
         self, kind: str = AUTO, target_recall: float = 0.99, progress: Progress | None = None

@@ -258,12 +258,6 @@ def test_many_ids_are_read_in_parts(db):
     assert all(read[n + 1] == {"n": n} for n in range(25_000))
 
 
-def test_a_renamed_image_keeps_its_other_fields(db):
-    write(db, {"folder": "a/", "name": "b.jpg", "n": 1})
-    metadata.rename(db, 1, Path("/p/c/d.jpg"), root=Path("/p"))
-    assert metadata.read(db, [1]) == {1: {"folder": "c/", "name": "d.jpg", "n": 1}}
-
-
 def test_an_index_without_metadata_has_none_and_can_be_given_some():
     db = sqlite3.connect(":memory:", isolation_level=None)
     db.execute("CREATE TABLE images (id INTEGER PRIMARY KEY, path, bytes, mtime_ns)")
