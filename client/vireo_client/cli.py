@@ -25,7 +25,7 @@ without a callback is that subcommand itself, as in typer."""
 
 # The order in which a newcomer meets them.
 _ORDER = ("demo", "data", "train", "evaluate", "compare", "export", "rollback", "serve", "index",
-          "search", "text")  # fmt: skip
+          "search", "embed", "text")  # fmt: skip
 
 
 def _print_version(requested: bool) -> None:
