@@ -10,11 +10,10 @@ that no committed state names are swept away when an index is opened for writing
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from .changes import Move, NewImage
 from .columns import ColumnCheck, fields_of, moved_fields
 from .compaction import Progress, build_structure, is_due, merge, mergeable, sample
 from .exact import Embeddings, Rows
-from .journal import JOURNAL_PREFIX, Journal
+from .journal import Journal, left_journals
 from .kinds import AUTO
 from .legacy import convert, sweep_legacy
 from .loading import load_vectors
@@ -58,8 +57,6 @@ from .segments import (
 from .writable import WritableCatalogue
 
 _UNIT_TOLERANCE = 1e-3
-_SAVED_JOURNAL = "saved_journal"
-"""The meta key of the journal whose additions the last save took in."""
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +99,7 @@ class IndexWriter:
         self._writer_id = _new_writer_id()
         self._pending = _Pending()
         self._closed = False
+        self._save_failed = False
         with ExitStack() as opened:
             try:
                 self._open(bundle, opened)
@@ -130,22 +128,37 @@ class IndexWriter:
         self._sweep()
         sweep_drafts(self.folder)
         record_bundle(self.folder, self._catalogue, bundle)
-        self._journal: Journal | None = None
-        self._take_over()
+        self._left = left_journals(self.folder)
+        self._journal = Journal(self.folder / f"journal-{self._writer_id}.bin")
+        opened.callback(self._close_journal)
+        self._replay()
 
-    def _take_over(self) -> None:
-        """Save what a writer that was killed had added and not saved."""
-        paths = sorted(self.folder.glob(f"{JOURNAL_PREFIX}*"), key=os.path.getmtime)
-        saved = self._catalogue.meta(_SAVED_JOURNAL)
-        for path in paths:
-            # What this one holds is saved: its writer was killed after the commit.
-            if path.name != saved:
-                for images in Journal(path).replay():
-                    self._stage(images)
-        if self._pending.added:
-            self.save()
-        for path in paths:
-            path.unlink(missing_ok=True)
+    def _replay(self) -> None:
+        """Take over what killed writers added and did not save."""
+        for path in self._left:
+            for batch in Journal(path).replay():
+                try:
+                    images = [self._checked(image) for image in batch if not self._holds(image)]
+                    self._columns.check(images)
+                except DataError as error:
+                    logger.warning("%s: a batch is passed over (%s)", path, error)
+                    continue
+                self._take(images)
+
+    def _holds(self, image: NewImage) -> bool:
+        """Return whether an image was saved just as it is."""
+        saved = self._catalogue.stamp(image.path)
+        return (
+            saved is not None
+            and saved[1] == image.stamp
+            and self._catalogue.sha256(saved[0]) == image.sha256
+        )
+
+    def _close_journal(self) -> None:
+        if self._save_failed:  # the next writer saves what this one could not
+            self._journal.close()
+        else:
+            self._journal.clear()
 
     @property
     def _saved(self) -> State:
@@ -159,7 +172,7 @@ class IndexWriter:
         return self._vectors.parts[part]
 
     def _holds_other_files(self) -> bool:
-        ours = (LOCK_FILE, HOLDER_FILE, CATALOGUE_FILE, JOURNAL_PREFIX)
+        ours = (LOCK_FILE, HOLDER_FILE, CATALOGUE_FILE)
         return any(not entry.name.startswith(ours) for entry in self.folder.iterdir())
 
     def __len__(self) -> int:
@@ -209,32 +222,29 @@ class IndexWriter:
         return hashes
 
     def add(self, images: Sequence[NewImage]) -> None:
-        """Add images, replacing those of the same path; `save` makes it lasting.
+        """Add images, replacing those of the same path; `save` makes it part of the index.
 
-        They are written to the index's journal: should this process be killed, the next writer
-        saves them.
+        A writer that is killed before has them in its journal: the next writer has them too, and
+        its `save` saves them.
 
         Raises:
-            SearchIndexError: the disk does not take them; nothing was added.
             DataError: an embedding has another size than the bundle's, holds what is no number, or
                 is not of length 1; there is not one for each caption; or a field's value does not
                 fit its column. Nothing was added.
+            SearchIndexError: the disk does not take the journal. Nothing was added.
         """
         self._check_open()
         checked = [self._checked(image) for image in images]
         self._columns.check(checked)
-        if self._journal is None:
-            name = f"{JOURNAL_PREFIX}{secrets.token_hex(4)}.bin"
-            self._journal = Journal(self.folder / name)
         try:
             self._journal.append(checked)
         except OSError as error:
             raise SearchIndexError(
-                f"{self.folder}: cannot be written ({error}); nothing was added"
+                f"{self._journal.path}: cannot be written ({error.strerror}); nothing was added"
             ) from error
-        self._stage(checked)
+        self._take(checked)
 
-    def _stage(self, images: Iterable[NewImage]) -> None:
+    def _take(self, images: Sequence[NewImage]) -> None:
         for image in images:
             saved = self._find_saved(image.path)
             # In this order: an interruption in between loses no image.
@@ -246,7 +256,11 @@ class IndexWriter:
         """Give saved images new paths; they keep embedding and captions. `save` makes it lasting.
 
         As an id names the same image for ever, a moved image has a new one.
+
+        Raises:
+            DataError: no image of an old path is saved; nothing was moved.
         """
+        self._check_open()
         images = []
         for move in moves:
             saved = self._find_saved(move.old)
@@ -265,8 +279,9 @@ class IndexWriter:
                     moved_fields(self._catalogue.fields_of(id_), move.old, move.new),
                 )
             )
-        # In this order: an interruption in between leaves an image twice, and loses none.
-        self.add(images)
+        # In this order: an interruption in between leaves an image twice, and loses none. The
+        # journal is not needed, as these embeddings are saved already.
+        self._take(images)
         self.remove([move.old for move in moves])
 
     def restamp(self, path: str, stamp: FileStamp) -> None:
@@ -355,6 +370,7 @@ class IndexWriter:
             self._convert()
         pending = self._pending
         if not pending.added and not pending.removed and not pending.stamps:
+            self._clear_journals()
             return
         gone = list(pending.gone().values())
         state = self._next_state()._replace(images=len(self), captions=self.captions)
@@ -380,14 +396,24 @@ class IndexWriter:
                 self._catalogue.set_meta(
                     next_image_id=str(next_image + len(images)),
                     next_caption_id=str(next_caption + len(captions)),
-                    **{_SAVED_JOURNAL: self._journal.path.name if self._journal else ""},
                 )
-
+        self._clear_journals()
         self._merge_small()
         try:
             self.learn_relevance()
         except SearchIndexError as error:
             logger.warning("%s: learned nothing of relevance (%s)", self.folder, error)
+
+    def _clear_journals(self) -> None:
+        """Remove the journals, as all that they hold is saved."""
+        self._save_failed = False
+        try:
+            self._journal.clear()
+            while self._left:
+                self._left[-1].unlink(missing_ok=True)
+                self._left.pop()
+        except OSError as error:  # what they hold is found to be saved when it is read again
+            logger.warning("%s: a journal stays there (%s)", self.folder, error)
 
     def learn_relevance(self, embed: Embed | None = None) -> bool:
         """Learn what a score is worth in this index, where it has not, or has doubled or halved.
@@ -575,6 +601,7 @@ class IndexWriter:
             self._settle(state, pending)
         except BaseException as error:
             self._writer_id = _new_writer_id()
+            self._save_failed = True
             # The commit may have taken effect all the same, as with a Ctrl-C right after it.
             if self._catalogue.state() == state:
                 self._settle(state, pending)
@@ -589,22 +616,16 @@ class IndexWriter:
             raise SearchIndexError(f"{self.folder}: the index is closed")
 
     def _settle(self, state: State, pending: _Pending) -> None:
-        if pending is not self._pending:  # which is saved now
-            with suppress(OSError):  # its name is in `meta`: nobody replays it
-                self._clear_journal()
         self._vectors = load_vectors(
             self.folder, self._catalogue, self._dim, self._vectors, structures=False
         )
         self._pending = pending
 
-    def _clear_journal(self) -> None:
-        journal, self._journal = self._journal, None
-        if journal is not None:
-            journal.clear()
-
     def close(self) -> None:
-        """Close the catalogue and give the lock back; unsaved changes are dropped."""
-        self._clear_journal()
+        """Close the catalogue and give the lock back; unsaved changes are dropped.
+
+        Only where a save failed, additions stay in the journal, for the next writer.
+        """
         self._closed = True
         self._closing.close()
 

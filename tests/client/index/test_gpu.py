@@ -45,7 +45,7 @@ def test_the_cpu_takes_over_only_when_asked():
 
 
 def test_an_unknown_kind_names_those_there_are():
-    with pytest.raises(SearchIndexError, match="'hnsw' is no kind .* there are flat"):
+    with pytest.raises(SearchIndexError, match=r"'hnsw' is no kind .* there are flat"):
         open_gpu(vectors(), GpuOptions(kind="hnsw"))
 
 
