@@ -36,7 +36,11 @@ class Towers(Protocol):
     """
 
     name: str
-    max_batch_size: int
+
+    @property
+    def max_batch_size(self) -> int:
+        """The largest batch that is taken."""
+        ...
 
     def encode_text(self, input_ids: npt.NDArray[np.int32]) -> Embeddings:
         """Embed ids INT32 `[N, L]`, L a bucket of the bundle, to unit vectors FP32 `[N, D]`."""

@@ -109,7 +109,6 @@ class _Run:
         self, index: IndexWriter, embedder: Embedder, report: IndexReport, root: Path | None
     ) -> None:
         self._index, self._embedder, self._report, self._root = index, embedder, report, root
-        self._changed = False
         self._saved = time.monotonic()
         self.unusable: dict[str, str] = {}
         """SHA-256 of files that were read and are no images, by path."""
@@ -129,7 +128,6 @@ class _Run:
             with closing(stream) as batches:
                 for images in batches:
                     self._index.add(images)
-                    self._changed = True
                     self._report.added += len(images)
                     self._report.captions += sum(len(image.captions) for image in images)
                     progress.advance(task, len(images))
@@ -146,23 +144,18 @@ class _Run:
         elif item.moved_from is not None:
             self._index.move([Move(item.moved_from, path, item.image.stamp)])
             self._report.moved.append((item.moved_from, path))
-            self._changed = True
         else:
             self._index.restamp(path, item.image.stamp)
             self._report.unchanged += 1
-            self._changed = True
 
     def remove(self, paths: list[str]) -> None:
         """Remove images."""
         self._report.removed = paths  # first: a save after Ctrl-C would take what it does not tell
-        self._changed = self._changed or bool(paths)
         self._index.remove(paths)
 
     def save(self) -> None:
-        """Save what has changed since the last save."""
-        if self._changed:
-            self._index.save()
-            self._changed = False
+        """Save what has changed since the last save, and what a run that was killed had added."""
+        self._index.save()
         self._saved = time.monotonic()
 
 
