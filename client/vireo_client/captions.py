@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +31,8 @@ class CaptionedImage:
     captions: tuple[str, ...]
     split: str | None = None
     """"train", "validation" or "test", where the data says so."""
+    fields: Mapping[str, str | int | float] = field(default_factory=dict, hash=False)
+    """The user's own columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,8 @@ class Described:
     """The captions: strings, if the file is sound."""
     split: object = None
     """The split as the file names it, or None."""
+    fields: Mapping[str, str | int | float] = field(default_factory=dict, hash=False)
+    """The user's own columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,11 @@ def read_captions(source: str | Path) -> CaptionSet:
 
 
 def collect(
-    source: Path, items: Iterable[Described | Skip], find: Callable[[str], Path]
+    source: Path,
+    items: Iterable[Described | Skip],
+    find: Callable[[str], Path],
+    *,
+    bare: bool = False,
 ) -> CaptionSet:
     """Check the records of a reader, and join those of one image.
 
@@ -118,12 +126,14 @@ def collect(
         source: the data set, for the message.
         items: the records in the file's order, and the skips that the reader found itself.
         find: returns the path of an image by its name in the file, or raises ValueError.
+        bare: whether images without a caption are usable.
 
     Raises:
         DataError: nothing is usable.
     """
     captions: dict[Path, dict[str, str]] = {}
     splits: dict[Path, str] = {}
+    fields: dict[Path, dict[str, str | int | float]] = {}
     unknown: set[str] = set()
     skipped: list[Skip] = []
     left_out: list[LeftOut] = []
@@ -145,6 +155,10 @@ def collect(
             continue
         if split is None and item.split not in (None, ""):
             unknown.add(_legible(str(item.split)))
+        if item.fields:
+            fields.setdefault(path, {}).update(item.fields)
+        if bare:
+            captions.setdefault(path, {})
         texts = [t for t in item.captions if isinstance(t, str) and t == _legible(t)]
         if len(texts) < len(item.captions):
             number = len(item.captions) - len(texts)
@@ -165,11 +179,13 @@ def collect(
             ", ".join(sorted(unknown)[:5]),
         )
     records = [
-        CaptionedImage(p, tuple(texts.values()), splits.get(p)) for p, texts in captions.items()
+        CaptionedImage(p, tuple(texts.values()), splits.get(p), fields.get(p, {}))
+        for p, texts in captions.items()
     ]
     if not records:
         detail = f"; {len(skipped)} skipped, the first: {skipped[0]}" if skipped else ""
-        raise DataError(f"{source}: no usable image with a caption{detail}")
+        what = "no usable image" if bare else "no usable image with a caption"
+        raise DataError(f"{source}: {what}{detail}")
     return CaptionSet(records, skipped, left_out)
 
 

@@ -9,8 +9,9 @@ from .bundle import Bundle
 from .captions import CaptionedImage
 from .embedder import Embedder
 from .errors import DataError
-from .index.indexing import IndexReport, index_images
 from .index.writer import IndexWriter
+from .indexing.pipeline import index_images
+from .indexing.report import IndexReport
 
 Paths = Iterable[str | Path]
 Captions = Sequence[str | Sequence[str]]

@@ -8,27 +8,32 @@ process), `TritonTowers` (gRPC), and training's `TorchTowers`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from .bundle import Bundle
 from .captions import Skip
+from .cores import usable_cores
 from .errors import DataError, ImageError
 from .forks import renew_after_fork
 from .images import ImageSource, load_pixels
+from .overlap import batched, map_ahead
 from .text.pipeline import TextPath
 
 Embeddings = npt.NDArray[np.float32]
-T = TypeVar("T")
+Pixels = npt.NDArray[np.uint8]
 
 
 class Towers(Protocol):
-    """Runs the two towers on batches that are preprocessed."""
+    """Runs the two towers on batches that are preprocessed.
+
+    Towers that gain from several batches at once say how many in `batches_in_flight`; others get
+    one after the other.
+    """
 
     name: str
     max_batch_size: int
@@ -60,23 +65,32 @@ class Embedder:
     Args:
         bundle: the settings by which texts and images are preprocessed.
         towers: the towers of the same bundle.
-        decode_threads: threads that decode images (Pillow releases the interpreter lock).
+        decode_threads: threads that decode images (Pillow releases the interpreter lock); by
+            default as many as this process has cores.
     """
 
-    def __init__(self, bundle: Bundle, towers: Towers, *, decode_threads: int = 2) -> None:
+    def __init__(
+        self, bundle: Bundle, towers: Towers, *, decode_threads: int | None = None
+    ) -> None:
         self.bundle = bundle
         self.towers = towers
         self.text_path = TextPath.from_bundle(bundle)
-        self._decode_threads = decode_threads
-        self._pool = self._open_pool()
+        self.batches_in_flight: int = getattr(towers, "batches_in_flight", 1)
+        """The number of batches of images that the towers get before they answer the first."""
+        self._decode_threads = decode_threads or usable_cores()
+        self._open_pools()
         renew_after_fork(self)
 
-    def _open_pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self._decode_threads, thread_name_prefix="vireo-decode")
+    def _open_pools(self) -> None:
+        # A pool starts its threads as they are needed: none for a client that embeds texts only.
+        self._decoding = ThreadPoolExecutor(self._decode_threads, thread_name_prefix="vireo-decode")
+        self._embedding = ThreadPoolExecutor(
+            self.batches_in_flight, thread_name_prefix="vireo-embed"
+        )
 
     def after_fork(self) -> None:
-        """Make the decoding threads anew in a forked child."""
-        self._pool = self._open_pool()  # starts its threads at the first image
+        """Make the threads anew in a forked child."""
+        self._open_pools()
 
     @property
     def dim(self) -> int:
@@ -118,8 +132,7 @@ class Embedder:
             ImageError: an image cannot be read; `embed_image_stream` skips such images instead.
             ServerError: Triton does not answer, or answers with an error; the subclass says which.
         """
-        one = isinstance(images, (str, bytes, Path)) or getattr(images, "ndim", 4) == 3
-        if one:
+        if isinstance(images, (str, bytes)):
             raise DataError("expected a list of images, got one; put it in a list")
         out = np.empty((len(images), self.dim), dtype=np.float32)
         for batch in self.embed_image_stream(images):
@@ -133,38 +146,50 @@ class Embedder:
     ) -> Iterator[ImageBatch]:
         """Embed any number of images, batch by batch, and skip those that cannot be read.
 
-        The next batch is decoded while the towers run the present one.
+        The next batches are decoded while the towers run the present ones. Through Triton, several
+        batches are in flight.
         """
         size = min(batch_size or self.towers.max_batch_size, self.towers.max_batch_size)
-        batches = (self._start_decoding(b) for b in _batched(enumerate(images), size))
-        decoding = next(batches, None)
-        while decoding is not None:
-            following = next(batches, None)  # decodes while the towers run
-            positions, pixels, skipped = [], [], []
-            for position, source, future in decoding:
-                try:
-                    pixels.append(future.result())
-                    positions.append(position)
-                except ImageError as error:
-                    skipped.append(Skip.of(_name(position, source), error))
-            vectors = np.empty((0, self.dim), dtype=np.float32)
-            if pixels:
-                vectors = self.towers.encode_image(np.stack(pixels))
-            yield ImageBatch(positions, vectors, skipped)
-            decoding = following
+        decoded = map_ahead(
+            self._decoding, self._decode, enumerate(images), size * (self.batches_in_flight + 1)
+        )
+        yield from map_ahead(
+            self._embedding, self._embed, batched(decoded, size), self.batches_in_flight
+        )
 
-    def _start_decoding(
-        self, batch: list[tuple[int, ImageSource]]
-    ) -> list[tuple[int, ImageSource, Future[npt.NDArray[np.uint8]]]]:
-        spec = self.bundle.config.image
-        return [
-            (p, source, self._pool.submit(load_pixels, source, spec, name=_name(p, source)))
-            for p, source in batch
-        ]
+    def _decode(self, item: tuple[int, ImageSource]) -> tuple[int, Pixels | Skip]:
+        position, source = item
+        name = _name(position, source)
+        try:
+            return position, load_pixels(source, self.bundle.config.image, name=name)
+        except ImageError as error:
+            return position, Skip.of(name, error)
+
+    def _embed(self, batch: list[tuple[int, Pixels | Skip]]) -> ImageBatch:
+        usable = [(position, item) for position, item in batch if not isinstance(item, Skip)]
+        return ImageBatch(
+            [position for position, _ in usable],
+            self.embed_pixels([pixels for _, pixels in usable]),
+            [item for _, item in batch if isinstance(item, Skip)],
+        )
+
+    def embed_pixels(self, pixels: Sequence[Pixels]) -> Embeddings:
+        """Embed images that are preprocessed: UINT8 `[3, H, W]` each, `max_batch_size` at most.
+
+        Returns:
+            FP32 `[N, D]`, unit length.
+
+        Raises:
+            ServerError: as `embed_images`.
+        """
+        if not pixels:
+            return np.empty((0, self.dim), dtype=np.float32)
+        return self.towers.encode_image(np.stack(pixels))
 
     def close(self) -> None:
-        """Close the towers and the decoding threads."""
-        self._pool.shutdown(cancel_futures=True)
+        """Close the towers and the threads; the batches that run are waited for."""
+        self._decoding.shutdown(cancel_futures=True)
+        self._embedding.shutdown(cancel_futures=True)
         self.towers.close()
 
     def __enter__(self) -> Embedder:
@@ -181,9 +206,3 @@ def _name(position: int, source: ImageSource) -> str:
 
 def _slices(count: int, size: int) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, count, size))
-
-
-def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch

@@ -90,12 +90,15 @@ def _scan(folder: str, folders: list[str], links: list[str], found: FolderImages
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
-                (links if entry.is_symlink() else folders).append(entry.path)
-            elif entry.is_file():
-                _sort_in(entry, found)
-            elif entry.is_symlink():
-                found.skipped.append(Skip(entry.path, "a link to nothing; mend or remove it"))
+            try:
+                if entry.is_dir():
+                    (links if entry.is_symlink() else folders).append(entry.path)
+                elif entry.is_file():
+                    _sort_in(entry, found)
+                elif entry.is_symlink():
+                    found.skipped.append(Skip(entry.path, "a link to nothing; mend or remove it"))
+            except OSError as error:  # a link that leads back to itself, say
+                found.skipped.append(Skip(entry.path, f"cannot be followed ({error.strerror})"))
 
 
 def _sort_in(entry: os.DirEntry[str], found: FolderImages) -> None:

@@ -14,9 +14,9 @@ from .errors import SearchIndexError
 from .forks import renew_after_fork
 from .images import ImageSource
 from .index.bundle_files import open_bundle
-from .index.indexing import IndexReport
 from .index.matches import Matches
 from .index.reader import Index
+from .indexing.report import IndexReport
 from .queries import EVENLY, check_question, mix, read_weights
 from .ranking import Ranking, SearchOptions
 from .towers.onnx import OnnxTowers

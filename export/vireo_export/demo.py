@@ -21,7 +21,7 @@ from vireo_client.embedder import Embedder
 from vireo_client.files import replacing
 from vireo_client.index import Index, IndexWriter
 from vireo_client.index.catalogue import CATALOGUE_FILE
-from vireo_client.index.indexing import index_images
+from vireo_client.indexing.pipeline import index_images
 from vireo_client.progress import console
 from vireo_client.sheet import contact_sheet
 from vireo_client.towers.triton import TritonTowers

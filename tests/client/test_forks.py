@@ -8,7 +8,8 @@ from PIL import Image
 from support.processes import in_fork
 from vireo_client.embedder import Embedder
 from vireo_client.index import Index, IndexWriter
-from vireo_client.index.indexing import index_images, list_images
+from vireo_client.indexing.pipeline import index_images
+from vireo_client.indexing.sources import list_images
 from vireo_client.search import SearchClient
 from vireo_client.towers import engine
 from vireo_client.towers.onnx import OnnxTowers

@@ -6,7 +6,7 @@ import pytest
 from vireo_client.bundle import Bundle
 from vireo_client.errors import SearchIndexError
 from vireo_client.index import IndexWriter
-from vireo_client.index.indexing import index_images
+from vireo_client.indexing.pipeline import index_images
 from vireo_client.search import SearchClient, open_embedder
 
 QUERY = "hai con cá màu đỏ"

@@ -18,7 +18,7 @@ from support.waiting import wait_until
 from tritonclient.utils import InferenceServerException
 from vireo_client.errors import ServerError
 from vireo_client.index import IndexWriter
-from vireo_client.index.indexing import index_images
+from vireo_client.indexing.pipeline import index_images
 from vireo_client.search import SearchClient, open_embedder
 from vireo_client.towers.tls import ClientTls
 from vireo_client.towers.triton import TritonTowers

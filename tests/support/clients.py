@@ -13,7 +13,7 @@ from vireo_client.bundle import Bundle
 from vireo_client.captions import CaptionedImage
 from vireo_client.embedder import Embedder
 from vireo_client.index import IndexWriter
-from vireo_client.index.indexing import index_images
+from vireo_client.indexing.pipeline import index_images
 from vireo_client.search import SearchClient
 from vireo_client.towers.onnx import OnnxTowers
 

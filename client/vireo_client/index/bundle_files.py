@@ -8,18 +8,21 @@ remembers relative to itself, so that both can be moved together.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..bundle import BUNDLE_FILE, Bundle, read_bundle_config
+from ..bundle import BUNDLE_FILE, Bundle, file_sha256, read_bundle_config
 from ..errors import BundleError, SearchIndexError
 from ..files import replacing
 from .catalogue import CATALOGUE_FILE, Catalogue
 from .writable import WritableCatalogue
 
 BUNDLE_FOLDER = "bundle"
+BUNDLE_DIGESTS = "bundle_files"
+"""Meta key: JSON of the SHA-256 of each file in that folder."""
 _PLACE = "repository"
 """Meta key: the model folder, relative to the index, parted by `/`."""
 _ABSOLUTE_PLACE = "model"
@@ -36,11 +39,23 @@ def record_bundle(folder: Path, catalogue: WritableCatalogue, bundle: Bundle) ->
     if bundle.folder.resolve() == own_folder.resolve():
         return  # through Triton, an index can be extended with nothing but its own files
     _copy_files(bundle, own_folder)
-    place = _relative(bundle.folder, folder)
-    if catalogue.meta(_PLACE) != place or catalogue.meta(_ABSOLUTE_PLACE) is not None:
+    noted = {
+        _PLACE: _relative(bundle.folder, folder),
+        BUNDLE_DIGESTS: json.dumps({f.name: file_sha256(f) for f in _small_files(bundle)}),
+    }
+    known = {key: catalogue.meta(key) for key in noted}
+    if known != noted or catalogue.meta(_ABSOLUTE_PLACE) is not None:
         with catalogue.transaction():
-            catalogue.set_meta(**{_PLACE: place})
+            catalogue.set_meta(**noted)
             catalogue.remove_meta(_ABSOLUTE_PLACE)
+
+
+def move_place(catalogue: WritableCatalogue, old: Path, new: Path) -> None:
+    """Let a copy of an index find its model repository from where the copy lies."""
+    place = catalogue.meta(_PLACE)
+    if place and catalogue.state().version > 1:
+        with catalogue.transaction():
+            catalogue.set_meta(**{_PLACE: _relative(old / place, new)})
 
 
 def sweep_drafts(folder: Path) -> None:
@@ -91,7 +106,7 @@ def open_bundle(folder: str | Path, *, engines: bool) -> Bundle:
 
 
 def _copy_files(bundle: Bundle, target: Path) -> None:
-    files = [bundle.folder / BUNDLE_FILE, *bundle.text_files()]
+    files = _small_files(bundle)
     if all(_same(file, target / file.name) for file in files):
         return
     with replacing(target, marker=BUNDLE_FILE) as draft:
@@ -100,6 +115,10 @@ def _copy_files(bundle: Bundle, target: Path) -> None:
                 copy.write(file.read_bytes())
                 copy.flush()
                 os.fsync(copy.fileno())
+
+
+def _small_files(bundle: Bundle) -> list[Path]:
+    return [bundle.folder / BUNDLE_FILE, *bundle.text_files()]
 
 
 def _same(file: Path, copy: Path) -> bool:

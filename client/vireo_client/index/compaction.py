@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..bundle import file_sha256
 from . import kinds
@@ -86,13 +88,15 @@ def merge(
         The new segment's entry; None where no row is present.
 
     Raises:
+        SearchIndexError: an embedding is damaged; nothing damaged is written anew.
         OSError: the disk does not take it.
     """
-    ids = np.concatenate([s.ids if s.present is None else s.ids[s.present] for s in segments])
+    ids = np.concatenate([_kept(s, s.ids) for s in segments])
     if not len(ids):
         return None
+    checksums = np.concatenate([_kept(s, s.checksums) for s in segments])
     blocks = _present(segments, len(ids), progress)
-    return write_segment(folder, name, segments[0].entry.part, ids, blocks, dim)
+    return write_segment(folder, name, segments[0].entry.part, ids, blocks, dim, checksums)
 
 
 def build_structure(
@@ -146,6 +150,12 @@ def sample(segments: Sequence[Segment]) -> Embeddings | None:
     rows = sum(segment.entry.rows for segment in segments)
     step = max(1, rows // _QUERIES)
     return np.concatenate([s.vectors[::step] for s in segments]) if rows else None
+
+
+def _kept(segment: Segment, values: npt.NDArray[Any] | None) -> npt.NDArray[Any]:
+    """Return the values of rows that are present."""
+    assert values is not None  # an index of schema 1 is converted before it is compacted
+    return values if segment.present is None else values[segment.present]
 
 
 def _present(

@@ -135,6 +135,11 @@ class Journal:
             )  # fmt: skip
 
 
+def left_journals(folder: Path) -> list[Path]:
+    """Return the journals in an index's folder, the oldest first."""
+    return sorted(folder.glob("journal-*.bin"), key=lambda path: path.stat().st_mtime_ns)
+
+
 def _write(file: io.FileIO, data: bytes) -> None:
     rest = memoryview(data)
     while rest:

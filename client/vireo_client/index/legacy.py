@@ -26,13 +26,13 @@ from .segments import (
 from .writable import WritableCatalogue
 
 
-def load_legacy(folder: Path, state: State, dim: int) -> dict[str, list[Segment]]:
+def load_legacy(folder: Path, state: State, dim: int | None) -> dict[str, list[Segment]]:
     """Read both FAISS files of a state of schema 1 into memory, as one segment a part.
 
     Args:
         folder: the index.
         state: its state.
-        dim: the embedding size that the files must have.
+        dim: the embedding size that the files must have; any, if None.
 
     Raises:
         SearchIndexError: a file is missing, damaged, or does not fit the catalogue.
@@ -103,7 +103,7 @@ def legacy_files(folder: Path, state: State) -> tuple[Path, Path]:
     return folder / f"images{suffix}", folder / f"captions{suffix}"
 
 
-def _read(path: Path, part: str, expected: int, dim: int) -> list[Segment]:
+def _read(path: Path, part: str, expected: int, dim: int | None) -> list[Segment]:
     try:
         index = faiss.read_index(str(path))
     except RuntimeError as error:
@@ -115,10 +115,10 @@ def _read(path: Path, part: str, expected: int, dim: int) -> list[Segment]:
         raise SearchIndexError(
             f"{path}: holds vectors without ids; index the images again into a new folder"
         )
-    if index.ntotal != expected or index.d != dim:
+    if index.ntotal != expected or dim not in (None, index.d):
         raise SearchIndexError(
             f"{path}: {index.ntotal} vectors of size {index.d}, the catalogue has {expected} "
-            f"of size {dim}; index the images again into a new folder"
+            f"of size {dim or index.d}; index the images again into a new folder"
         )
     if not expected:
         return []
@@ -126,4 +126,4 @@ def _read(path: Path, part: str, expected: int, dim: int) -> list[Segment]:
     vectors = index.index.reconstruct_n(0, expected)
     order = np.argsort(ids)
     entry = SegmentRow(path.stem, part, expected, FLAT, {}, {})
-    return [Segment(entry, ids[order], vectors[order], None, NO_ROWS)]
+    return [Segment(entry, ids[order], vectors[order], None, None, NO_ROWS)]

@@ -333,6 +333,19 @@ def fields_of_row(image_id: int, path: str, size: int, mtime_ns: int) -> ImageFi
     return ImageFields(image_id, path, values)
 
 
+def restamp(db: sqlite3.Connection, stamps: Mapping[int, tuple[int, int]]) -> None:
+    """Set `bytes` and `modified` of images by id, from sizes and times in nanoseconds.
+
+    Nothing is committed here.
+    """
+    for image_id, (size, mtime_ns) in stamps.items():
+        modified = datetime.datetime.fromtimestamp(mtime_ns // 10**9, datetime.timezone.utc)
+        db.execute(
+            "UPDATE fields SET bytes = ?, modified = ? WHERE image_id = ?",
+            (size, moment_of(modified), image_id),
+        )
+
+
 def _has_tables(db: sqlite3.Connection) -> bool:
     query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'columns'"
     return db.execute(query).fetchone() is not None

@@ -4,24 +4,29 @@ A save writes one segment for each part (images, captions) that it adds to. Its 
 part, the generation of the save and the id of the writer: the catalogue commits the name, so that
 the files of a writer that failed or died are never taken for those of another. Each segment has
 
-- `<name>.ids.npy`, INT64 `[N]`, ascending, and
-- `<name>.vectors.npy`, FP32 `[N, D]`, one unit vector an id.
+- `<name>.ids.npy`, INT64 `[N]`, ascending,
+- `<name>.vectors.npy`, FP32 `[N, D]`, one unit vector an id, and
+- `<name>.crc32.npy`, UINT32 `[N]`, a checksum of each id with its vector: a damaged byte costs one
+  embedding, and not the whole segment.
 
-NumPy's own `np.load` opens both.
+NumPy's own `np.load` opens them.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import SearchIndexError
 from .exact import Embeddings, Mask, Rows, nearest_rows
@@ -30,6 +35,13 @@ from .kinds import SearchSettings, open_structure
 SEGMENTS_FOLDER = "segments"
 PARTS = ("images", "captions")
 FLAT = "flat"
+ARRAYS: dict[str, np.dtype[Any]] = {
+    "ids": np.dtype(np.int64),
+    "vectors": np.dtype(np.float32),
+    "crc32": np.dtype(np.uint32),
+}
+"""A segment's arrays and their types."""
+Checksums = npt.NDArray[np.uint32]
 NO_ROWS: Rows = np.empty(0, dtype=np.int64)
 logger = logging.getLogger(__name__)
 
@@ -59,6 +71,7 @@ class Segment:
         entry: its entry in the catalogue.
         ids: INT64 `[N]`, ascending.
         vectors: FP32 `[N, D]`.
+        checksums: UINT32 `[N]`, the CRC-32 of each row; None in an index of schema 1.
         structure: the search structure, None for `flat`.
         removed: rows that were removed since the segment was written, INT64.
     """
@@ -66,6 +79,7 @@ class Segment:
     entry: SegmentRow
     ids: Rows
     vectors: Embeddings
+    checksums: Checksums | None
     structure: Any
     removed: Rows
 
@@ -123,7 +137,13 @@ def segment_name(part: str, generation: int, writer_id: str) -> str:
 
 
 def write_segment(
-    folder: Path, name: str, part: str, ids: Rows, blocks: Iterable[Embeddings], dim: int
+    folder: Path,
+    name: str,
+    part: str,
+    ids: Rows,
+    blocks: Iterable[Embeddings],
+    dim: int,
+    expected: Checksums | None = None,
 ) -> SegmentRow:
     """Write the files of a new flat segment, down to the disk.
 
@@ -134,20 +154,22 @@ def write_segment(
         ids: INT64 `[N]`, ascending.
         blocks: the vectors in their order, FP32 `[n, dim]` each, N rows together.
         dim: the embedding size.
+        expected: checksums of the rows, UINT32 `[N]`, where they were stored before.
 
     Raises:
+        SearchIndexError: a row is not what it was when it was stored.
         OSError: the disk does not take them.
     """
     target = folder / SEGMENTS_FOLDER
     target.mkdir(exist_ok=True)
     files = {}
-    arrays: tuple[tuple[str, Any, tuple[int, ...], Iterable[Any]], ...] = (
-        ("ids", np.int64, (len(ids),), (ids,)),
-        ("vectors", np.float32, (len(ids), dim), blocks),
-    )
-    for kind, dtype, shape, parts in arrays:
-        path = target / f"{name}.{kind}.npy"
-        files[path.name] = _write_array(path, np.dtype(dtype), shape, parts)
+    checksums = np.empty(len(ids), dtype=np.uint32)
+    checked = _check_rows(ids, blocks, checksums, expected, f"{folder}: segment {name}")
+    # The checksums are there once the vectors are written.
+    for (array, dtype), parts in zip(ARRAYS.items(), ((ids,), checked, (checksums,)), strict=True):
+        path = target / f"{name}.{array}.npy"
+        shape = (len(ids), dim) if array == "vectors" else (len(ids),)
+        files[path.name] = _write_array(path, dtype, shape, parts)
     sync(target)
     return SegmentRow(name, part, len(ids), FLAT, {}, files)
 
@@ -175,19 +197,23 @@ def open_segment(
         SearchIndexError: a file is missing, or is not what the catalogue says.
     """
     if opened is not None:
-        return Segment(opened.entry, opened.ids, opened.vectors, opened.structure, removed)
+        return replace(opened, removed=removed)
     target = folder / SEGMENTS_FOLDER
     for name, (size, _) in entry.files.items():
         check_size(target / name, size)
-    ids = _map_array(target / f"{entry.name}.ids.npy", np.dtype(np.int64), (entry.rows,))
-    vectors = _map_array(
-        target / f"{entry.name}.vectors.npy", np.dtype(np.float32), (entry.rows, dim)
+    ids, vectors, checksums = (
+        _map_array(
+            target / f"{entry.name}.{array}.npy",
+            dtype,
+            (entry.rows, dim) if array == "vectors" else (entry.rows,),
+        )
+        for array, dtype in ARRAYS.items()
     )
     structure = None
     if structures and entry.kind != FLAT:
         path = structure_file(folder, entry.name, entry.kind)
         structure = open_structure(entry.kind, path, vectors, entry.settings)
-    return Segment(entry, ids, vectors, structure, removed)
+    return Segment(entry, ids, vectors, checksums, structure, removed)
 
 
 def structure_file(folder: Path, name: str, kind: str) -> Path:
@@ -246,16 +272,51 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def array_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """Return the header of NumPy's file of an array."""
+    header = io.BytesIO()
+    described = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, described)  # type: ignore[no-untyped-call]
+    return header.getvalue()
+
+
+def row_checksums(ids: Rows, vectors: Embeddings) -> Checksums:
+    """Return the CRC-32 of each id with its vector, UINT32 `[n]`."""
+    rows = np.ascontiguousarray(vectors, dtype=np.float32).view(np.uint8)
+    numbers = np.ascontiguousarray(ids, dtype=np.int64).view(np.uint8).reshape(-1, 8)
+    pairs = zip(rows, numbers, strict=True)
+    return np.fromiter(
+        (zlib.crc32(row, zlib.crc32(number)) for row, number in pairs), np.uint32, len(rows)
+    )
+
+
+def _check_rows(
+    ids: Rows,
+    blocks: Iterable[Embeddings],
+    checksums: Checksums,
+    expected: Checksums | None,
+    what: str,
+) -> Iterator[Embeddings]:
+    """Pass blocks of vectors on, and fill in their checksums."""
+    start = 0
+    for block in blocks:
+        end = start + len(block)
+        checksums[start:end] = row_checksums(ids[start:end], block)
+        if expected is not None and not np.array_equal(checksums[start:end], expected[start:end]):
+            raise SearchIndexError(f"{what}: would hold damaged embeddings; {_AGAIN}")
+        yield block
+        start = end
+
+
 def _write_array(
     path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], blocks: Iterable[Any]
 ) -> tuple[int, str]:
     """Write an array block by block; return the file's size and SHA-256."""
     digest = hashlib.sha256()
     with path.open("wb") as file:
-        header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)  # type: ignore[no-untyped-call]
-        file.flush()
-        digest.update(path.read_bytes())
+        header = array_header(dtype, shape)
+        digest.update(header)
+        file.write(header)
         for block in blocks:
             data = np.ascontiguousarray(block, dtype=dtype).reshape(-1).view(np.uint8).data
             digest.update(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -87,6 +88,11 @@ class WritableCatalogue(Catalogue):
         digests.seal(self._db)
         self.set_meta(schema_version=str(SCHEMA_VERSION))
 
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection, for statements inside `transaction`."""
+        return self._db
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Commit everything that the block writes, or nothing of it."""
@@ -163,6 +169,16 @@ class WritableCatalogue(Catalogue):
         self._db.executemany("DELETE FROM images WHERE id = ?", [(i,) for i in image_ids])
         metadata.remove(self._db, image_ids)
         words.remove(self._db, image_ids)
+
+    def restamp(self, stamps: Mapping[int, FileStamp]) -> None:
+        """Note the stamps of images by id."""
+        self._db.executemany(
+            "UPDATE images SET bytes = ?, mtime_ns = ?, captions_digest = ? WHERE id = ?",
+            [(*stamp, id_) for id_, stamp in stamps.items()],
+        )
+        metadata.restamp(self._db, {id_: (s.bytes, s.mtime_ns) for id_, s in stamps.items()})
+        for id_ in stamps:
+            digests.seal(self._db, id_, id_)
 
     def columns(self) -> dict[str, metadata.Column]:
         """Return the columns of the images' metadata by name; none of an index of schema 1."""

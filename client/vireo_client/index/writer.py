@@ -27,6 +27,7 @@ from .changes import Move, NewImage
 from .columns import ColumnCheck, fields_of, moved_fields
 from .compaction import Progress, build_structure, is_due, merge, mergeable, sample
 from .exact import Embeddings, Rows
+from .journal import Journal, left_journals
 from .kinds import AUTO
 from .legacy import convert, sweep_legacy
 from .loading import load_vectors
@@ -69,6 +70,8 @@ class _Pending:
     """Ids of saved images that leave if there is another of their path among `added`."""
     removed: dict[str, int] = field(default_factory=dict)
     """Ids of saved images that leave."""
+    stamps: dict[str, tuple[int, FileStamp]] = field(default_factory=dict)
+    """Ids of saved images that have another stamp now."""
 
     def gone(self) -> dict[str, int]:
         """Return the ids of all saved images that leave."""
@@ -96,6 +99,7 @@ class IndexWriter:
         self._writer_id = _new_writer_id()
         self._pending = _Pending()
         self._closed = False
+        self._save_failed = False
         with ExitStack() as opened:
             try:
                 self._open(bundle, opened)
@@ -124,6 +128,37 @@ class IndexWriter:
         self._sweep()
         sweep_drafts(self.folder)
         record_bundle(self.folder, self._catalogue, bundle)
+        self._left = left_journals(self.folder)
+        self._journal = Journal(self.folder / f"journal-{self._writer_id}.bin")
+        opened.callback(self._close_journal)
+        self._replay()
+
+    def _replay(self) -> None:
+        """Take over what killed writers added and did not save."""
+        for path in self._left:
+            for batch in Journal(path).replay():
+                try:
+                    images = [self._checked(image) for image in batch if not self._holds(image)]
+                    self._columns.check(images)
+                except DataError as error:
+                    logger.warning("%s: a batch is passed over (%s)", path, error)
+                    continue
+                self._take(images)
+
+    def _holds(self, image: NewImage) -> bool:
+        """Return whether an image was saved just as it is."""
+        saved = self._catalogue.stamp(image.path)
+        return (
+            saved is not None
+            and saved[1] == image.stamp
+            and self._catalogue.sha256(saved[0]) == image.sha256
+        )
+
+    def _close_journal(self) -> None:
+        if self._save_failed:  # the next writer saves what this one could not
+            self._journal.close()
+        else:
+            self._journal.clear()
 
     @property
     def _saved(self) -> State:
@@ -166,11 +201,14 @@ class IndexWriter:
         return known == (stamp if stamp.captions else stamp._replace(captions=known.captions))
 
     def _find_saved(self, path: str) -> tuple[int, FileStamp] | None:
-        return None if path in self._pending.removed else self._catalogue.stamp(path)
+        if path in self._pending.removed:
+            return None
+        return self._pending.stamps.get(path) or self._catalogue.stamp(path)
 
     def stamps(self) -> dict[str, FileStamp]:
         """Return the stamp of every image by its path, unsaved ones included."""
         stamps = self._catalogue.stamps()
+        stamps.update({path: stamp for path, (_, stamp) in self._pending.stamps.items()})
         for path in self._pending.gone():
             del stamps[path]
         stamps.update({path: image.stamp for path, image in self._pending.added.items()})
@@ -184,17 +222,30 @@ class IndexWriter:
         return hashes
 
     def add(self, images: Sequence[NewImage]) -> None:
-        """Add images, replacing those of the same path; `save` makes it lasting.
+        """Add images, replacing those of the same path; `save` makes it part of the index.
+
+        A writer that is killed before has them in its journal: the next writer has them too, and
+        its `save` saves them.
 
         Raises:
             DataError: an embedding has another size than the bundle's, holds what is no number, or
                 is not of length 1; there is not one for each caption; or a field's value does not
                 fit its column. Nothing was added.
+            SearchIndexError: the disk does not take the journal. Nothing was added.
         """
         self._check_open()
         checked = [self._checked(image) for image in images]
         self._columns.check(checked)
-        for image in checked:
+        try:
+            self._journal.append(checked)
+        except OSError as error:
+            raise SearchIndexError(
+                f"{self._journal.path}: cannot be written ({error.strerror}); nothing was added"
+            ) from error
+        self._take(checked)
+
+    def _take(self, images: Sequence[NewImage]) -> None:
+        for image in images:
             saved = self._find_saved(image.path)
             # In this order: an interruption in between loses no image.
             if saved is not None:
@@ -205,7 +256,11 @@ class IndexWriter:
         """Give saved images new paths; they keep embedding and captions. `save` makes it lasting.
 
         As an id names the same image for ever, a moved image has a new one.
+
+        Raises:
+            DataError: no image of an old path is saved; nothing was moved.
         """
+        self._check_open()
         images = []
         for move in moves:
             saved = self._find_saved(move.old)
@@ -224,9 +279,34 @@ class IndexWriter:
                     moved_fields(self._catalogue.fields_of(id_), move.old, move.new),
                 )
             )
-        # In this order: an interruption in between leaves an image twice, and loses none.
-        self.add(images)
+        # In this order: an interruption in between leaves an image twice, and loses none. The
+        # journal is not needed, as these embeddings are saved already.
+        self._take(images)
         self.remove([move.old for move in moves])
+
+    def restamp(self, path: str, stamp: FileStamp) -> None:
+        """Note another size or time of a file that has the bytes it had. `save` makes it lasting.
+
+        The image keeps its id, embedding and captions.
+
+        Args:
+            path: the path of an indexed image.
+            stamp: the file's; without captions, the image keeps those it has.
+
+        Raises:
+            DataError: no image of this path is indexed.
+        """
+        self._check_open()
+        added, saved = self._pending.added.get(path), self._find_saved(path)
+        known = added.stamp if added else saved[1] if saved else None
+        if known is None:
+            raise _not_indexed(path)
+        if not stamp.captions:
+            stamp = stamp._replace(captions=known.captions)
+        if added:
+            self._pending.added[path] = added._replace(stamp=stamp)
+        elif saved:
+            self._pending.stamps[path] = (saved[0], stamp)
 
     def _vectors_of(self, part: str, ids: Sequence[int]) -> Embeddings:
         """Return the vectors of saved ids, in their order, FP32 `[N, D]`."""
@@ -289,7 +369,8 @@ class IndexWriter:
         if self._saved.version == 1:
             self._convert()
         pending = self._pending
-        if not pending.added and not pending.removed:
+        if not pending.added and not pending.removed and not pending.stamps:
+            self._clear_journals()
             return
         gone = list(pending.gone().values())
         state = self._next_state()._replace(images=len(self), captions=self.captions)
@@ -307,6 +388,7 @@ class IndexWriter:
                         self._catalogue.bury(segment.entry.name, rows.tolist())
                 self._catalogue.remove_images(gone)
                 fields = [fields_of(row.id, self._pending.added[row.path]) for row in images]
+                self._catalogue.restamp(dict(pending.stamps.values()))
                 self._catalogue.add(images, captions, fields)
                 self._catalogue.add_segments(segments)
                 self._catalogue.set_state(state)
@@ -315,12 +397,23 @@ class IndexWriter:
                     next_image_id=str(next_image + len(images)),
                     next_caption_id=str(next_caption + len(captions)),
                 )
-
+        self._clear_journals()
         self._merge_small()
         try:
             self.learn_relevance()
         except SearchIndexError as error:
             logger.warning("%s: learned nothing of relevance (%s)", self.folder, error)
+
+    def _clear_journals(self) -> None:
+        """Remove the journals, as all that they hold is saved."""
+        self._save_failed = False
+        try:
+            self._journal.clear()
+            while self._left:
+                self._left[-1].unlink(missing_ok=True)
+                self._left.pop()
+        except OSError as error:  # what they hold is found to be saved when it is read again
+            logger.warning("%s: a journal stays there (%s)", self.folder, error)
 
     def learn_relevance(self, embed: Embed | None = None) -> bool:
         """Learn what a score is worth in this index, where it has not, or has doubled or halved.
@@ -508,6 +601,7 @@ class IndexWriter:
             self._settle(state, pending)
         except BaseException as error:
             self._writer_id = _new_writer_id()
+            self._save_failed = True
             # The commit may have taken effect all the same, as with a Ctrl-C right after it.
             if self._catalogue.state() == state:
                 self._settle(state, pending)
@@ -528,7 +622,10 @@ class IndexWriter:
         self._pending = pending
 
     def close(self) -> None:
-        """Close the catalogue and give the lock back; unsaved changes are dropped."""
+        """Close the catalogue and give the lock back; unsaved changes are dropped.
+
+        Only where a save failed, additions stay in the journal, for the next writer.
+        """
         self._closed = True
         self._closing.close()
 

@@ -27,6 +27,8 @@ class OnnxTowers:
     """
 
     name = "onnx"
+    batches_in_flight = 2
+    """The threads that end their parts of one batch first begin with the next."""
 
     def __init__(
         self, text: Path, image: Path, *, threads: int = 0, max_batch_size: int = 64

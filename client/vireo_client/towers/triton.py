@@ -56,6 +56,8 @@ class TritonTowers:
     """
 
     name = "triton"
+    batches_in_flight = 3
+    """One runs, one waits in the server's queue, one is on the way."""
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 from vireo_client import environment
-from vireo_client.commands.index import index
+from vireo_client.commands.index.add import add
 from vireo_client.commands.search import search
 
 
@@ -28,7 +28,7 @@ def _options(function):
     ],
 )
 def test_index_and_search_share_their_options(name, variable):
-    first, second = (_options(function)[name] for function in (index, search))
+    first, second = (_options(function)[name] for function in (add, search))
     assert first.envvar == second.envvar == variable
     assert first.help == second.help
     assert first.default == second.default

@@ -70,7 +70,7 @@ def test_saves_keep_the_number_of_segments_small(tmp_path, small_bundle):
                 writer.remove([f"{n - 1}.jpg"])
             writer.save()
             counts.append(len(_rows(folder)))
-            assert len(_files(folder)) == 2 * counts[-1]
+            assert len(_files(folder)) == 3 * counts[-1]
     assert max(counts) <= 9
     left = [n for n in range(1, 41) if n % 3 != 2]
     with Index(folder, small_bundle) as index:
@@ -221,4 +221,4 @@ def test_an_unknown_kind_is_refused(tmp_path, small_bundle):
         _many(writer, 0, 3)
         with pytest.raises(DataError, match="'tree' is no kind of index"):
             writer.compact("tree")
-        assert len(_files(tmp_path / "i")) == 2
+        assert len(_files(tmp_path / "i")) == 3

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from support.processes import in_fork
 from support.small_index import new_image
-from vireo_client.index.catalogue import FileStamp
 from vireo_client.index.journal import Journal
+from vireo_client.index.rows import FileStamp
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from vireo_client.errors import DataError, IndexLocked, SearchIndexError
 from vireo_client.index import Index, IndexWriter, segments
 from vireo_client.index import writer as module
 from vireo_client.index.catalogue import CATALOGUE_FILE, Catalogue, FileStamp
+from vireo_client.index.changes import Move
 from vireo_client.index.writable import WritableCatalogue
 
 
@@ -23,6 +24,12 @@ def _segment_files(folder):
     current = {name for segment in catalogue.layout().segments for name in segment.files}
     catalogue.close()
     return current, {path.name for path in folder.glob("segments/*")}
+
+
+def _remove_journal(folder):
+    """Remove what the next writer would take over."""
+    (journal,) = folder.glob("journal-*.bin")
+    journal.unlink()
 
 
 def test_a_changed_image_replaces_its_old_embedding_and_captions(tmp_path, small_bundle):
@@ -179,8 +186,9 @@ def test_a_failed_transaction_never_lends_its_vectors_to_the_next_writer(
             patch.setattr(WritableCatalogue, "add", _failing_after(WritableCatalogue.add))
             with pytest.raises(SearchIndexError, match="disk I/O error"):
                 first.save()
+    _remove_journal(folder)
     current, present = _segment_files(folder)
-    assert len(present - current) == 4  # the failed save's
+    assert len(present - current) == 6  # the failed save's
     with Index(folder, small_bundle) as reader:
         with IndexWriter(folder, small_bundle) as second:
             second.add([new_image("b.jpg", 3, captions=1)])  # takes the id that failed.jpg had
@@ -203,6 +211,7 @@ def test_a_writer_that_lost_its_lock_cannot_save_over_another(tmp_path, small_bu
         first.save()
         first.add([new_image("late.jpg", 2)])
         (folder / "writer.lock").unlink()
+        _remove_journal(folder)
         with IndexWriter(folder, small_bundle) as second:
             second.add([new_image("b.jpg", 3)])
             second.save()
@@ -340,6 +349,7 @@ _LASTING = {
     "before-the-bundle": False,
     "after-the-bundle": False,
 }
+_OPENING = ("half-a-bundle", "before-the-bundle", "after-the-bundle")
 
 
 @pytest.mark.parametrize("moment", _LASTING)
@@ -376,13 +386,18 @@ def test_a_kill_at_any_moment_leaves_the_old_or_the_new_index(tmp_path, small_bu
         expected = {"bundle", CATALOGUE_FILE, "segments", "writer.json", "writer.lock"}
         # SQLite keeps the journal of a killed transaction until the next one.
         present = {name for name in os.listdir(folder) if not name.endswith("-journal")}
-        assert present == expected
+        # What the dead one added and did not save is in its journal.
+        added = moment not in _OPENING
+        assert any(name.startswith("journal-") for name in present) == added
+        assert {name for name in present if not name.startswith("journal-")} == expected
+        assert len(writer) == (302 if moment == "half-a-catalogue" else 2 if added else 1)
         assert Bundle(folder / "bundle").config.metrics == {"recall": 0.9}
         writer.add([new_image("last.jpg", 7, captions=1)])
         writer.save()
     with Index(folder, small_bundle) as index:
         assert best(index, 7) == ("last.jpg", 1)
-        assert best(index, 6 if lasting else 3) == ("old.jpg", 1)
+        assert best(index, 6 if added else 3) == ("old.jpg", 1)
+    assert not list(folder.glob("journal-*"))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -399,3 +414,116 @@ def test_an_index_on_a_read_only_folder_is_searched(tmp_path, small_bundle):
     (tmp_path / "copy").chmod(0o755)
     for path in (tmp_path / "copy").rglob("*"):
         path.chmod(0o755)
+
+
+def test_a_failed_save_leaves_what_was_added_to_the_next_writer(
+    tmp_path, small_bundle, monkeypatch
+):
+    folder = tmp_path / "i"
+    with IndexWriter(folder, small_bundle) as writer:
+        writer.add([new_image("a.jpg", 1), new_image("b.jpg", 2)])
+        writer.save()
+        assert not list(folder.glob("journal-*"))
+        image = new_image("b.jpg", 3, captions=2, size=2)._replace(fields={"note": "phố cổ"})
+        writer.add([image])
+        writer.remove(["a.jpg"])
+
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(segments, "_write_array", full)
+            with pytest.raises(SearchIndexError, match="No space left"):
+                writer.save()
+    with IndexWriter(folder, small_bundle) as writer:
+        assert (len(writer), writer.captions) == (2, 2)
+    with IndexWriter(folder, small_bundle) as writer:  # closing did not drop it
+        writer.add([new_image("c.jpg", 4)])
+        writer.save()
+    assert not list(folder.glob("journal-*"))
+    with Index(folder, small_bundle) as index:
+        assert [best(index, n)[0] for n in (1, 3, 4)] == ["a.jpg", "b.jpg", "c.jpg"]
+        assert index.search_words("pho co", 1)[0].path == "b.jpg"
+
+
+def test_what_a_journal_holds_and_the_index_too_is_not_added_again(
+    tmp_path, small_bundle, monkeypatch
+):
+    """A kill between the commit and the removal of the journal."""
+    folder = tmp_path / "i"
+    with monkeypatch.context() as patch:
+        patch.setattr(module.Journal, "clear", lambda _: None)
+        with IndexWriter(folder, small_bundle) as writer:
+            writer.add([new_image("a.jpg", 1), new_image("b.jpg", 2)])
+            writer.save()
+    assert list(folder.glob("journal-*"))
+    with IndexWriter(folder, small_bundle) as writer:
+        assert writer._pending.added == {}
+        writer.save()
+    assert not list(folder.glob("journal-*"))
+    with Index(folder, small_bundle) as index:
+        assert (len(index), index._opened.vectors.state.generation) == (2, 1)
+
+
+def test_an_addition_whose_journal_cannot_be_written_is_refused(
+    tmp_path, small_bundle, monkeypatch
+):
+    with IndexWriter(tmp_path / "i", small_bundle) as writer:
+
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(module.Journal, "append", full)
+        with pytest.raises(SearchIndexError, match=r"journal-.*No space left.*nothing was added"):
+            writer.add([new_image("a.jpg", 1)])
+        assert len(writer) == 0
+
+
+def test_fields_that_fit_no_column_are_refused_before_anything_changes(tmp_path, small_bundle):
+    with IndexWriter(tmp_path / "i", small_bundle) as writer:
+        writer.add([new_image("a.jpg", 1)._replace(fields={"iso": 100})])
+        wrong = new_image("b.jpg", 2)._replace(fields={"iso": "hundred", "new": "column"})
+        with pytest.raises(DataError, match=r"b\.jpg.*column 'iso'"):
+            writer.add([new_image("c.jpg", 3), wrong])
+        assert len(writer) == 1
+        writer.add([new_image("d.jpg", 4)._replace(fields={"new": 3})])
+        writer.save()
+    with Index(tmp_path / "i", small_bundle) as index:
+        (match,) = index.search_images(unit(4)[None], 5, filter="new = 3")[0]
+        assert match.path == "d.jpg"
+        assert match.metadata["new"] == 3
+
+
+def test_a_moved_image_keeps_its_fields_but_those_of_its_path(tmp_path, small_bundle):
+    fields = {"folder": "2024/", "name": "a.jpg", "make": "Canon", "taken": "2024-05-01"}
+    with IndexWriter(tmp_path / "i", small_bundle) as writer:
+        writer.add([new_image("/p/2024/a.jpg", 1, captions=1)._replace(fields=fields)])
+        writer.save()
+        writer.move([Move("/p/2024/a.jpg", "/p/2025/hè/b.jpg", FileStamp(1, 2))])
+        writer.save()
+    with Index(tmp_path / "i", small_bundle) as index:
+        (match,) = index.search_images(unit(1)[None], 5)[0]
+    assert match.path == "/p/2025/hè/b.jpg"
+    told = [match.metadata[name] for name in ("folder", "name", "make", "taken")]
+    assert told == ["2025/hè/", "b.jpg", "Canon", "2024-05-01T00:00:00"]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 2.0])
+def test_what_is_no_unit_vector_is_refused(tmp_path, small_bundle, bad):
+    with IndexWriter(tmp_path / "i", small_bundle) as writer:
+        good = new_image("a.jpg", 1, captions=2)
+        broken = good.embedding.copy()
+        broken[3] = bad
+        captions = good.caption_embeddings.copy()
+        captions[1, 5] = bad
+        for image in (
+            good._replace(embedding=broken),
+            good._replace(caption_embeddings=captions),
+            good._replace(embedding=np.zeros(DIM, np.float32)),
+            good._replace(embedding=good.embedding * 1.002),
+        ):
+            with pytest.raises(DataError, match=r"a\.jpg: .*(no number|not of length 1)"):
+                writer.add([new_image("b.jpg", 2), image])
+        assert len(writer) == 0
+        writer.add([good._replace(embedding=good.embedding * 1.0005)])
+        writer.save()

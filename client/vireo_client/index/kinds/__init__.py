@@ -71,7 +71,7 @@ def build(
     """Build the search structure of a segment, and tune it.
 
     Memory holds the structure, its training sample and one block of vectors. The same vectors and
-    seed give the same structure.
+    seed give the same structure, but for `hnsw`, which several threads build at once.
 
     Args:
         kind: a name in `KINDS`, or `auto`.

@@ -50,9 +50,10 @@ def build(
         }
     if path is None:
         raise SearchIndexError(f"a structure of kind {kind.name} needs a file to be written to")
-    index = kind.make(dim, rows, seed)
     with threads(rows):
-        _train(kind, index, vectors, seed, report)
+        report("train", 0, 1)
+        index = kind.make(sample(vectors, kind.sample_rows(rows), seed), rows, seed)
+        report("train", 1, 1)
         for start in range(0, rows, BLOCK_ROWS):
             index.add(np.ascontiguousarray(vectors[start : start + BLOCK_ROWS], dtype=np.float32))
             report("add", min(start + BLOCK_ROWS, rows), rows)
@@ -77,15 +78,11 @@ def build(
     return settings
 
 
-def _train(kind: Kind, index: Any, vectors: Floats, seed: int, report: Progress) -> None:
-    wanted = min(kind.training_rows(index), len(vectors))
-    if not wanted:
-        return
-    report("train", 0, 1)
-    rows = np.random.default_rng(seed).choice(len(vectors), wanted, replace=False)
+def sample(vectors: Floats, count: int, seed: int) -> Floats:
+    """Return `count` vectors drawn by chance, or all, in their order."""
+    rows = np.random.default_rng(seed).choice(len(vectors), min(count, len(vectors)), replace=False)
     # In the order of the file, which is read from start to end.
-    index.train(np.ascontiguousarray(vectors[np.sort(rows)], dtype=np.float32))
-    report("train", 1, 1)
+    return np.ascontiguousarray(vectors[np.sort(rows)], dtype=np.float32)
 
 
 def _write(index: Any, path: Path) -> None:

@@ -7,12 +7,16 @@ from typing import Any
 
 from .kind import Kind
 from .library import faiss
+from .master import Floats
+from .rotation import balanced_directions
 
 _METRIC = faiss.METRIC_INNER_PRODUCT
 _BLOCK = 32
 """Codes that FastScan compares at once, the size of a block in its lists."""
-_POINTS_A_CELL = 64
-"""Training vectors a cell; FAISS recommends 39 to 256."""
+_POINTS_A_CELL = 40
+"""Training vectors a cell; FAISS asks for 39 or more."""
+_QUERY_BITS = 8
+"""Bits of a query's number while RaBitQ compares it with codes."""
 
 
 def cells_for(rows: int) -> int:
@@ -21,52 +25,38 @@ def cells_for(rows: int) -> int:
     return 1 << min(max(round(math.log2(wanted)), 2), 12)
 
 
-def _clustering(index: Any, seed: int) -> Any:
-    index.cp.niter = 10
-    index.cp.seed = seed
-    index.cp.max_points_per_centroid = _POINTS_A_CELL
-    index.cp.min_points_per_centroid = 1  # silences a warning; too few rows fall to flat
-    # Centroids of unit vectors are compared by inner product; without this, long ones would win.
-    index.cp.spherical = True
-    return index
+def _sample_rows(rows: int) -> int:
+    return max(_POINTS_A_CELL * cells_for(rows), 16_384)
 
 
-def _training_rows(index: Any) -> int:
-    return max(_POINTS_A_CELL * _inner(index).nlist, 16_384)
-
-
-def _inner(index: Any) -> Any:
-    """Return the cells behind a rotation, if there is one."""
-    return (
-        faiss.downcast_index(index.index) if isinstance(index, faiss.IndexPreTransform) else index
-    )
-
-
-def _make_ivf(dim: int, rows: int, seed: int) -> Any:
+def _make_ivf(sample: Floats, rows: int, seed: int) -> Any:
+    dim = sample.shape[1]
     coarse = faiss.IndexFlatIP(dim)
     # By residual, a byte a number spans the cell only, so that it rounds less.
     index = faiss.IndexIVFScalarQuantizer(
         coarse, dim, cells_for(rows), faiss.ScalarQuantizer.QT_8bit, _METRIC, True
     )
-    return _owning(index, coarse, seed)
+    return _trained(index, coarse, sample, seed)
 
 
-def _make_rabitq(dim: int, rows: int, seed: int) -> Any:
+def _make_rabitq(sample: Floats, rows: int, seed: int) -> Any:
+    dim = sample.shape[1]
     coarse = faiss.IndexFlatIP(dim)
     index = faiss.IndexIVFRaBitQFastScan(coarse, dim, cells_for(rows), _METRIC, _BLOCK, True, 1)
-    return _owning(index, coarse, seed)
+    return _trained(index, coarse, sample, seed)
 
 
-def _make_ivfpq(dim: int, rows: int, seed: int) -> Any:
-    kept = _kept(dim)
+def _make_ivfpq(sample: Floats, rows: int, seed: int) -> Any:
+    directions = balanced_directions(sample)
+    kept, dim = directions.shape
+    rotation = faiss.LinearTransform(dim, kept, False)
+    faiss.copy_array_to_vector(directions.ravel(), rotation.A)
+    rotation.is_trained = True
     coarse = faiss.IndexFlatIP(kept)
+    # Sixteen values for each pair of directions: the tables that FastScan holds in registers.
     index = faiss.IndexIVFPQFastScan(coarse, kept, cells_for(rows), kept // 2, 4, _METRIC, _BLOCK)
     index.pq.cp.seed = seed
-    index.pq.cp.niter = 10
-    _owning(index, coarse, seed)
-    if kept == dim:
-        return index
-    rotation = faiss.PCAMatrix(dim, kept, 0.0, True)
+    _trained(index, coarse, rotation.apply(sample), seed)
     whole = faiss.IndexPreTransform(rotation, index)
     index.this.disown()
     rotation.this.disown()
@@ -74,19 +64,23 @@ def _make_ivfpq(dim: int, rows: int, seed: int) -> Any:
     return whole
 
 
-def _kept(dim: int) -> int:
-    """Return how many main directions product quantisation keeps: half of them, from 64."""
-    return dim if dim <= 64 else max(64, dim // 2 // 4 * 4)
-
-
-def _owning(index: Any, coarse: Any, seed: int) -> Any:
+def _trained(index: Any, coarse: Any, sample: Floats, seed: int) -> Any:
+    """Train an index that then owns its coarse quantizer."""
     coarse.this.disown()
     index.own_fields = True
-    return _clustering(index, seed)
+    index.cp.niter = 10
+    index.cp.seed = seed
+    index.cp.max_points_per_centroid = _POINTS_A_CELL
+    index.cp.min_points_per_centroid = 1  # silences a warning; too few rows fall to flat
+    index.train(sample)
+    return index
 
 
-def _limit(index: Any) -> int:
-    return int(_inner(index).nlist)
+def _cells(index: Any) -> int:
+    """Return the number of cells, behind a rotation or not."""
+    if isinstance(index, faiss.IndexPreTransform):
+        index = faiss.downcast_index(index.index)
+    return int(index.nlist)
 
 
 def _parameters(index: Any, value: int, selector: Any) -> Any:
@@ -94,49 +88,46 @@ def _parameters(index: Any, value: int, selector: Any) -> Any:
 
 
 def _rabitq_parameters(index: Any, value: int, selector: Any) -> Any:
-    return faiss.IVFRaBitQSearchParameters(nprobe=value, sel=selector, qb=8)
+    return faiss.IVFRaBitQSearchParameters(nprobe=value, sel=selector, qb=_QUERY_BITS)
 
 
 def _pq_parameters(index: Any, value: int, selector: Any) -> Any:
-    cells = _parameters(index, value, selector)
-    if isinstance(index, faiss.IndexPreTransform):
-        return faiss.SearchParametersPreTransform(index_params=cells)
-    return cells
+    return faiss.SearchParametersPreTransform(index_params=_parameters(index, value, selector))
 
 
 IVF = Kind(
     "ivf",
     "k-means cells, a byte a number",
     make=_make_ivf,
-    training_rows=_training_rows,
+    sample_rows=_sample_rows,
     least_rows=1000,
     knob="nprobe",
-    knob_limit=_limit,
+    knob_limit=_cells,
     parameters=_parameters,
     factors=(1, 2, 4),
-    row_cost=0.1,
+    row_cost=0.12,
 )
 IVFPQ = Kind(
     "ivfpq",
     "k-means cells, two bits a number of the main half of the directions: small and fast",
     make=_make_ivfpq,
-    training_rows=_training_rows,
+    sample_rows=_sample_rows,
     least_rows=1000,
     knob="nprobe",
-    knob_limit=_limit,
+    knob_limit=_cells,
     parameters=_pq_parameters,
-    factors=(4, 8, 16, 32, 64),
-    row_cost=0.02,
+    factors=(2, 4, 8, 12, 16, 24, 32, 48, 64),
+    row_cost=0.01,
 )
 RABITQ = Kind(
     "rabitq",
     "k-means cells, a bit a number (RaBitQ): quick to build and small",
     make=_make_rabitq,
-    training_rows=_training_rows,
+    sample_rows=_sample_rows,
     least_rows=1000,
     knob="nprobe",
-    knob_limit=_limit,
+    knob_limit=_cells,
     parameters=_rabitq_parameters,
-    factors=(4, 8, 16, 32, 64),
+    factors=(2, 4, 8, 12, 16, 24, 32, 48, 64),
     row_cost=0.04,
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 from .kind import Kind
 from .library import faiss
+from .master import Floats
 
 LINKS = 32
 """Links a vector has on the graph's lowest level, M of the paper; twice as many there."""
@@ -13,12 +14,15 @@ CONSTRUCTION = 100
 """Candidates kept while a vector is linked, efConstruction of the paper."""
 
 
-def _make(dim: int, rows: int, seed: int) -> Any:
+def _make(sample: Floats, rows: int, seed: int) -> Any:
     # A byte a number: the walk reads one vector a step from anywhere in memory, so that its time is
     # that of memory; the exact comparison with the master makes up for the rounding.
-    index = faiss.IndexHNSWSQ(dim, faiss.ScalarQuantizer.QT_8bit, LINKS, faiss.METRIC_INNER_PRODUCT)
+    index = faiss.IndexHNSWSQ(
+        sample.shape[1], faiss.ScalarQuantizer.QT_8bit, LINKS, faiss.METRIC_INNER_PRODUCT
+    )
     index.hnsw.efConstruction = CONSTRUCTION
     index.hnsw.rng = faiss.RandomGenerator(seed)
+    index.train(sample)
     return index
 
 
@@ -30,7 +34,6 @@ HNSW = Kind(
     "hnsw",
     "a proximity graph over bytes: fast, but slow to build and large",
     make=_make,
-    training_rows=lambda index: 20_000,
     least_rows=256,
     knob="ef",
     knob_least=16,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .master import Floats
 from .settings import SearchSettings
 
 
@@ -16,10 +17,11 @@ class Kind:
     name: str
     summary: str
     """One line for a person who chooses."""
-    make: Callable[[int, int, int], Any] | None = None
-    """Make an empty FAISS index from the size and number of vectors and a seed; None for `flat`."""
-    training_rows: Callable[[Any], int] = lambda index: 0
-    """How many vectors training takes at most; 0 where there is nothing to train."""
+    make: Callable[[Floats, int, int], Any] | None = None
+    """Make a trained FAISS index without vectors from a sample of them (FP32 `[S, D]`), how many
+    there will be, and a seed; None for `flat`."""
+    sample_rows: Callable[[int], int] = lambda rows: 20_000
+    """How many vectors the sample needs at most, from how many there are."""
     least_rows: int = 1
     """Fewer vectors than this make the kind pointless: the build falls to `flat`."""
     knob: str | None = None
@@ -33,7 +35,7 @@ class Kind:
     factors: tuple[int, ...] = (1,)
     """How many candidates a match are compared again with the master, the choices of tuning."""
     row_cost: float = 0.0
-    """The work of comparing one stored code, as part of one comparison with the master."""
+    """The time to compare one stored code, as a part of that to compare with the master again."""
     memory_mapped: bool = True
     """Whether FAISS can open the file as a memory map (`IO_FLAG_MMAP_IFC`)."""
 

@@ -6,11 +6,14 @@ from typing import Any
 
 from .kind import Kind
 from .library import faiss
+from .master import Floats
 
 
 def _make(quantizer: int) -> Any:
-    def make(dim: int, rows: int, seed: int) -> Any:
-        return faiss.IndexScalarQuantizer(dim, quantizer, faiss.METRIC_INNER_PRODUCT)
+    def make(sample: Floats, rows: int, seed: int) -> Any:
+        index = faiss.IndexScalarQuantizer(sample.shape[1], quantizer, faiss.METRIC_INNER_PRODUCT)
+        index.train(sample)
+        return index
 
     return make
 
@@ -31,7 +34,6 @@ SQ8 = Kind(
     "sq8",
     "every vector, a byte a number: a quarter of the memory of flat",
     make=_make(faiss.ScalarQuantizer.QT_8bit),
-    training_rows=lambda index: 20_000,
     parameters=_parameters,
     factors=(1, 2, 4, 8),
     row_cost=0.25,

@@ -16,6 +16,8 @@ from .master import Floats, Master, Rows
 from .settings import SearchSettings
 from .threads import threads
 
+TOP = 10
+"""Tuning measures the recall among so many matches."""
 SCAN_ROWS = 5_000
 """So few rows are always compared one by one: it costs less than any structure's search."""
 
@@ -93,27 +95,28 @@ class Structure:
         value = self.kind.value(settings, self.settings)
         # The best rows of a share of all lie as far away as the best of `1 / share` times as many.
         value = min(int(np.ceil(value / share)), self.kind.knob_limit(self.index))
-        return self.candidates(queries, k, value, int(self.settings["factor"]), selector)
+        factor = int(self.settings["factor"])
+        # A factor is for ten matches: fewer would else have fewer candidates than they need.
+        fetch = min(max(k, TOP) * factor if factor > 1 else k, self.master.rows)
+        return self.master.best(queries, k, self.candidates(queries, fetch, value, selector))
 
     def candidates(
-        self, queries: Floats, k: int, value: int, factor: int, selector: Any | None = None
-    ) -> tuple[Floats, Rows]:
-        """Search the structure, and compare the candidates again with the master.
+        self, queries: Floats, fetch: int, value: int, selector: Any | None = None
+    ) -> Rows:
+        """Return the structure's own best `fetch` rows INT64 `[M, fetch]`, the best first.
 
         Args:
             queries: FP32 `[M, D]`.
-            k: how many rows.
+            fetch: how many.
             value: of the kind's knob.
-            factor: how many candidates for each of `k`, and for each of 10 where `k` is less.
             selector: FAISS's, of the rows that may be found.
         """
-        fetch = min(max(k, 10) * factor if factor > 1 else k, self.master.rows)
+        assert self.index is not None
         if self.kind.knob == "ef":
             value = max(value, fetch)
         params = self.kind.parameters(self.index, value, selector)
-        assert self.index is not None
-        _, candidates = self.index.search(queries, fetch, params=params)
-        return self.master.best(queries, k, candidates)
+        rows: Rows = self.index.search(queries, fetch, params=params)[1]
+        return rows
 
     def _check(self, queries: Floats, k: int, allowed: npt.NDArray[np.bool_] | None) -> None:
         if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..captions import CAPTIONS_FILE
+from .archives import is_archive
 
 
 class Missing(NamedTuple):
@@ -30,13 +31,16 @@ def find_missing(source: Path, indexed: Iterable[str], found: Collection[str]) -
     What lies outside the folder is left alone. What the folder links to belongs to it.
 
     Args:
-        source: a folder, or a captions file, which stands for its folder.
+        source: a folder; a list of images, which stands for its folder; or an archive.
         indexed: the paths in the index; they go through no links.
         found: the paths of the images that were found, likewise.
     """
     absent = [path for path in indexed if path not in found]
     if not absent:  # saves the walk
         return Missing([], [], [], ())
+    if source.is_file() and is_archive(source):
+        inside = os.path.join(os.path.realpath(source), "")
+        return Missing([path for path in absent if path.startswith(inside)], [], [], ())
     folder = source.parent if source.is_file() else source
     own = {os.path.abspath(folder), os.path.realpath(folder)}
     roots = own | _linked(folder)
@@ -108,8 +112,10 @@ def _is_hidden(path: str, roots: Collection[str]) -> bool:
 def _is_gone(path: str) -> bool:
     try:
         mode = os.stat(path).st_mode
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return True
+    except NotADirectoryError:  # part of it is a file: an archive that holds images, perhaps
+        return not any(is_archive(folder) and folder.is_file() for folder in Path(path).parents)
     except OSError:  # a folder that may not be entered says nothing of its files
         return False
     return not stat.S_ISREG(mode) or os.path.realpath(path) != path

@@ -1,0 +1,70 @@
+"""`vireo index import` and `export`: embeddings in files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..options import DEFAULT_INDEX, IndexedModelOption, IndexOption, ModelOption
+
+PartitionOption = Annotated[int, typer.Option("--partition-rows", min=1, help="Rows in one file.")]
+HalfOption = Annotated[bool, typer.Option("--half", help="Write FP16: half the size; cosines differ in the fourth digit.")]  # fmt: skip
+
+
+def import_files(
+    folder: Annotated[Path, typer.Argument(help="What `vireo embed` or clip-retrieval wrote.")],
+    model: ModelOption,
+    out: IndexOption = DEFAULT_INDEX,
+) -> None:  # fmt: skip
+    """Add embeddings from files to an index, without embedding anything.
+
+    The folder holds `img_emb/img_emb_0.npy` and `metadata/metadata_0.parquet`, as `vireo embed`,
+    `vireo index export` and clip-retrieval write them. The embeddings must be those of --model: of
+    its size and of unit length, which is checked.
+
+    Example: `vireo index import embeddings --model runs/demo/model_repository --index my-photos`
+    """
+    from ...bundle import Bundle
+    from ...captions import log_skips
+    from ...index.writer import IndexWriter
+    from ...indexing.exchange import import_embeddings
+
+    bundle = Bundle(model)
+    with IndexWriter(out, bundle) as writer:
+        report = import_embeddings(writer, bundle, folder)
+        total = len(writer)
+    log_skips(report.skipped)
+    typer.echo(
+        f"{report.added} images imported ({report.captions} captions), {len(report.skipped)} "
+        f"skipped; {out} now holds {total} images"
+    )
+
+
+def export_files(
+    folder: Annotated[Path, typer.Argument(help="A new folder.")],
+    index: IndexOption = DEFAULT_INDEX,
+    model: IndexedModelOption = None,
+    partition_rows: PartitionOption = 100_000,
+    half: HalfOption = False,
+) -> None:
+    """Write the embeddings of an index to npy files, with their paths and captions.
+
+    The captions are in FOLDER/captions, in the same layout. `vireo index import` reads it all.
+
+    Example: `vireo index export embeddings --index my-photos`
+    """
+    from ...bundle import Bundle
+    from ...index.bundle_files import open_bundle
+    from ...indexing.exchange import export_embeddings
+
+    bundle = Bundle(model) if model is not None else open_bundle(index, engines=False)
+    images, captions = export_embeddings(
+        index, bundle, folder, partition_rows=partition_rows, dtype=_dtype(half)
+    )
+    typer.echo(f"{images} images and {captions} captions written to {folder}")
+
+
+def _dtype(half: bool) -> str:
+    return "float16" if half else "float32"
