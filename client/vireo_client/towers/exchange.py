@@ -1,0 +1,331 @@
+"""What is said to Triton, step by step, without the input and output itself.
+
+The synchronous and the asynchronous client run the same steps: a generator yields what to ask, or
+how long to wait; the client does it and sends the answer back. So both check, retry and fail alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import tritonclient.grpc as grpc
+from tritonclient.utils import InferenceServerException
+
+from ..bundle import Bundle
+from ..errors import (
+    ServerError,
+    ServerOverloaded,
+    ServerRejected,
+    ServerTimeout,
+    ServerUnavailable,
+)
+from ..repository import (
+    BULK_PRIORITY,
+    BUNDLE_PARAMETER,
+    IMAGE_MODEL,
+    MODELS,
+    QUERY_PRIORITY,
+    TEXT_MODEL,
+)
+from .answers import (
+    OUTPUT,
+    MessageTooLarge,
+    WrongBundle,
+    newest_version,
+    read_embeddings,
+    server_error,
+)
+from .connection import ConnectionOptions
+from .pool import Endpoint, Pool
+from .retries import RETRIED, Deadline, pause_before_retry
+from .shared_memory import Regions
+
+T = TypeVar("T")
+Embeddings = npt.NDArray[np.float32]
+_ENVELOPE = 4096
+"""Bytes of a request beside its values, at most."""
+
+
+class Ask(NamedTuple):
+    """A step: call a method of the server's client, which is named as in `tritonclient`."""
+
+    endpoint: Endpoint
+    method: str
+    arguments: tuple[Any, ...]
+    options: dict[str, Any]
+
+
+class Wait(NamedTuple):
+    """A step: wait."""
+
+    seconds: float
+
+
+Steps = Generator[Ask | Wait, Any, T]
+
+
+class Tower(NamedTuple):
+    """A model and its input."""
+
+    model: str
+    input: str
+    dtype: str
+
+
+TEXT = Tower(TEXT_MODEL, "input_ids", "INT32")
+IMAGE = Tower(IMAGE_MODEL, "pixels", "UINT8")
+
+
+@dataclass
+class _Request:
+    """A batch for one tower, and when its answer must be there."""
+
+    tower: Tower
+    values: npt.NDArray[np.generic]
+    deadline: Deadline
+
+
+class Exchange:
+    """The steps of one client.
+
+    Args:
+        bundle: the bundle that the client preprocesses for.
+        endpoints: the servers.
+        options: timeouts and retries.
+        bulk: whether any query overtakes these requests.
+        on_aside: called with a server that is put aside.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        endpoints: list[Endpoint],
+        options: ConnectionOptions,
+        *,
+        bulk: bool,
+        on_aside: Callable[[Endpoint], None],
+    ) -> None:
+        self.options = options
+        self.pool = Pool(endpoints, on_aside)
+        self.regions = Regions(options, endpoints) if options.shared_memory else None
+        self._bundle = bundle
+        self._priority = BULK_PRIORITY if bulk else QUERY_PRIORITY
+
+    @property
+    def max_batch_size(self) -> int:
+        """The batch that every server takes."""
+        return min(e.max_batch_size for e in self.pool.endpoints if e.max_batch_size)
+
+    @property
+    def server_version(self) -> str:
+        """The version of the first server that was checked."""
+        return next(e.server_version for e in self.pool.endpoints if e.server_version)
+
+    def check(self, endpoint: Endpoint, deadline: Deadline | None = None) -> Steps[None]:
+        """Find the served versions of this bundle, and remember them.
+
+        Raises:
+            ServerUnavailable: the server does not answer, or a model is not ready.
+            WrongBundle: the engines are of another bundle.
+            ServerError: the answers make no sense.
+        """
+        deadline = deadline or Deadline(self.options.connect_timeout * 10)
+        limits, versions = [], {}
+        for model in MODELS:
+            if not (yield from self._ask(endpoint, deadline, "is_model_ready", model)):
+                raise ServerUnavailable(f"{endpoint.name}: model {model} is not ready")
+            version, config = yield from self._newest(endpoint, deadline, model)
+            served = config.parameters[BUNDLE_PARAMETER].string_value
+            if served != self._bundle.bundle_id:
+                state, advice = ("is of", "serve the same")
+                if endpoint.max_batch_size:
+                    state, advice = ("is now of", "open the new one, and its index")
+                raise WrongBundle(
+                    f"{endpoint.name}: {model} {state} bundle {served or 'unknown'}, but "
+                    f"{self._bundle.folder} is bundle {self._bundle.bundle_id}; {advice} repository"
+                )
+            if config.max_batch_size < 1:
+                raise ServerError(f"{endpoint.name}: {model} takes no batches; export it again")
+            limits.append(config.max_batch_size)
+            versions[model] = version
+        metadata = yield from self._ask(endpoint, deadline, "get_server_metadata")
+        if self.regions and endpoint.aside is None:
+            yield from self.regions.try_out(endpoint)
+        endpoint.server_version = str(metadata.version) or "unknown"
+        endpoint.max_batch_size = min(limits)
+        endpoint.versions = versions
+
+    def _newest(self, endpoint: Endpoint, deadline: Deadline, model: str) -> Steps[tuple[str, Any]]:
+        """Return the newest version that is served, and its configuration."""
+        for last in (False, False, True):
+            metadata = yield from self._ask(endpoint, deadline, "get_model_metadata", model)
+            newest = newest_version(metadata.versions, f"{endpoint.name}: {model}")
+            try:
+                answer = yield from self._ask(endpoint, deadline, "get_model_config", model, newest)
+                return newest, answer.config
+            except ServerError:  # a newer version replaced it meanwhile
+                if last:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _ask(self, endpoint: Endpoint, deadline: Deadline, method: str, *words: str) -> Steps[Any]:
+        """Ask for something small; an error says what may be wrong with the connection."""
+        timeout = min(self.options.connect_timeout, deadline.left())
+        options = {"headers": dict(self.options.headers), "client_timeout": timeout}
+        try:
+            return (yield Ask(endpoint, method, words, options))
+        except InferenceServerException as error:
+            advice = _connection_advice(self._text(error), tls=endpoint.tls is not None)
+            raise server_error(error, f"{endpoint.name}: {advice}") from None
+
+    def embed(
+        self, tower: Tower, values: npt.NDArray[np.generic], deadline: Deadline | None = None
+    ) -> Steps[Embeddings]:
+        """Embed a batch of ids or pixels, in several requests where it is too large for one.
+
+        Raises:
+            ServerError: as the subclass says.
+        """
+        deadline = deadline or Deadline(self.options.request_timeout)
+        dim = self._bundle.config.embedding_dim
+        out = np.empty((len(values), dim), dtype=np.float32)
+        parts = list(_slices(len(values), self._rows_a_message(values)))
+        while parts:
+            part = parts.pop(0)
+            try:
+                out[part] = yield from self._send(_Request(tower, values[part], deadline))
+            except MessageTooLarge:
+                rows = part.stop - part.start
+                if rows == 1:
+                    raise
+                # Something on the way allows less than was said; the halves may pass.
+                middle = part.start + rows // 2
+                parts[:0] = [slice(part.start, middle), slice(middle, part.stop)]
+        return out
+
+    def _rows_a_message(self, values: npt.NDArray[np.generic]) -> int:
+        row = values[:1].nbytes or 1
+        return max(1, (self.options.max_message_bytes - _ENVELOPE) // row)
+
+    def _send(self, request: _Request) -> Steps[Embeddings]:
+        """Send one request, again and elsewhere where that is safe."""
+        tried: set[Endpoint] = set()
+        retries = self.options.retries and max(self.options.retries, len(self.pool) - 1)
+        for retry in range(retries + 1):
+            with self.pool.borrow(tried) as endpoint:
+                try:
+                    return (yield from self._infer(endpoint, request))
+                except ServerError as error:
+                    failure = error
+            tried.add(endpoint)
+            if isinstance(failure, ServerUnavailable):
+                endpoint.versions = {}  # what comes back may be another server
+            if isinstance(failure, (ServerUnavailable, ServerTimeout, WrongBundle)):
+                self.pool.put_aside(endpoint, failure)
+            elsewhere = self.pool.has_untried(tried)
+            if retry == retries or not (
+                isinstance(failure, RETRIED) or (isinstance(failure, WrongBundle) and elsewhere)
+            ):
+                break
+            if not elsewhere:
+                pause = pause_before_retry(failure, retry) if isinstance(failure, RETRIED) else 0
+                if pause >= request.deadline.left():
+                    break
+                yield Wait(pause)
+        raise failure
+
+    def _infer(self, endpoint: Endpoint, request: _Request) -> Steps[Embeddings]:
+        """Have one server embed a batch, by the version of this bundle that it serves."""
+        model = request.tower.model
+        where = f"{endpoint.name}: {model}"
+        while True:
+            if not endpoint.versions:
+                yield from self.check(endpoint, request.deadline)
+            version = endpoint.versions[model]
+            try:
+                answer = yield from self._request(endpoint, request, version)
+                return read_embeddings(
+                    answer.get_response(), len(request.values),
+                    self._bundle.config.embedding_dim, where,
+                )  # fmt: skip
+            except InferenceServerException as error:
+                failure = server_error(error, f"{where}: {self._text(error)}")
+                too_late = isinstance(failure, (ServerTimeout, ServerOverloaded, MessageTooLarge))
+                if too_late or not (
+                    yield from self._moved_on(endpoint, model, version, request.deadline)
+                ):
+                    raise failure from None
+
+    def _request(self, endpoint: Endpoint, request: _Request, version: str) -> Steps[Any]:
+        left = request.deadline.left()
+        options = {
+            "outputs": [grpc.InferRequestedOutput(OUTPUT)],
+            "priority": self._priority,
+            "timeout": max(1, int(left * 1e6)),
+            "client_timeout": left,
+            "headers": dict(self.options.headers),
+        }
+        tower, values = request.tower, request.values
+        tensor = grpc.InferInput(tower.input, list(values.shape), tower.dtype)
+        if self.regions and tower is IMAGE and self.regions.usable(endpoint):
+            return (
+                yield from self.regions.infer(
+                    endpoint, tensor, values, (tower.model, version), options
+                )
+            )
+        try:
+            tensor.set_data_from_numpy(values)
+        except InferenceServerException as error:
+            raise ServerRejected(f"{endpoint.name}: {tower.model}: {error.message()}") from None
+        return (yield Ask(endpoint, "infer", (tower.model, [tensor], version), options))
+
+    def _moved_on(
+        self, endpoint: Endpoint, model: str, version: str, deadline: Deadline
+    ) -> Steps[bool]:
+        """Return whether another version of the same bundle is served in place of `version`."""
+        try:
+            if (yield from self._ask(endpoint, deadline, "is_model_ready", model, version)):
+                return False
+            yield from self.check(endpoint, deadline)
+        except WrongBundle:
+            raise
+        except ServerError:
+            return False  # the server is gone; the first error is the one to show
+        return endpoint.versions[model] != version
+
+    def _text(self, error: InferenceServerException) -> str:
+        """Return an error's text; a server may quote the headers that it was sent."""
+        text = str(error.message())
+        for value in self.options.headers.values():
+            text = text.replace(value, "***")
+        return text
+
+
+def all_failed(errors: list[ServerError]) -> ServerError:
+    """Make one error of those of all servers."""
+    kinds = {type(error) for error in errors}
+    kind = kinds.pop() if len(kinds) == 1 else ServerError
+    return errors[0] if len(errors) == 1 else kind("; ".join(map(str, errors)))
+
+
+def _connection_advice(message: str, *, tls: bool) -> str:
+    if "CERTIFICATE_VERIFY_FAILED" in message or "certificate verify failed" in message:
+        return (
+            "its certificate is not signed by the authority that was given, or is of another "
+            f"host; give the right one with --tls-ca ({message})"
+        )
+    if "handshake" in message.lower() or "SSL_ERROR" in message:
+        return (
+            "no TLS connection; does it speak TLS, and does it ask for a client's certificate "
+            f"(--tls-cert, --tls-key)? ({message})"
+        )
+    hint = "" if tls else "; if it speaks TLS, say grpcs://HOST:PORT"
+    return f"{message}; start one with `vireo serve REPOSITORY`{hint}"
+
+
+def _slices(count: int, size: int) -> Iterator[slice]:
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))
