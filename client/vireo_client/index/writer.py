@@ -33,7 +33,6 @@ from .legacy import convert, sweep_legacy
 from .loading import load_vectors
 from .lock import HOLDER_FILE, LOCK_FILE, WriterLock
 from .nearest import nearest
-from .relevance import META_KEY as RELEVANCE_KEY
 from .relevance import (
     CAPTIONS,
     MIN_CAPTIONS,
@@ -43,6 +42,7 @@ from .relevance import (
     learn_from_neutral_queries,
     sample_captions,
 )
+from .relevance import META_KEY as RELEVANCE_KEY
 from .rows import CaptionRow, FileStamp, ImageRow, State
 from .segments import (
     NO_ROWS,
