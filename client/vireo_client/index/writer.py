@@ -33,8 +33,8 @@ from .legacy import convert, sweep_legacy
 from .loading import load_vectors
 from .lock import HOLDER_FILE, LOCK_FILE, WriterLock
 from .nearest import nearest
-from .relevance import META_KEY as RELEVANCE_KEY
 from .relevance import (
+    CAPTIONS,
     MIN_CAPTIONS,
     Embed,
     Relevance,
@@ -42,6 +42,7 @@ from .relevance import (
     learn_from_neutral_queries,
     sample_captions,
 )
+from .relevance import META_KEY as RELEVANCE_KEY
 from .rows import CaptionRow, FileStamp, ImageRow, State
 from .segments import (
     NO_ROWS,
@@ -442,11 +443,14 @@ class IndexWriter:
         """
         self._check_open()
         images = self._saved.images
+        if not images or self._saved.version == 1:
+            return False
         known = self._catalogue.relevance()
-        if not images or self._saved.version == 1 or (known and not known.is_stale(images)):
+        stale = known is None or known.is_stale(images)
+        if not stale and known is not None and known.source == CAPTIONS:
             return False
         learned = self._learn_from_captions()
-        if learned is None and embed is not None:
+        if learned is None and embed is not None and stale:
             learned = learn_from_neutral_queries(embed, self._nearest_images, images)
         if learned is None:
             return False
