@@ -17,6 +17,7 @@ def evaluate(
     data: Annotated[str, typer.Option(metavar="DATA[@IMAGES]", help="Captioned images, as for `vireo train`.")],
     split: Annotated[str | None, typer.Option(help="test, validation, train or all. By default test, or all where neither the bundle nor DATA names splits.")] = None,
     columns: Annotated[str | None, typer.Option(metavar="NAME,NAME", help="Names for the columns of CSV and TSV files without a header, like image,caption.")] = None,
+    file_format: Annotated[str | None, typer.Option("--format", help="The format of DATA, where its content does not show it, as for `vireo train`.")] = None,
     engine: Annotated[str | None, typer.Option(help="torch or onnx; by default the one that the folder holds.")] = None,
     triton: TritonOption = None,
     at: Annotated[str | None, typer.Option(metavar="K,K", help="Cut-offs k of recall@k and mAP@k, like 1,5,10,30. Reports of --out hold 1, 5 and 10 as well.")] = None,
@@ -63,8 +64,8 @@ def evaluate(
         need_matplotlib()
     names, cutoffs = column_names(columns), read_cutoffs(at)
     model = Bundle(bundle)
-    split = split or default_split(model, "test", data, columns=names)
-    records = select_records(model, data, split, columns=names)
+    split = split or default_split(model, "test", data, columns=names, file_format=file_format)
+    records = select_records(model, data, split, columns=names, file_format=file_format)
     if split != "all" and any(record.split is not None for record in records):
         console.print(
             f"{data} names its splits: measured on its {split} split, {len(records)} images",
@@ -72,7 +73,9 @@ def evaluate(
         )  # fmt: skip
     training = None
     if out is not None and baseline:
-        training = baseline_records(model, data, split, train_data, columns=names)
+        training = baseline_records(
+            model, data, split, train_data, columns=names, file_format=file_format
+        )
     if engine is None:
         engine = "torch" if (bundle / WEIGHTS_FILE).is_file() else "onnx"
     if engine == "torch" and triton is None:
@@ -153,9 +156,39 @@ def compare(
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     answers = Console()
     for way in WAYS:
-        table = Table(title=TITLES[way], title_justify="left")
-        for number, head in enumerate(comparison_head()):
-            table.add_column(head, justify="right" if number else "left", overflow="fold")
-        for row in comparison_rows(reports, way):
+        rows, heads = comparison_rows(reports, way), comparison_head()
+        # A cell is "0.106 (0.071 to 0.143)". Where a line has no room for seven of them, the
+        # interval stands below its figure, and heads have two lines.
+        narrow = answers.width < 24 * len(heads)
+        table = Table(title=TITLES[way], title_justify="left", padding=(0, 0 if narrow else 1))
+        if narrow:
+            rows = [[name, *map(_stacked, cells)] for name, *cells in rows]
+            heads = [_SHORT.get(head, head) for head in heads]
+            table.caption = "below each figure its interval; bare: queries without diacritics"
+        for number, head in enumerate(heads):
+            table.add_column(
+                head, justify="right" if number else "left", overflow="fold", no_wrap=number > 0
+            )
+        for row in rows:
             table.add_row(*(escape(cell) for cell in row))
         answers.print(table)
+
+
+_SHORT = {
+    "mean reciprocal rank": "MRR",
+    "median rank": "median",
+    "recall@1 without diacritics": "r@1 bare",
+    **{f"recall@{k}": f"r@{k}" for k in (1, 5, 10)},
+}
+
+
+def _stacked(cell: str) -> str:
+    """Put the interval of a figure on a line of its own, without the zeros: `.07-.14`."""
+    figure, bracket, interval = cell.partition(" (")
+    if not bracket:
+        return cell
+    low, high = (float(end) for end in interval.rstrip(")").split(" to "))
+    is_rank = len(figure.partition(".")[2]) == 1
+    digits = 0 if is_rank else 2
+    ends = (f"{end:.{digits}f}".removeprefix("0" if digits else "") for end in (low, high))
+    return f"{figure}\n{'-'.join(ends)}"

@@ -22,6 +22,7 @@ from ..data.batches import Batch, batches_ahead, plan_epoch
 from ..data.prepare import Prepared, prepare
 from ..models.bundle_writer import write_bundle
 from ..models.dual_encoder import DualEncoder
+from ..models.image_tower import ImageTower
 from ..models.resolve import resolve
 from .checkpoint import fingerprint, load_checkpoint, unfinished
 from .devices import any_process, make_accelerator
@@ -56,6 +57,7 @@ def train(
     captions: Sequence[Path] = (),
     features: Path | None = None,
     columns: Sequence[str] = (),
+    file_format: str | None = None,
     resume: bool = False,
     restart: bool = False,
 ) -> TrainResult:
@@ -80,6 +82,7 @@ def train(
         features: folder that keeps the features of frozen image towers, for other runs too; by
             default `out`.
         columns: names for the columns of CSV and TSV files without a header.
+        file_format: as `read_data` takes it, for `data` and `validation`.
         resume: go on from the checkpoint in `out`.
         restart: begin anew although `out` holds an unfinished run.
 
@@ -96,22 +99,26 @@ def train(
             "anew with --restart"
         )
 
-    # Devices, settings and checkpoint: an error then comes before hours of decoding.
+    # Devices, settings, checkpoint and image weights: an error then comes before hours of decoding.
     accelerator = make_accelerator(config, out)
     torch.manual_seed(config.seed)
     config = resolve(config)
     state = load_checkpoint(out, config, accelerator.num_processes) if resume else None
+    image_tower = ImageTower(config.image, config.embedding_dim, load=True)
 
     # Data: images decoded, captions as ids.
     sources = [str(data)] if isinstance(data, str | Path) else list(data)
     prepared = prepare(
-        config, sources, validation=validation, captions=captions, scratch=out, columns=columns
-    )
+        config, sources, validation=validation, captions=captions, scratch=out, columns=columns,
+        file_format=file_format,
+    )  # fmt: skip
     _warn_of_idle_settings(config, prepared)
 
     # The towers, in the memory layout that convolutions on CPUs run best.
     tokenizer = prepared.text_path.tokenizer
-    model = DualEncoder(config, tokenizer.vocab_size, tokenizer.pad_id, load=True)
+    model = DualEncoder(
+        config, tokenizer.vocab_size, tokenizer.pad_id, load=True, image_tower=image_tower
+    )
     model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if config.compile:
         model.image_tower.backbone.compile()
