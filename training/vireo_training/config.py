@@ -209,7 +209,8 @@ class TrainConfig(_Settings):
     loss: Literal["infonce", "siglip", "soft"] = "infonce"
     """"soft" has targets that the batch's own similarities soften, as PhoCLIP's."""
     temperature: float = Field(0.07, gt=0)
-    """The temperature at the start; it stays so without `learn_temperature`."""
+    """The temperature at the start; it stays so without `learn_temperature`. Unit embeddings learn
+    little at 1.0, the fixed value of some sources: take 0.07 and learn it."""
     learn_temperature: bool = True
     min_temperature: float = Field(0.01, gt=0)
     """The least value of a learnt temperature."""

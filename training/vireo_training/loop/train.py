@@ -254,7 +254,7 @@ def _write_best(
 
 
 def _warn_of_idle_settings(config: TrainConfig, prepared: Prepared) -> None:
-    """Warn of settings that can do nothing with these data."""
+    """Warn of settings that can do nothing, or little, with these data."""
     if prepared.validation is None:
         idle = ["patience"] if config.patience is not None else []
         idle += ["plateau"] if config.schedule == "plateau" else []
@@ -264,6 +264,11 @@ def _warn_of_idle_settings(config: TrainConfig, prepared: Prepared) -> None:
         logger.warning(
             "text_pairs can do nothing: captions_per_picture is 1, and no --captions are given"
         )
+    if not config.learn_temperature and config.temperature >= 0.5:
+        logger.warning(
+            "a temperature fixed at %g teaches unit embeddings little; better: "
+            "--set temperature=0.07 --set learn_temperature=true", config.temperature,
+        )  # fmt: skip
     if config.class_names is not None and not config.warm_start:
         logger.warning("class_names can do nothing: only warm_start uses them, and it is false")
 
