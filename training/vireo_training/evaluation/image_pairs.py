@@ -98,7 +98,7 @@ def evaluate_images(
     return {
         "image_to_image": summarise(ranks, candidates, cutoffs).as_dict(),
         "chance_image_to_image": chance(ranks.counts, candidates, cutoffs).as_dict(),
-        "micro_average_precision": _micro_average_precision(*vectors, set(rows)),
+        "micro_average_precision": _micro_average_precision(vectors[0], vectors[1], set(rows)),
         "towers": embedder.towers.name,
         "queries": len(vectors[0]),
         "distractors": len(vectors[0]) - len(asked),
@@ -125,6 +125,7 @@ def _micro_average_precision(
         scores += cosines[nearest].tolist()
         right += [(row, int(near)) in matches for near in nearest]
     # Wrong pairs first at ties, as everywhere.
-    ordered = np.array(right)[np.lexsort((right, -np.array(scores)))]
+    is_right = np.array(right)
+    ordered = is_right[np.lexsort((is_right, -np.array(scores)))]
     precision = np.cumsum(ordered) / np.arange(1, len(ordered) + 1)
     return float(precision[ordered].sum()) / len(matches)
