@@ -7,6 +7,7 @@ import io
 import json
 import re
 import tokenize
+import unicodedata
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
@@ -20,17 +21,25 @@ IMAGE_NAMES = (
     "filepath",
     "path",
     "img",
+    "ảnh",
+    "hình",
+    "hình_ảnh",
+    "tên_ảnh",
+    "tên_tệp",
+    "tên_file",
 )
-"""In order of preference, in lower case."""
+"""In order of preference, in lower case; a blank stands for "_" as well."""
 
 # `comment` is Flickr30k's word, `raw` and `sentences` are what its copies use. A number may follow:
 # `caption_0`. `comment_number` does not match.
-_CAPTION = re.compile(r"(captions?|comments?|sentences?|texts?|raw)([ _]?\d+)?")
+_CAPTION = re.compile(
+    r"(captions?|comments?|sentences?|texts?|raw|chú_thích|mô_tả|câu_mô_tả|câu)(_?\d+)?"
+)
 
 
 def image_field(names: Sequence[str]) -> str | None:
     """Return which of `names` holds the image, or None."""
-    folded = {name.strip().lower(): name for name in reversed(names)}
+    folded = {_folded(name): name for name in reversed(names)}
     return next((folded[name] for name in IMAGE_NAMES if name in folded), None)
 
 
@@ -42,13 +51,19 @@ def caption_fields(names: Sequence[str]) -> list[str]:
     """
     by_word: dict[str, list[str]] = {}
     for name in names:
-        match = _CAPTION.fullmatch(name.strip().lower())
+        match = _CAPTION.fullmatch(_folded(name))
         if match:
             by_word.setdefault(match[1].rstrip("s"), []).append(name)
-    for word in ("caption", "comment", "sentence", "text", "raw"):
+    for word in (
+        "caption", "comment", "sentence", "text", "raw", "chú_thích", "mô_tả", "câu_mô_tả", "câu",
+    ):  # fmt: skip
         if word in by_word:
             return by_word[word]
     return []
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name.strip().lower()).replace(" ", "_")
 
 
 def split_field(names: Sequence[str]) -> str | None:

@@ -30,6 +30,11 @@ _IMAGE: dict[str, tuple[str, dict[str, object], int]] = {
         {"embed_dim": 16, "depth": 2, "num_heads": 2},
         56,
     ),
+    "vit_base_patch14_dinov2": (
+        "vit_small_patch14_dinov2",
+        {"embed_dim": 16, "depth": 2, "num_heads": 2},
+        56,
+    ),
     "efficientnet": ("test_efficientnet", {}, 64),
     "mambaout": ("test_mambaout", {}, 64),
     "mobilenetv2": ("test_efficientnet", {}, 64),  # one code in timm

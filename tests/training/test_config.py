@@ -1,8 +1,10 @@
 import json
+import re
 
 import pytest
 from vireo_client.errors import TrainingError
 from vireo_training.config import load_config, preset_names
+from vireo_training.models.image_tower import _FROM_SCRATCH
 
 
 def test_every_preset_loads_and_describes_something_trainable():
@@ -51,3 +53,26 @@ def test_an_unknown_preset_lists_the_known(tmp_path):
         load_config("foto")
     with pytest.raises(TrainingError, match="no such file"):
         load_config(str(tmp_path / "gone.json"))
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ("epoch=1", r"epoch: there is no such setting; is it epochs\?"),
+        ("image.weight=x", r"image\.weight: .*is it image\.weights"),
+        ("freeze=true", r"freeze: .*is it text\.freeze or image\.freeze\?"),
+        ("xyzzy=1", "xyzzy: there is no such setting; --show lists all"),
+    ],
+)
+def test_an_unknown_setting_hints_at_those_like_it(override, hint):
+    with pytest.raises(TrainingError, match=hint):
+        load_config("mini-lstm", [override])
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_advice_to_train_from_scratch_fits_every_preset(preset):
+    settings = re.findall(r"--set (\S+)", _FROM_SCRATCH)
+    assert "warm_start=false" in settings
+    config = load_config(preset, ["image.weights=x", *settings])
+    assert config.image.weights is None
+    assert not config.image.freeze

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -85,7 +86,8 @@ class ImageTowerConfig(_TowerConfig):
         if self.freeze and self.weights is None:
             raise ValueError(
                 "freeze keeps the tower as it was loaded, but image.weights is not set; give "
-                "image.weights=FILE, or image.freeze=false to train it from scratch"
+                "image.weights=FILE, or train it from scratch with image.freeze=false, "
+                "image.unfreeze_after=null and warm_start=false"
             )
         return self
 
@@ -207,7 +209,8 @@ class TrainConfig(_Settings):
     loss: Literal["infonce", "siglip", "soft"] = "infonce"
     """"soft" has targets that the batch's own similarities soften, as PhoCLIP's."""
     temperature: float = Field(0.07, gt=0)
-    """The temperature at the start; it stays so without `learn_temperature`."""
+    """The temperature at the start; it stays so without `learn_temperature`. Unit embeddings learn
+    little at 1.0, the fixed value of some sources: take 0.07 and learn it."""
     learn_temperature: bool = True
     min_temperature: float = Field(0.01, gt=0)
     """The least value of a learnt temperature."""
@@ -330,7 +333,10 @@ def load_config(preset: str, overrides: Sequence[str] = ()) -> TrainConfig:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "settings"
-        raise TrainingError(f"{preset}: {where}: {first['msg']}") from None
+        message = first["msg"]
+        if first["type"] == "extra_forbidden":
+            message = f"there is no such setting{_similar(where)}"
+        raise TrainingError(f"{preset}: {where}: {message}") from None
 
 
 def _read(preset: str) -> dict[str, Any]:
@@ -351,6 +357,26 @@ def _read(preset: str) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise TrainingError(f"{preset}: not a JSON object of settings")
     return settings
+
+
+def _similar(key: str) -> str:
+    """Return a hint at the settings whose names are like `key`; --show where none is."""
+    known = _names(TrainConfig)
+    like = get_close_matches(key, known, n=2) or [
+        name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]
+    ]
+    return f"; is it {' or '.join(like)}?" if like else "; --show lists all"
+
+
+def _names(settings: type[BaseModel], before: str = "") -> list[str]:
+    """Return the names of all settings, nested ones with dots."""
+    names: list[str] = []
+    for name, field in settings.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            names += _names(field.annotation, f"{before}{name}.")
+        else:
+            names.append(before + name)
+    return names
 
 
 def _parse(value: str) -> Any:

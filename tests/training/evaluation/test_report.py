@@ -227,6 +227,18 @@ def test_compare_puts_runs_side_by_side(written, report, tmp_path):
         assert image.size[0] > 800
 
 
+@pytest.mark.parametrize("width", [80, 200])
+def test_a_comparison_fits_its_terminal_and_breaks_no_figure(written, report, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    text = _command(compare, written / "a", written / "b").stdout
+    assert all(len(line) <= width for line in text.splitlines() if "│" in line)
+    for figure in ("recall_at_1", "mean_reciprocal_rank"):
+        low, high = report["intervals"]["text_to_image"][figure]
+        assert f"{report['text_to_image'][figure]:.3f}" in text
+        ends = f"{low:.2f}-{high:.2f}".replace("0.", ".") if width == 80 else f"{low:.3f} to"
+        assert ends in text
+
+
 def test_compare_warns_where_the_tests_differ(written, report, tmp_path):
     other = tmp_path / "c"
     other.mkdir()

@@ -92,3 +92,17 @@ def test_errors_name_the_missing_field(tmp_path, write):
         read_data(f"{write('a.jsonl', LINE)}@{tmp_path / 'gone'}")
     with pytest.raises(DataError, match="no format 'xml'"):
         read_data(tmp_path, file_format="xml")
+
+
+def test_a_folder_with_one_table_is_read_and_one_with_two_is_named(images, write, summary):
+    images("d/1.jpg")
+    path = write("d/mine.csv", "image,caption\n1.jpg,một\n")
+    assert summary(read_data(path.parent)) == [("1.jpg", ("một",))]
+    write("d/other.json", [])
+    with pytest.raises(DataError, match=r"several of .*: mine\.csv, other\.json; name the file"):
+        read_data(path.parent)
+
+
+def test_letters_are_shown_as_they_are(write):
+    with pytest.raises(DataError, match="it begins 'ảnh gì đó'; name the format"):
+        read_data(write("x.txt", "ảnh gì đó\n"))

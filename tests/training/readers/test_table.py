@@ -1,3 +1,5 @@
+import unicodedata
+
 import pytest
 from vireo_client.errors import DataError
 from vireo_training.readers import read_data
@@ -108,3 +110,27 @@ def test_a_header_without_the_columns_is_an_error(write):
     path = write("x.csv", "a,b\n1,2\n")
     with pytest.raises(DataError, match=r"x\.csv:1: the header names no image and caption"):
         read_data(path, file_format="csv")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_excels_tables_with_vietnamese_headers_are_read(images, write, summary, encoding):
+    images("1.jpg", "2.jpg")
+    text = "Tên ảnh\tMô tả 1\tMô tả 2\r\n1.jpg\tmột\thai\r\n2.jpg\tba\t\r\n"
+    captions = read_data(write("x.csv", text.encode(encoding)))
+    assert summary(captions) == [("1.jpg", ("một", "hai")), ("2.jpg", ("ba",))]
+
+
+@pytest.mark.parametrize(
+    "header", ["ảnh,chú thích", "HÌNH ẢNH,Câu mô tả", "hình,mô_tả", "tên tệp,câu", "file name,text"]
+)
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_headers_in_vietnamese(images, write, summary, header, form):
+    images("1.jpg")
+    text = unicodedata.normalize(form, header) + "\n1.jpg,một\n"
+    assert summary(read_data(write("x.csv", text))) == [("1.jpg", ("một",))]
+
+
+def test_utf16_that_is_no_table_is_named(write):
+    path = write("x.txt", "ảnh một\nhai".encode("utf-16"))
+    with pytest.raises(DataError, match=r"x\.txt:1: is UTF-16.*begins 'ảnh một'; name them with"):
+        read_data(path)

@@ -17,6 +17,7 @@ def train(
     settings: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; repeatable.")] = [],  # noqa: B006
     validation: Annotated[str | None, typer.Option(metavar="DATA[@IMAGES]", help="Validate on this, instead of a part of DATA.")] = None,
     columns: Annotated[str | None, typer.Option(metavar="NAME,NAME", help="Names for the columns of CSV and TSV files without a header, like image,caption.")] = None,
+    file_format: Annotated[str | None, typer.Option("--format", help="jsonl, coco, evjvqa, karpathy, json, flickr, csv, parquet or webdataset; by default the one that the content shows.")] = None,
     captions: Annotated[list[Path], typer.Option(metavar="FILE", help="JSON lines of captions without images, for tokenizer and text tower; repeatable.")] = [],  # noqa: B006
     features: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Folder that keeps the features of a frozen image tower, for other runs on the same images. Default: OUT.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in OUT.")] = False,
@@ -62,15 +63,17 @@ def train(
         captions=captions,
         features=features,
         columns=column_names(columns),
+        file_format=file_format,
         resume=resume,
         restart=restart,
     )
     if result.is_main_process:
         typer.echo(f"bundle: {result.bundle}")
         typer.echo(
-            f"next: vireo export {shlex.quote(str(result.bundle))} "
-            f"--data {shlex.quote(validation or data[0])}"
-            + (f" --columns {shlex.quote(columns)}" if columns else "")
+            f"next: vireo export {shlex.quote(str(result.bundle))}"
+            # Of a file whose format must be named, an export knows nothing.
+            + (f" --data {shlex.quote(validation or data[0])}" if file_format is None else "")
+            + (f" --columns {shlex.quote(columns)}" if columns and file_format is None else "")
         )
     if result.interrupted:
         raise KeyboardInterrupt

@@ -78,6 +78,7 @@ def prepare(
     captions: Sequence[Path],
     scratch: Path,
     columns: Sequence[str] = (),
+    file_format: str | None = None,
 ) -> Prepared:
     """Read and divide the data, decode its images and turn its captions into ids.
 
@@ -88,14 +89,15 @@ def prepare(
         captions: files of captions without images (`read_caption_groups`).
         scratch: folder for decoded images; nothing stays there.
         columns: names for the columns of tables without a header.
+        file_format: as `read_data` takes it, for `sources` and `validation`.
 
     Raises:
         DataError: no usable captions or images, or fewer than two to train on.
         TrainingError: no room for the decoded images.
     """
-    read = read_mixture(sources, columns=columns)
+    read = read_mixture(sources, columns=columns, file_format=file_format)
     log_skips(read.skipped)
-    split = _divide(config, read, validation, columns)
+    split = _divide(config, read, validation, columns, file_format)
     if len(split.train) < 2:
         raise DataError(
             f"{', '.join(sources)}: {len(split.train)} image(s) to train on; at least 2 are needed"
@@ -161,14 +163,18 @@ def prepare(
 
 
 def _divide(
-    config: TrainConfig, read: Mixture, validation: str | None, columns: Sequence[str]
+    config: TrainConfig,
+    read: Mixture,
+    validation: str | None,
+    columns: Sequence[str],
+    file_format: str | None,
 ) -> Split:
     """Divide the records by image, or hold out the data that `validation` names."""
     if validation is None:
         return split_by_image(
             read.records, config.validation_fraction, config.test_fraction, config.seed
         )
-    held = read_data(validation, columns=columns)
+    held = read_data(validation, columns=columns, file_format=file_format)
     log_skips(held.skipped)
     return hold_out(read.records, held.records)
 

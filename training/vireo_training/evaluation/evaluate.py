@@ -41,7 +41,12 @@ class CorpusEmbeddings:
 
 
 def default_split(
-    bundle: Bundle, usual: str, data: str | Path | None = None, *, columns: Sequence[str] = ()
+    bundle: Bundle,
+    usual: str,
+    data: str | Path | None = None,
+    *,
+    columns: Sequence[str] = (),
+    file_format: str | None = None,
 ) -> str:
     """Return the split to measure on where none is asked for.
 
@@ -50,15 +55,19 @@ def default_split(
     """
     if bundle.config.provenance.get("split"):
         return usual
-    if data is not None and any(
-        record.split == usual for record in read_data(data, columns=columns).records
-    ):
-        return usual
-    return "all"
+    if data is None:
+        return "all"
+    records = read_data(data, columns=columns, file_format=file_format).records
+    return usual if any(record.split == usual for record in records) else "all"
 
 
 def select_records(
-    bundle: Bundle, data: str | Path, split: str, *, columns: Sequence[str] = ()
+    bundle: Bundle,
+    data: str | Path,
+    split: str,
+    *,
+    columns: Sequence[str] = (),
+    file_format: str | None = None,
 ) -> list[CaptionedImage]:
     """Read a data set and return the records of `split`, divided as training divided them.
 
@@ -66,12 +75,12 @@ def select_records(
     own division does: what it learnt from must not be measured.
 
     Args:
-        columns: as `read_data` takes them.
+        columns, file_format: as `read_data` takes them.
 
     Raises:
         DataError: there is no data, or nothing in that split.
     """
-    captions = read_data(data, columns=columns)
+    captions = read_data(data, columns=columns, file_format=file_format)
     log_skips(captions.skipped)
     records = captions.records
     if split == "all":

@@ -213,6 +213,7 @@ def baseline_records(
     training_data: str | None,
     *,
     columns: Sequence[str] = (),
+    file_format: str | None = None,
 ) -> list[CaptionedImage] | None:
     """Return the records that the bag-of-words baseline learns from: the training split.
 
@@ -220,7 +221,7 @@ def baseline_records(
         bundle: records how its data was divided; if it does not, all of `training_data` is used.
         data, split: the data that is measured.
         training_data: the model's training data, if it is not in `data`.
-        columns: as `read_data` takes them.
+        columns, file_format: as `read_data` takes them.
 
     Returns:
         None where there is nothing to learn from: `split` is "all" or "train", and no
@@ -230,11 +231,13 @@ def baseline_records(
         DataError: `training_data` cannot be read, or none of it is in the training split.
     """
     if training_data is not None:
-        part = default_split(bundle, "train", training_data, columns=columns)
-        return select_records(bundle, training_data, part, columns=columns)
+        part = default_split(
+            bundle, "train", training_data, columns=columns, file_format=file_format
+        )
+        return select_records(bundle, training_data, part, columns=columns, file_format=file_format)
     if split not in ("test", "validation"):
         return None
-    return select_records(bundle, data, "train", columns=columns)
+    return select_records(bundle, data, "train", columns=columns, file_format=file_format)
 
 
 def check_out(out: Path) -> None:

@@ -22,6 +22,7 @@ from ..data.batches import Batch, batches_ahead, plan_epoch
 from ..data.prepare import Prepared, prepare
 from ..models.bundle_writer import write_bundle
 from ..models.dual_encoder import DualEncoder
+from ..models.image_tower import ImageTower
 from ..models.resolve import resolve
 from .checkpoint import fingerprint, load_checkpoint, unfinished
 from .devices import any_process, make_accelerator
@@ -56,6 +57,7 @@ def train(
     captions: Sequence[Path] = (),
     features: Path | None = None,
     columns: Sequence[str] = (),
+    file_format: str | None = None,
     resume: bool = False,
     restart: bool = False,
 ) -> TrainResult:
@@ -80,6 +82,7 @@ def train(
         features: folder that keeps the features of frozen image towers, for other runs too; by
             default `out`.
         columns: names for the columns of CSV and TSV files without a header.
+        file_format: as `read_data` takes it, for `data` and `validation`.
         resume: go on from the checkpoint in `out`.
         restart: begin anew although `out` holds an unfinished run.
 
@@ -96,22 +99,26 @@ def train(
             "anew with --restart"
         )
 
-    # Devices, settings and checkpoint: an error then comes before hours of decoding.
+    # Devices, settings, checkpoint and image weights: an error then comes before hours of decoding.
     accelerator = make_accelerator(config, out)
     torch.manual_seed(config.seed)
     config = resolve(config)
     state = load_checkpoint(out, config, accelerator.num_processes) if resume else None
+    image_tower = ImageTower(config.image, config.embedding_dim, load=True)
 
     # Data: images decoded, captions as ids.
     sources = [str(data)] if isinstance(data, str | Path) else list(data)
     prepared = prepare(
-        config, sources, validation=validation, captions=captions, scratch=out, columns=columns
-    )
+        config, sources, validation=validation, captions=captions, scratch=out, columns=columns,
+        file_format=file_format,
+    )  # fmt: skip
     _warn_of_idle_settings(config, prepared)
 
     # The towers, in the memory layout that convolutions on CPUs run best.
     tokenizer = prepared.text_path.tokenizer
-    model = DualEncoder(config, tokenizer.vocab_size, tokenizer.pad_id, load=True)
+    model = DualEncoder(
+        config, tokenizer.vocab_size, tokenizer.pad_id, load=True, image_tower=image_tower
+    )
     model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if config.compile:
         model.image_tower.backbone.compile()
@@ -247,7 +254,7 @@ def _write_best(
 
 
 def _warn_of_idle_settings(config: TrainConfig, prepared: Prepared) -> None:
-    """Warn of settings that can do nothing with these data."""
+    """Warn of settings that can do nothing, or little, with these data."""
     if prepared.validation is None:
         idle = ["patience"] if config.patience is not None else []
         idle += ["plateau"] if config.schedule == "plateau" else []
@@ -257,6 +264,11 @@ def _warn_of_idle_settings(config: TrainConfig, prepared: Prepared) -> None:
         logger.warning(
             "text_pairs can do nothing: captions_per_picture is 1, and no --captions are given"
         )
+    if not config.learn_temperature and config.temperature >= 0.5:
+        logger.warning(
+            "a temperature fixed at %g teaches unit embeddings little; better: "
+            "--set temperature=0.07 --set learn_temperature=true", config.temperature,
+        )  # fmt: skip
     if config.class_names is not None and not config.warm_start:
         logger.warning("class_names can do nothing: only warm_start uses them, and it is false")
 

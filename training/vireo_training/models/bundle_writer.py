@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from vireo_client.bundle import (
     SCHEMA_VERSION,
     TOKENIZER_FILE,
@@ -45,8 +46,7 @@ def write_bundle(
     """
     settings, text_spec = model_settings(config), text_path.spec()
     with replacing(folder, marker=WEIGHTS_FILE) as draft:
-        state = {name: value.contiguous() for name, value in model.state_dict().items()}
-        save_file(state, draft / WEIGHTS_FILE)
+        save_weights(model.state_dict(), draft / WEIGHTS_FILE)
         text_path.tokenizer.save(draft)
         carried = text_path.segmenter.files()
         for name, file in carried.items():
@@ -72,6 +72,14 @@ def write_bundle(
             ),
         )
     return folder
+
+
+def save_weights(state: dict[str, Tensor], path: Path) -> None:
+    """Write tensors as safetensors, readable for whom the umask says: that library writes 0600."""
+    path.touch()
+    mode = path.stat().st_mode
+    save_file({name: value.contiguous() for name, value in state.items()}, path)
+    path.chmod(mode)
 
 
 def load_model(bundle: Bundle) -> DualEncoder:

@@ -22,6 +22,7 @@ class DualEncoder(nn.Module):
         pad_id: the id that pads.
         load: load the pretrained weights that `config` names (training), or leave the towers
             random because a bundle's weights follow.
+        image_tower: the image tower where it is built already.
 
     Raises:
         TrainingError: a tower cannot be built, its weights cannot be had, or the text encoder does
@@ -31,9 +32,17 @@ class DualEncoder(nn.Module):
     logit_bias: nn.Parameter | None
     """Added to the logits of the sigmoid loss (Zhai et al., 2023, section 3.2); else None."""
 
-    def __init__(self, config: TrainConfig, vocab_size: int, pad_id: int, *, load: bool) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        vocab_size: int,
+        pad_id: int,
+        *,
+        load: bool,
+        image_tower: ImageTower | None = None,
+    ) -> None:
         super().__init__()
-        self.image_tower = ImageTower(config.image, config.embedding_dim, load=load)
+        self.image_tower = image_tower or ImageTower(config.image, config.embedding_dim, load=load)
         self.text_tower = TextTower(
             config.text, vocab_size, pad_id, config.embedding_dim, load=load
         )

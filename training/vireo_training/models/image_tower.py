@@ -39,8 +39,8 @@ _KWARGS = frozenset({
 addresses and folders: a bundle that somebody else wrote may not set those."""
 
 _FROM_SCRATCH = (
-    "give image.weights=FILE, or train from scratch with "
-    "--set image.weights=null --set image.freeze=false"
+    "give image.weights=FILE, or train from scratch with --set image.weights=null "
+    "--set image.freeze=false --set image.unfreeze_after=null --set warm_start=false"
 )
 
 
@@ -158,7 +158,10 @@ def _read_weights(backbone: nn.Module, path: Path) -> dict[str, Tensor]:
         adapt = getattr(sys.modules[type(backbone).__module__], "checkpoint_filter_fn", None)
         return adapt(state, backbone) if adapt else state
     except Exception as error:
-        raise TrainingError(f"image weights {path}: cannot be read ({error})") from error
+        raise TrainingError(
+            f"image weights {path}: cannot be read ({type(error).__name__}: {error}); give a "
+            "safetensors or PyTorch file"
+        ) from error
 
 
 def _make_backbone(config: ImageTowerConfig, *, load: bool, classifier: bool = False) -> nn.Module:

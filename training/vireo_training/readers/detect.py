@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import json
 import tarfile
 from collections.abc import Callable, Sequence
@@ -37,21 +36,28 @@ def detect(path: Path, columns: Sequence[str] = ()) -> str:
     if path.suffix.lower() in (".jsonl", ".ndjson"):
         return "jsonl"
     line = _first_line(head)
+    wide = table.encoding_of(head) == table.UTF16
     for name, matches in _TEXTS.items():
-        if matches(line):
+        if matches(line) and (name == "csv" or not wide):
             return name
     if columns:
         return "csv"
+    if wide:
+        raise DataError(
+            f"{path}:1: is UTF-16, of which only tables are read, and its header names no image "
+            f"and caption column; it begins {line[:60]!r}; name them with --columns image,caption, "
+            "or save the file as UTF-8"
+        )
     raise DataError(
-        f"{path}:1: of an unknown format; it begins {line[:60]!a}; name the format with "
+        f"{path}:1: of an unknown format; it begins {line[:60]!r}; name the format with "
         f"--format {', '.join(FORMATS)}, or the columns of a table without a header with --columns "
         "image,caption"
     )
 
 
 def _first_line(head: bytes) -> str:
-    lines = head.removeprefix(codecs.BOM_UTF8).lstrip().split(b"\n", 1)
-    return lines[0].decode("utf-8", "replace").rstrip("\r")
+    text = head.decode(table.encoding_of(head), "replace").lstrip()
+    return text.split("\n", 1)[0].rstrip("\r")
 
 
 def _is_jsonl(line: str) -> bool:

@@ -24,6 +24,7 @@ from .detect import FORMATS, detect
 from .unpacked import Embedded, unpack
 
 _SHARDS = (".tar", ".parquet")
+_TEXTS = (".csv", ".tsv", ".json", ".jsonl", ".token")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +77,9 @@ def read_data(
     """Read captioned images of any known format.
 
     Args:
-        source: a file; a folder with `captions.jsonl`; or a folder of tars or parquet files, which
-            are read as one. A text may be `PATH@IMAGES`, as `Source.parse` reads it.
+        source: a file; a folder with `captions.jsonl`, of tars or parquet files, which are read
+            as one, or with one table or JSON file. A text may be `PATH@IMAGES`, as `Source.parse`
+            reads it.
         file_format: one of `FORMATS`; by default the one that the content shows.
         scratch: where images that a tar or parquet file carries are unpacked; by default beside
             the file.
@@ -105,10 +107,24 @@ def read_data(
         return _read_file(Source(path / CAPTIONS_FILE, source.images), file_format, scratch)
     shards = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in _SHARDS)
     if not shards:
-        raise DataError(
-            f"{path}: holds no {CAPTIONS_FILE}, .tar or .parquet; name the file with the captions"
-        )
+        return _read_file(Source(_only_file(path), source.images), file_format, scratch, columns)
     return _joined(path, [Source(shard, source.images) for shard in shards], file_format, scratch)
+
+
+def _only_file(folder: Path) -> Path:
+    """Return the one file in `folder` that may hold captions.
+
+    Raises:
+        DataError: there is none, or more than one.
+    """
+    files = sorted(entry for entry in folder.iterdir() if entry.suffix.lower() in _TEXTS)
+    if len(files) == 1:
+        return files[0]
+    found = f"several of {', '.join(_TEXTS)}: {', '.join(file.name for file in files[:5])}"
+    raise DataError(
+        f"{folder}: holds no {CAPTIONS_FILE}, .tar or .parquet, and "
+        f"{found if files else f'no {_TEXTS[0]} or .json'}; name the file with the captions"
+    )
 
 
 def _joined(

@@ -7,6 +7,7 @@ columns. A cell may hold a list of captions, as JSON or as Python prints it.
 
 from __future__ import annotations
 
+import codecs
 import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
     from _csv import Reader
 
 _DELIMITERS = ",\t|;"
+UTF16 = "utf-16"
+
+
+def encoding_of(head: bytes) -> str:
+    """Return the encoding of a table by its first bytes: UTF-8, or UTF-16 as Excel writes it."""
+    return UTF16 if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
 
 
 def delimiter_of(header: str) -> str | None:
@@ -52,8 +59,11 @@ def read(path: Path, columns: Sequence[str] = ()) -> Iterator[Described | Skip]:
         DataError: the first line does not name a column of images and one of captions, nor do
             `columns` fit it.
     """
+    with path.open("rb") as binary:
+        encoding = encoding_of(binary.read(4))
     # Bytes that are no UTF-8 become lone surrogates here, and cost their own row only.
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+    errors = "replace" if encoding == UTF16 else "surrogateescape"
+    with path.open(encoding=encoding, errors=errors, newline="") as file:
         header = file.readline().rstrip("\r\n")
         delimiter = delimiter_of(header)
         if delimiter is None and columns:
@@ -65,7 +75,7 @@ def read(path: Path, columns: Sequence[str] = ()) -> Iterator[Described | Skip]:
         if delimiter is None:
             raise DataError(
                 f"{path}:1: the header names no image and caption column, as in "
-                f"image,caption; it is: {header[:80]!a}; name the columns of a "
+                f"image,caption; it is: {header[:80]!r}; name the columns of a "
                 "table without a header with --columns image,caption"
             )
         names = next(_rows([header], delimiter))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -180,13 +181,14 @@ def _load(name: str, config: PreTrainedConfig) -> PreTrainedModel:
 
     source = model_source(name, advice=_FROM_SCRATCH)
     try:
-        model, report = AutoModel.from_pretrained(
-            source,
-            config=config,
-            dtype=torch.float32,
-            output_loading_info=True,
-            **_options(config),
-        )
+        with _without_tables():
+            model, report = AutoModel.from_pretrained(
+                source,
+                config=config,
+                dtype=torch.float32,
+                output_loading_info=True,
+                **_options(config),
+            )
     except Exception as error:  # transformers, the hub and the file system raise many kinds
         raise TrainingError(cannot_fetch(name, error, _FROM_SCRATCH)) from error
     # transformers would start with random numbers in their place.
@@ -198,6 +200,22 @@ def _load(name: str, config: PreTrainedConfig) -> PreTrainedModel:
         )
     loaded: PreTrainedModel = model
     return loaded
+
+
+@contextmanager
+def _without_tables() -> Iterator[None]:
+    """Keep back transformers' table of tensors that the weights have or lack: `_load` looks itself.
+
+    PhoBERT's weights hold the head of its pretraining, which an encoder does not need.
+    """
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def _options(config: PreTrainedConfig) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import Tensor, nn
 from vireo_client.bundle import ImageSpec
 from vireo_client.errors import ExportError, MissingExtraError
-from vireo_training.models.hub import cannot_fetch, offline
-from vireo_training.models.torchvision_ops import ensure_torchvision
 
+from ..models.hub import cannot_fetch, offline
+from ..models.torchvision_ops import ensure_torchvision
 from .foreign import LoadedModel, assemble
 from .open_clip_text import text_encoder, text_inputs
 from .source import Source

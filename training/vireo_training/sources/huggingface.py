@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from vireo_client.errors import ExportError, TrainingError
-from vireo_training.models.hub import cannot_fetch, model_source
-from vireo_training.models.torchvision_ops import ensure_torchvision
 
+from ..models.hub import cannot_fetch, model_source
+from ..models.torchvision_ops import ensure_torchvision
 from .families import FAMILIES
 from .foreign import LoadedModel, assemble, without
 from .huggingface_image import image_spec

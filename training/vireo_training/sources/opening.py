@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from vireo_client.bundle import BUNDLE_FILE, Bundle
 from vireo_client.errors import ExportError
-from vireo_training.models.bundle_writer import load_model
 
+from ..models.bundle_writer import load_model
 from .source import Source
+
+
+def is_foreign(name: str) -> bool:
+    """Return whether `name` is a model of transformers or open_clip rather than a bundle's folder.
+
+    A repository made from a bundle holds a `bundle.json` as well.
+    """
+    if name.startswith(("hf:", "open_clip:", "hf-hub:")):
+        return True
+    folder = Path(name)
+    files = ("config.json", "open_clip_config.json")
+    return not (folder / BUNDLE_FILE).is_file() and any((folder / f).is_file() for f in files)
 
 
 def open_source(name: str | Path) -> Source:
@@ -54,16 +65,3 @@ def open_source(name: str | Path) -> Source:
     bundle = Bundle(folder)
     model = load_model(bundle)
     return Source(bundle, model.text_tower, model.image_tower)
-
-
-def repository_for(name: str | Path) -> Path:
-    """Return the default folder of a source's model repository.
-
-    It is `model_repository` beside a bundle, and `NAME_repository` in the current folder for other
-    sources.
-    """
-    folder = Path(name)
-    if (folder / BUNDLE_FILE).is_file():
-        return folder.resolve().parent / "model_repository"
-    last = re.split(r"[/:]", str(name).rstrip("/"))[-1]
-    return Path(f"{re.sub(r'[^A-Za-z0-9._-]+', '-', last)}_repository")
