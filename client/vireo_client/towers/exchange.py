@@ -76,6 +76,16 @@ class Tower(NamedTuple):
     dtype: str
 
 
+class ServerTimes(NamedTuple):
+    """What a model of one server did since it was loaded, for all clients together."""
+
+    requests: int
+    queue_seconds: float
+    """The time that requests waited for the model, in all."""
+    compute_seconds: float
+    """The time that the model worked on them, in all."""
+
+
 TEXT = Tower(TEXT_MODEL, "input_ids", "INT32")
 IMAGE = Tower(IMAGE_MODEL, "pixels", "UINT8")
 
@@ -158,6 +168,28 @@ class Exchange:
         endpoint.server_version = str(metadata.version) or "unknown"
         endpoint.max_batch_size = min(limits)
         endpoint.versions = versions
+
+    def server_times(self) -> Steps[dict[str, dict[str, ServerTimes]]]:
+        """Ask the healthy servers for their statistics.
+
+        Raises:
+            ServerError: one does not answer.
+        """
+        deadline = Deadline(self.options.request_timeout)
+        times: dict[str, dict[str, ServerTimes]] = {}
+        for endpoint in [e for e in self.pool.endpoints if e.aside is None]:
+            times[endpoint.url] = {}
+            for model in MODELS:
+                answer = yield from self._ask(endpoint, deadline, "get_inference_statistics", model)
+                sums = [stats.inference_stats for stats in answer.model_stats]
+                compute = sum(
+                    s.compute_input.ns + s.compute_infer.ns + s.compute_output.ns for s in sums
+                )
+                times[endpoint.url][model] = ServerTimes(
+                    sum(s.success.count for s in sums), sum(s.queue.ns for s in sums) / 1e9,
+                    compute / 1e9,
+                )  # fmt: skip
+        return times
 
     def _newest(self, endpoint: Endpoint, deadline: Deadline, model: str) -> Steps[tuple[str, Any]]:
         """Return the newest version that is served, and its configuration."""
