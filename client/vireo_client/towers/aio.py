@@ -190,6 +190,11 @@ class AsyncTritonTowers:
             answer = await method(*step.arguments, **step.options)
         except UsageError as error:  # the channel was closed by another task
             raise ServerError(f"{step.endpoint.name}: this client was closed") from error
+        except asyncio.CancelledError:
+            # A channel that another task closes cancels its calls, and not the tasks that wait.
+            if self._closed and not _is_cancelled():
+                raise ServerError(f"{step.endpoint.name}: this client was closed") from None
+            raise
         except AttributeError:  # `None.ready`: see below
             raise _undecodable() from None
         # Where bytes are no message, grpc.aio logs that and returns None; grpc raises an error.
@@ -250,6 +255,12 @@ class AsyncTritonTowers:
 
 def _undecodable() -> InferenceServerException:
     return InferenceServerException("its answer cannot be decoded", "StatusCode.INTERNAL")
+
+
+def _is_cancelled() -> bool:
+    """Return whether somebody cancelled this task; Python 3.10 does not tell."""
+    cancelling = getattr(asyncio.current_task(), "cancelling", None)
+    return cancelling is not None and cancelling() > 0
 
 
 def _failed(task: asyncio.Task[None]) -> bool:

@@ -6,6 +6,7 @@ how long to wait; the client does it and sends the answer back. So both check, r
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
@@ -48,6 +49,9 @@ T = TypeVar("T")
 Embeddings = npt.NDArray[np.float32]
 _ENVELOPE = 4096
 """Bytes of a request beside its values, at most."""
+_SILENCE = 1.0
+"""Seconds without an answer in which a server may have been exchanged for another, unseen: to start
+one takes longer, and a client that asks meanwhile gets an error."""
 
 
 class Ask(NamedTuple):
@@ -168,6 +172,7 @@ class Exchange:
         endpoint.server_version = str(metadata.version) or "unknown"
         endpoint.max_batch_size = min(limits)
         endpoint.versions = versions
+        endpoint.answered_at = time.monotonic()
 
     def server_times(self) -> Steps[dict[str, dict[str, ServerTimes]]]:
         """Ask the healthy servers for their statistics.
@@ -275,11 +280,11 @@ class Exchange:
         model = request.tower.model
         where = f"{endpoint.name}: {model}"
         while True:
-            if not endpoint.versions:
-                yield from self.check(endpoint, request.deadline)
+            yield from self._confirm(endpoint, model, request.deadline)
             version = endpoint.versions[model]
             try:
                 answer = yield from self._request(endpoint, request, version)
+                endpoint.answered_at = time.monotonic()
                 return read_embeddings(
                     answer.get_response(), len(request.values),
                     self._bundle.config.embedding_dim, where,
@@ -291,6 +296,34 @@ class Exchange:
                     yield from self._moved_on(endpoint, model, version, request.deadline)
                 ):
                     raise failure from None
+
+    def _confirm(self, endpoint: Endpoint, model: str, deadline: Deadline) -> Steps[None]:
+        """Check a server of which nothing is known, or which may have been exchanged meanwhile."""
+        try:
+            if endpoint.versions:
+                if time.monotonic() - endpoint.answered_at < _SILENCE:
+                    return
+                if (yield from self._is_unchanged(endpoint, model, deadline)):
+                    endpoint.answered_at = time.monotonic()
+                    return
+            yield from self.check(endpoint, deadline)
+        except ServerTimeout as error:
+            if not deadline.left():
+                raise
+            # It did not answer a small question, and there is time to ask another server.
+            raise ServerUnavailable(str(error)) from error
+
+    def _is_unchanged(self, endpoint: Endpoint, model: str, deadline: Deadline) -> Steps[bool]:
+        version = endpoint.versions[model]
+        try:
+            answer = yield from self._ask(endpoint, deadline, "get_model_config", model, version)
+        except (ServerUnavailable, ServerTimeout):
+            raise
+        except ServerError:
+            return False  # the version is not there any more
+        return bool(
+            answer.config.parameters[BUNDLE_PARAMETER].string_value == self._bundle.bundle_id
+        )
 
     def _request(self, endpoint: Endpoint, request: _Request, version: str) -> Steps[Any]:
         left = request.deadline.left()

@@ -1,9 +1,13 @@
 """What is sent again, when, and what goes with it."""
 
+from concurrent import futures
+from concurrent.futures import ThreadPoolExecutor
+
 import grpc
 import numpy as np
 import pytest
 from support.triton_standin import Service, standing_in
+from support.waiting import wait_until
 from vireo_client.errors import (
     ServerError,
     ServerOverloaded,
@@ -154,3 +158,16 @@ def test_a_closed_client_says_so(url, bundle):
     with pytest.raises(ServerError, match="was closed"):
         towers.encode_text(IDS)
     assert towers.max_batch_size == 8
+
+
+def test_a_client_that_is_closed_answers_those_that_wait(service, url, bundle):
+    towers = _towers(bundle, url)
+    service.hold = futures.Future()
+    with ThreadPoolExecutor(2) as threads:
+        calls = [threads.submit(towers.encode_text, IDS) for _ in range(2)]
+        wait_until(lambda: len(service.requests) == 2)
+        towers.close()
+        for call in calls:
+            with pytest.raises(ServerError):
+                call.result(60)
+    service.hold.set_result(None)
