@@ -40,7 +40,7 @@ def test_the_names_that_the_path_through_a_gpu_relies_on():
 @pytest.mark.skipif(importlib.util.find_spec("cuda") is not None, reason="cuda-python is installed")
 def test_cuda_without_its_package_is_named(bundle):
     with standing_in(Service(bundle.bundle_id)) as url:
-        with pytest.raises(ServerError, match="no cuda memory .* cuda-python"):
+        with pytest.raises(ServerError, match="cuda-python"):
             TritonTowers(bundle, url, options=ConnectionOptions(shared_memory="cuda"))
 
 
