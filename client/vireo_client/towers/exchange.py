@@ -139,8 +139,8 @@ class Exchange:
         """The version of the first server that was checked."""
         return next(e.server_version for e in self.pool.endpoints if e.server_version)
 
-    def check(self, endpoint: Endpoint, deadline: Deadline | None = None) -> Steps[None]:
-        """Find the served versions of this bundle, and remember them.
+    def check(self, endpoint: Endpoint, deadline: Deadline | None = None) -> Steps[dict[str, str]]:
+        """Find the served versions of this bundle, by model, and remember them.
 
         Raises:
             ServerUnavailable: the server does not answer, or a model is not ready.
@@ -173,6 +173,7 @@ class Exchange:
         endpoint.max_batch_size = min(limits)
         endpoint.versions = versions
         endpoint.answered_at = time.monotonic()
+        return versions
 
     def server_times(self) -> Steps[dict[str, dict[str, ServerTimes]]]:
         """Ask the healthy servers for their statistics.
@@ -280,8 +281,7 @@ class Exchange:
         model = request.tower.model
         where = f"{endpoint.name}: {model}"
         while True:
-            yield from self._confirm(endpoint, model, request.deadline)
-            version = endpoint.versions[model]
+            version = yield from self._confirmed(endpoint, model, request.deadline)
             try:
                 answer = yield from self._request(endpoint, request, version)
                 endpoint.answered_at = time.monotonic()
@@ -297,33 +297,37 @@ class Exchange:
                 ):
                     raise failure from None
 
-    def _confirm(self, endpoint: Endpoint, model: str, deadline: Deadline) -> Steps[None]:
-        """Check a server of which nothing is known, or which may have been exchanged meanwhile."""
+    def _confirmed(self, endpoint: Endpoint, model: str, deadline: Deadline) -> Steps[str]:
+        """Return the version to ask for.
+
+        A server of which nothing is known, or which may have been exchanged meanwhile, is checked.
+        """
+        version = endpoint.versions.get(model)  # another thread may empty it at any moment
         try:
-            if endpoint.versions:
+            if version is not None:
                 if time.monotonic() - endpoint.answered_at < _SILENCE:
-                    return
-                if (yield from self._is_unchanged(endpoint, model, deadline)):
+                    return version
+                if (yield from self._is_unchanged(endpoint, model, version, deadline)):
                     endpoint.answered_at = time.monotonic()
-                    return
-            yield from self.check(endpoint, deadline)
+                    return version
+            return (yield from self.check(endpoint, deadline))[model]
         except ServerTimeout as error:
             if not deadline.left():
                 raise
             # It did not answer a small question, and there is time to ask another server.
             raise ServerUnavailable(str(error)) from error
 
-    def _is_unchanged(self, endpoint: Endpoint, model: str, deadline: Deadline) -> Steps[bool]:
-        version = endpoint.versions[model]
+    def _is_unchanged(
+        self, endpoint: Endpoint, model: str, version: str, deadline: Deadline
+    ) -> Steps[bool]:
         try:
             answer = yield from self._ask(endpoint, deadline, "get_model_config", model, version)
         except (ServerUnavailable, ServerTimeout):
             raise
         except ServerError:
             return False  # the version is not there any more
-        return bool(
-            answer.config.parameters[BUNDLE_PARAMETER].string_value == self._bundle.bundle_id
-        )
+        served = answer.config.parameters[BUNDLE_PARAMETER].string_value
+        return bool(served == self._bundle.bundle_id)
 
     def _request(self, endpoint: Endpoint, request: _Request, version: str) -> Steps[Any]:
         left = request.deadline.left()
@@ -355,12 +359,11 @@ class Exchange:
         try:
             if (yield from self._ask(endpoint, deadline, "is_model_ready", model, version)):
                 return False
-            yield from self.check(endpoint, deadline)
+            return (yield from self.check(endpoint, deadline))[model] != version
         except WrongBundle:
             raise
         except ServerError:
             return False  # the server is gone; the first error is the one to show
-        return endpoint.versions[model] != version
 
     def _text(self, error: InferenceServerException) -> str:
         """Return an error's text; a server may quote the headers that it was sent."""

@@ -55,6 +55,21 @@ def test_what_is_safe_is_sent_again(service, url, bundle, failures):
     towers.close()
 
 
+def test_a_failure_in_one_thread_leaves_the_others_alone(service, url, bundle, monkeypatch):
+    """It empties what is known of the server, while another thread relies on that."""
+    towers = _towers(bundle, url)
+    monkeypatch.setattr("vireo_client.towers.exchange._SILENCE", 0.0)
+    asked = len(service.checks)
+    service.hold_checks = futures.Future()
+    with ThreadPoolExecutor(1) as threads:
+        call = threads.submit(towers.encode_text, IDS)
+        wait_until(lambda: len(service.checks) > asked)
+        towers._exchange.pool.endpoints[0].versions = {}
+        service.hold_checks.set_result(None)
+        assert np.array_equal(call.result(60).argmax(1), [3, 7])
+    towers.close()
+
+
 @pytest.mark.parametrize(
     ("failure", "kind"),
     [(LATE, ServerTimeout), (REFUSED, ServerRejected), (BROKEN, ServerError)],
