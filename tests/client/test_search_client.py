@@ -301,6 +301,27 @@ def test_a_closed_client_says_so(made):
                     use(client)
 
 
+@pytest.mark.parametrize("kind", CLIENTS)
+def test_a_client_that_is_closed_under_its_threads_says_so(made, kind):
+    photo = made.parent / "photos" / "3.png"
+    started = threading.Barrier(7)
+    with open_client(kind, made) as client, ThreadPoolExecutor(6) as threads:
+
+        def ask(number):
+            started.wait(30)
+            while True:
+                try:
+                    client.search_by_image(photo) if number % 2 else client.search("xe")
+                except VireoError as error:
+                    return str(error)
+
+        errors = [threads.submit(ask, number) for number in range(6)]
+        started.wait(30)
+        client.search("xe")
+        client.close()
+        assert all("closed" in error.result(60) for error in errors)
+
+
 def test_an_index_that_is_made_anew_is_followed(writable, folder, repository):
     assert len(writable.search("xe", 100)) == 6
     shutil.rmtree(folder)

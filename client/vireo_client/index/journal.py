@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 SYNC_SECONDS = 1.0
 """The shortest time between two syncs to the disk."""
 
+JOURNAL_PREFIX = "journal-"
+
 _MAGIC = b"VIREOJ01"
 _HEADER = struct.Struct("<QI")
 _TEXT_LENGTH = struct.Struct("<I")

@@ -10,10 +10,11 @@ that no committed state names are swept away when an index is opened for writing
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from .changes import Move, NewImage
 from .columns import ColumnCheck, fields_of, moved_fields
 from .compaction import Progress, build_structure, is_due, merge, mergeable, sample
 from .exact import Embeddings, Rows
+from .journal import JOURNAL_PREFIX, Journal
 from .kinds import AUTO
 from .legacy import convert, sweep_legacy
 from .loading import load_vectors
@@ -56,6 +58,8 @@ from .segments import (
 from .writable import WritableCatalogue
 
 _UNIT_TOLERANCE = 1e-3
+_SAVED_JOURNAL = "saved_journal"
+"""The meta key of the journal whose additions the last save took in."""
 
 logger = logging.getLogger(__name__)
 
@@ -126,6 +130,22 @@ class IndexWriter:
         self._sweep()
         sweep_drafts(self.folder)
         record_bundle(self.folder, self._catalogue, bundle)
+        self._journal: Journal | None = None
+        self._take_over()
+
+    def _take_over(self) -> None:
+        """Save what a writer that was killed had added and not saved."""
+        paths = sorted(self.folder.glob(f"{JOURNAL_PREFIX}*"), key=os.path.getmtime)
+        saved = self._catalogue.meta(_SAVED_JOURNAL)
+        for path in paths:
+            # What this one holds is saved: its writer was killed after the commit.
+            if path.name != saved:
+                for images in Journal(path).replay():
+                    self._stage(images)
+        if self._pending.added:
+            self.save()
+        for path in paths:
+            path.unlink(missing_ok=True)
 
     @property
     def _saved(self) -> State:
@@ -139,7 +159,7 @@ class IndexWriter:
         return self._vectors.parts[part]
 
     def _holds_other_files(self) -> bool:
-        ours = (LOCK_FILE, HOLDER_FILE, CATALOGUE_FILE)
+        ours = (LOCK_FILE, HOLDER_FILE, CATALOGUE_FILE, JOURNAL_PREFIX)
         return any(not entry.name.startswith(ours) for entry in self.folder.iterdir())
 
     def __len__(self) -> int:
@@ -191,7 +211,11 @@ class IndexWriter:
     def add(self, images: Sequence[NewImage]) -> None:
         """Add images, replacing those of the same path; `save` makes it lasting.
 
+        They are written to the index's journal: should this process be killed, the next writer
+        saves them.
+
         Raises:
+            SearchIndexError: the disk does not take them; nothing was added.
             DataError: an embedding has another size than the bundle's, holds what is no number, or
                 is not of length 1; there is not one for each caption; or a field's value does not
                 fit its column. Nothing was added.
@@ -199,7 +223,19 @@ class IndexWriter:
         self._check_open()
         checked = [self._checked(image) for image in images]
         self._columns.check(checked)
-        for image in checked:
+        if self._journal is None:
+            name = f"{JOURNAL_PREFIX}{secrets.token_hex(4)}.bin"
+            self._journal = Journal(self.folder / name)
+        try:
+            self._journal.append(checked)
+        except OSError as error:
+            raise SearchIndexError(
+                f"{self.folder}: cannot be written ({error}); nothing was added"
+            ) from error
+        self._stage(checked)
+
+    def _stage(self, images: Iterable[NewImage]) -> None:
+        for image in images:
             saved = self._find_saved(image.path)
             # In this order: an interruption in between loses no image.
             if saved is not None:
@@ -344,6 +380,7 @@ class IndexWriter:
                 self._catalogue.set_meta(
                     next_image_id=str(next_image + len(images)),
                     next_caption_id=str(next_caption + len(captions)),
+                    **{_SAVED_JOURNAL: self._journal.path.name if self._journal else ""},
                 )
 
         self._merge_small()
@@ -552,13 +589,22 @@ class IndexWriter:
             raise SearchIndexError(f"{self.folder}: the index is closed")
 
     def _settle(self, state: State, pending: _Pending) -> None:
+        if pending is not self._pending:  # which is saved now
+            with suppress(OSError):  # its name is in `meta`: nobody replays it
+                self._clear_journal()
         self._vectors = load_vectors(
             self.folder, self._catalogue, self._dim, self._vectors, structures=False
         )
         self._pending = pending
 
+    def _clear_journal(self) -> None:
+        journal, self._journal = self._journal, None
+        if journal is not None:
+            journal.clear()
+
     def close(self) -> None:
         """Close the catalogue and give the lock back; unsaved changes are dropped."""
+        self._clear_journal()
         self._closed = True
         self._closing.close()
 

@@ -209,13 +209,14 @@ def test_a_writer_that_lost_its_lock_cannot_save_over_another(tmp_path, small_bu
             with pytest.raises(SearchIndexError, match="another writer saved in between"):
                 first.save()
             with Index(folder, small_bundle) as index:  # the failed save's files are not these
-                assert len(index) == 2
-                assert [best(index, n) for n in (1, 3)] == [("a.jpg", 1), ("b.jpg", 1)]
-                assert best(index, 2)[1] < 0.9
+                # The second one took over what the first had added, as if that had been killed.
+                found = [best(index, n) for n in (1, 2, 3)]
+                assert found == [("a.jpg", 1), ("late.jpg", 1), ("b.jpg", 1)]
+                assert len(index) == 3
             second.add([new_image("c.jpg", 4)])
             second.save()
     with Index(folder, small_bundle) as index:
-        assert len(index) == 3
+        assert len(index) == 4
         assert [best(index, n) for n in (1, 3, 4)] == [("a.jpg", 1), ("b.jpg", 1), ("c.jpg", 1)]
 
 
@@ -382,7 +383,8 @@ def test_a_kill_at_any_moment_leaves_the_old_or_the_new_index(tmp_path, small_bu
         writer.save()
     with Index(folder, small_bundle) as index:
         assert best(index, 7) == ("last.jpg", 1)
-        assert best(index, 6 if lasting else 3) == ("old.jpg", 1)
+        # The dead one's additions were in its journal, unless it died before it added.
+        assert best(index, 3 if "bundle" in moment else 6) == ("old.jpg", 1)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from .add import add
-from .care import remove
+from .care import compact, info, remove, snapshot, verify
 from .files import export_files, import_files
 
 
@@ -43,6 +43,10 @@ def _index() -> None:
 
 
 index.command("add")(add)
+index.command("info")(info)
+index.command("verify")(verify)
+index.command("compact")(compact)
 index.command("remove")(remove)
+index.command("snapshot")(snapshot)
 index.command("import")(import_files)
 index.command("export")(export_files)
