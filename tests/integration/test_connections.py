@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -119,6 +120,21 @@ class Load:
         before = Counter(self.answered)
         wait_until(lambda: all(self.answered[n] > before[n] + 3 for n in range(CLIENTS)))
 
+    def wait_until_it_goes_on(self, server):
+        """Wait for answers of a Triton that was stopped.
+
+        Triton 2.51 may crash where a client gave up while it was stopped; `vireo serve` starts it
+        anew, as this does.
+        """
+        before = Counter(self.answered)
+
+        def answered():
+            if server.poll() is not None:
+                server.restart("server")
+            return all(self.answered[n] > before[n] + 3 for n in range(CLIENTS))
+
+        wait_until(answered)
+
     def wait_for_errors(self):
         """Wait until each client has had an error."""
         wait_until(lambda: {number for number, _ in self.errors} == set(range(CLIENTS)))
@@ -149,7 +165,7 @@ def test_a_triton_that_is_stopped_and_goes_on(server, repository):
             load.wait_for_errors()
         finally:
             _signal(server, signal.SIGCONT)
-        load.wait_for_answers()
+        load.wait_until_it_goes_on(server)
     load.check(ServerUnavailable, ServerTimeout)
 
 
@@ -163,7 +179,7 @@ def test_of_two_tritons_one_is_killed_and_then_the_other(server, second, reposit
             load.wait_for_answers()
         wait_until(lambda: caplog.text.count("is put aside") == CLIENTS)
         second.restart("server")
-        wait_until(lambda: caplog.text.count("answers again") == CLIENTS)
+        wait_until(lambda: len(re.findall(r"\d answers again", caplog.text)) == CLIENTS)
         _signal(server, signal.SIGKILL)
         load.wait_for_answers()
     load.check()
