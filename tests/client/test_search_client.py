@@ -372,6 +372,36 @@ def test_threads_share_a_client(made):
             list(threads.map(ask, range(8)))
 
 
+def test_threads_search_while_one_adds_and_removes(folder, repository, photo):
+    """An image is found by itself as long as it is there; the six others always."""
+    photos = sorted((folder.parent / "photos").iterdir())
+    with SearchClient(folder, model=repository.folder) as client:
+        stop = threading.Event()
+        expected = {path: client.search_by_image(path, 1)[0].path for path in photos}
+
+        def ask():
+            count = 0
+            while not stop.is_set() or count < 3:
+                for path in photos:
+                    (match,) = client.search_by_image(path, 1)
+                    assert (match.path, round(match.score, 3)) == (expected[path], 1)
+                count += 1
+            return count
+
+        with ThreadPoolExecutor(3) as threads:
+            asking = [threads.submit(ask) for _ in range(3)]
+            try:
+                for number in range(5):
+                    path = photo(f"{number}.png", seed=100 + number)
+                    assert client.add([path], captions=["ảnh"]).added == 1
+                    assert client.search_by_image(path, 1)[0].path == str(path.resolve())
+                    assert client.remove([path]) == 1
+                    assert client.search_by_image(path, 1)[0].path != str(path.resolve())
+            finally:
+                stop.set()
+            assert all(done.result(60) >= 3 for done in asking)
+
+
 def test_threads_that_add_wait_for_each_other(folder, repository, photo):
     with SearchClient(folder, model=repository.folder) as client:
         paths = [photo(f"{number}.png", seed=100 + number) for number in range(4)]
