@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from ..captions import CaptionedImage, Skip
 from ..index.rows import FileStamp
-from ..index.writer import IndexWriter
 from .reading import ArchivedImage, Part
 from .report import IndexReport
 
@@ -29,9 +28,14 @@ class Candidate(NamedTuple):
 
 
 def list_candidates(
-    index: IndexWriter, records: Sequence[CaptionedImage], report: IndexReport
+    indexed: Mapping[str, FileStamp], records: Sequence[CaptionedImage], report: IndexReport
 ) -> tuple[list[Candidate], set[str]]:
     """List the images that are new or changed; a file with several names is listed once.
+
+    Args:
+        indexed: the stamp of every indexed image by its path.
+        records: all images of a source.
+        report: is told of the others.
 
     Returns:
         These images, and the paths of all that were found. The unchanged and the unusable are in
@@ -40,11 +44,17 @@ def list_candidates(
     candidates, found = [], set()
     for image in find_candidates(records, report):
         found.add(image.path)
-        if index.is_current(image.path, image.stamp):
+        known = indexed.get(image.path)
+        if known is not None and fits(image.stamp, known):
             report.unchanged += 1
         else:
             candidates.append(image)
     return candidates, found
+
+
+def fits(stamp: FileStamp, known: FileStamp) -> bool:
+    """Return whether nothing changed: a stamp without captions goes with any that are indexed."""
+    return stamp == known or (not stamp.captions and stamp[:2] == known[:2])
 
 
 def find_candidates(records: Sequence[CaptionedImage], report: IndexReport) -> Iterator[Candidate]:

@@ -108,19 +108,25 @@ def write_partition(
         dtype: "float32" or "float16".
 
     Raises:
-        OSError: the disk is full, or the folder cannot be written.
+        DataError: the disk is full, or the folder cannot be written.
     """
-    for name in (what, "metadata"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    with replacing_file(folder / what / f"{what}_{number}.npy") as file:
-        np.save(file, embeddings.astype(dtype))
     suffix = "parquet" if find_spec("pyarrow") else "jsonl"
-    with replacing_file(folder / "metadata" / f"metadata_{number}.{suffix}") as file:
-        if suffix == "parquet":
-            _write_parquet(file, rows)
-        else:
-            for row in rows:
-                file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
+    try:
+        for name in (what, "metadata"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        with replacing_file(folder / what / f"{what}_{number}.npy") as file:
+            np.save(file, embeddings.astype(dtype))
+        with replacing_file(folder / "metadata" / f"metadata_{number}.{suffix}") as file:
+            if suffix == "parquet":
+                _write_parquet(file, rows)
+            else:
+                for row in rows:
+                    file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
+    except OSError as error:  # numpy's names no file
+        raise DataError(
+            f"{folder}: cannot be written ({error}); run it again when there is space: partitions "
+            "that are complete are kept"
+        ) from error
 
 
 def read_partitions(folder: Path, what: str) -> Iterator[Partition]:

@@ -17,6 +17,7 @@ from ..captions import CaptionedImage
 from ..embedder import Embedder
 from ..errors import DataError
 from ..index.changes import Move
+from ..index.rows import FileStamp
 from ..index.writer import IndexWriter
 from ..progress import progress_bar
 from .candidates import Candidate, list_candidates
@@ -65,10 +66,11 @@ def index_images(
     """
     report = IndexReport()
     started = time.monotonic()
-    candidates, found = list_candidates(index, records, report)
+    indexed = index.stamps()
+    candidates, found = list_candidates(indexed, records, report)
     missing = Missing([], [], [], ())
     if source is not None and not keep_missing:
-        missing = find_missing(source, index.stamps(), found)
+        missing = find_missing(source, indexed, found)
         if missing.gone and not records and not allow_empty:
             raise DataError(
                 f"{source}: no images here, but the index holds {len(missing.gone)} of them; "
@@ -78,7 +80,10 @@ def index_images(
         raise DataError(f"{source}: no images here, and none of it in the index")
     run = _Run(index, embedder, report, root_of(source))
     try:
-        run.add(_in_order(index, candidates, missing), _known(index, candidates, missing), workers)
+        # First what may be a renamed image, so that a run that is cut short loses none.
+        sizes = {indexed[path].bytes for path in missing.gone}
+        candidates.sort(key=lambda image: image.stamp.bytes not in sizes)
+        run.add(candidates, _known(index, indexed, candidates, missing), workers)
         if source is not None:
             removed = _find_removed(index, missing, run.unusable, report, allow_empty=allow_empty)
             run.remove(removed)
@@ -161,20 +166,17 @@ class _Run:
         self._saved = time.monotonic()
 
 
-def _in_order(index: IndexWriter, candidates: list[Candidate], missing: Missing) -> list[Candidate]:
-    """Put first what may be a renamed image, so that a run that is cut short loses none."""
-    stamps = index.stamps() if missing.gone else {}
-    sizes = {stamps[path].bytes for path in missing.gone}
-    return sorted(candidates, key=lambda image: image.stamp.bytes not in sizes)
-
-
-def _known(index: IndexWriter, candidates: list[Candidate], missing: Missing) -> Known:
-    stamps = index.stamps()
-    wanted = {image.path for image in candidates if image.path in stamps} | {*missing.gone}
+def _known(
+    index: IndexWriter,
+    indexed: Mapping[str, FileStamp],
+    candidates: list[Candidate],
+    missing: Missing,
+) -> Known:
+    wanted = {image.path for image in candidates if image.path in indexed} | {*missing.gone}
     if not wanted:
         return Known({}, {}, ())
     hashes = {path: sha256 for path, sha256 in index.hashes().items() if path in wanted}
-    return Known(hashes, stamps, missing.gone)
+    return Known(hashes, {path: indexed[path] for path in wanted}, missing.gone)
 
 
 def _find_removed(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Condition
 from typing import NamedTuple
@@ -13,8 +15,6 @@ from ..errors import ImageError
 
 MAX_FILE_BYTES = 512 << 20
 """The largest file that is read as an image."""
-
-_READING_BYTES = 256 << 20
 
 
 class Part(NamedTuple):
@@ -43,24 +43,34 @@ class Contents(NamedTuple):
 
 
 class ByteBudget:
-    """Limits the bytes of files that threads hold at one time.
+    """Limits the bytes that threads hold at one time.
 
-    A file that is larger than the budget is read when no other is held.
+    Who asks for more than the limit gets it when nothing else is held.
+
+    Args:
+        limit: in bytes.
     """
 
-    def __init__(self, limit: int = _READING_BYTES) -> None:
+    def __init__(self, limit: int) -> None:
         self._limit = limit
         self._held = 0
         self._freed = Condition()
 
-    def take(self, count: int) -> None:
-        """Wait until `count` bytes may be held."""
+    @contextmanager
+    def holding(self, count: int) -> Iterator[None]:
+        """Hold `count` bytes in a block, which waits until it may."""
+        self._take(count)
+        try:
+            yield
+        finally:
+            self._give(count)
+
+    def _take(self, count: int) -> None:
         with self._freed:
             self._freed.wait_for(lambda: not self._held or self._held + count <= self._limit)
             self._held += count
 
-    def give(self, count: int) -> None:
-        """Give bytes back."""
+    def _give(self, count: int) -> None:
         with self._freed:
             self._held -= count
             self._freed.notify_all()

@@ -20,6 +20,11 @@ from ..index.rows import FileStamp
 from .candidates import Candidate
 from .reading import ByteBudget, Contents, check_size, read_part, read_whole
 
+_READING_BYTES = 256 << 20
+_DECODING_BYTES = 1 << 30
+_BYTES_PER_PIXEL = 6
+"""The decoded image, and the copy that is turned upright or made RGB."""
+
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -86,19 +91,16 @@ class Worker:
 
     def __init__(self, spec: ImageSpec, known: Known, root: Path | None) -> None:
         self._spec, self._known, self._root = spec, known, root
-        self._budget = ByteBudget()
+        self._reading = ByteBudget(_READING_BYTES)
+        self._decoding = ByteBudget(_DECODING_BYTES)
 
     def prepare(self, image: Candidate) -> Prepared:
         """Read, hash and decode one image; what is wrong with it becomes a skip."""
-        held = image.stamp.bytes
         try:
-            check_size(held)
-            self._budget.take(held)
-            try:
+            check_size(image.stamp.bytes)
+            with self._reading.holding(image.stamp.bytes):
                 contents = read_part(image.part) if image.part else read_whole(image.path)
                 return self._prepare(image, contents)
-            finally:
-                self._budget.give(held)
         except ImageError as error:
             return Prepared(image, skip=Skip.of(image.path, error))
         except OSError as error:
@@ -113,11 +115,13 @@ class Worker:
             return Prepared(image, sha256, same=True)
         if old := self._known.claim(image, sha256):
             return Prepared(image, sha256, moved_from=old)
+        fields = image_fields(Path(image.path), contents.status, contents.data, root=self._root)
+        size = int(fields.get("width", 0)) * int(fields.get("height", 0))
         try:
-            opened = open_image(contents.data, name=image.path)
+            with self._decoding.holding(_BYTES_PER_PIXEL * size):
+                opened = open_image(contents.data, name=image.path)
+                pixels = to_pixels(opened, self._spec)
         except ImageError as error:
             return Prepared(image, sha256, skip=Skip.of(image.path, error))
         # What the file says of itself stands beside the user's own columns.
-        fields = image_fields(Path(image.path), contents.status, contents.data, root=self._root)
-        image = image._replace(fields={**fields, **image.fields})
-        return Prepared(image, sha256, to_pixels(opened, self._spec))
+        return Prepared(image._replace(fields={**fields, **image.fields}), sha256, pixels)

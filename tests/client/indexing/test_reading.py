@@ -112,21 +112,19 @@ def test_a_file_that_is_too_large_is_refused_unread(photos, index_source):
     assert "too large a file for an image (536,870,913 bytes)" in skip.reason
 
 
-def test_threads_hold_no_more_bytes_than_the_budget(tmp_path):
-    budget, held, most = ByteBudget(100), [], []
-    lock = threading.Lock()
+def test_threads_hold_no_more_bytes_than_the_budget():
+    budget, lock = ByteBudget(100), threading.Lock()
+    held, most = 0, []
 
     def work(count):
+        nonlocal held
         for _ in range(50):
-            budget.take(count)
-            with lock:
-                held.append(count)
-                most.append(sum(held))
-                held.remove(count)
-                held.append(count)
-            with lock:
-                held.remove(count)
-            budget.give(count)
+            with budget.holding(count):
+                with lock:
+                    held += count
+                    most.append(held)
+                with lock:
+                    held -= count
 
     threads = [threading.Thread(target=work, args=(count,)) for count in (30, 50, 70, 99)]
     for thread in threads:
@@ -134,12 +132,19 @@ def test_threads_hold_no_more_bytes_than_the_budget(tmp_path):
     for thread in threads:
         thread.join()
     assert max(most) <= 100
-    budget.take(500)  # larger than the budget: alone
-    waiting = threading.Thread(target=budget.take, args=(1,))
-    waiting.start()
-    assert waiting.is_alive()
-    budget.give(500)
+    order = []
+
+    def wait():
+        with budget.holding(1):
+            order.append("small")
+
+    with budget.holding(500):  # more than the limit: alone
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        waiting.join(timeout=0.05)
+        order.append("large")
     waiting.join()
+    assert order == ["large", "small"]
 
 
 def test_a_touched_file_keeps_its_embedding_and_its_id(photos, index_source, catalogue):
