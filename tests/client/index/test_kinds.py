@@ -170,3 +170,31 @@ def test_settings_of_one_search_change_no_other(vectors, opened):
         poor = opened[name].search(queries, 10, settings=SearchSettings(nprobe=1))[1]
         assert recall(poor, truth) < recall(before, truth)
         np.testing.assert_array_equal(opened[name].search(queries, 10)[1], before)
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_vectors_that_are_no_numbers_are_refused(name, vectors, tmp_path):
+    broken = np.array(vectors)
+    broken[1234, 5] = np.nan
+    with pytest.raises(DataError, match="NaN"):
+        kinds.build(name, broken, tmp_path / "x.faiss")
+
+
+def test_a_folder_that_does_not_take_the_file_is_named(vectors, tmp_path):
+    with pytest.raises(SearchIndexError, match=r"gone/x\.faiss: sq8 over 3000 vectors cannot be"):
+        kinds.build("sq8", vectors, tmp_path / "gone" / "x.faiss")
+
+
+def test_queries_of_the_caller_join_the_tuning(vectors, tmp_path):
+    far = np.random.default_rng(9).standard_normal((200, DIM)).astype(np.float32)
+    near = kinds.build("ivf", vectors, tmp_path / "near", queries=None)
+    with_far = kinds.build("ivf", vectors, tmp_path / "far", queries=far)
+    assert with_far["nprobe"] > near["nprobe"]
+    assert with_far["queries"] == near["queries"] + 200
+
+
+def test_progress_is_reported_from_training_to_tuning(vectors, tmp_path):
+    seen = []
+    kinds.build("ivf", vectors, tmp_path / "x", progress=lambda *step: seen.append(step))
+    assert seen == [("train", 0, 1), ("train", 1, 1), ("add", 3000, 3000), *seen[3:]]
+    assert [step[0] for step in seen[3:]] == ["tune", "tune"]
