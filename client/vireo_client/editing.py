@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from .bundle import Bundle
 from .captions import CaptionedImage
 from .embedder import Embedder
-from .errors import DataError, VireoError
+from .errors import DataError
 from .index.writer import IndexWriter
 from .indexing.pipeline import index_images
 from .indexing.report import IndexReport
-
-logger = logging.getLogger(__name__)
 
 Paths = Iterable[str | Path]
 Captions = Sequence[str | Sequence[str]]
@@ -62,10 +59,6 @@ def add_images(
     ]
     with IndexWriter(folder, bundle) as writer:
         report = index_images(writer, embedder, records)
-        try:
-            writer.learn_relevance(embedder.embed_texts)
-        except VireoError as error:  # the images are in the index; the next call tries again
-            logger.warning("%s: learned nothing of relevance (%s)", folder, error)
     if report.interrupted:
         raise KeyboardInterrupt
     return report

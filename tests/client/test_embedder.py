@@ -1,5 +1,7 @@
 """The embedder over the towers in this process."""
 
+import threading
+
 import numpy as np
 import pytest
 from support.bundles import DIM, write_repository
@@ -82,3 +84,19 @@ def test_the_small_repository_is_always_the_same(repository, tmp_path):
     for file in (path for path in repository.folder.rglob("*") if path.is_file()):
         copy = again.folder / file.relative_to(repository.folder)
         assert copy.read_bytes() == file.read_bytes(), file
+
+
+@pytest.mark.parametrize("in_flight", [1, 3])
+def test_towers_get_as_many_batches_at_once_as_they_say(repository, photo, in_flight):
+    towers = OnnxTowers.from_repository(repository, max_batch_size=2)
+    towers.batches_in_flight = in_flight
+    plain, together = towers.encode_image, threading.Barrier(in_flight)
+
+    def encode(pixels):
+        together.wait(30)  # until so many batches are here
+        return plain(pixels)
+
+    towers.encode_image = encode
+    paths = [photo(f"{number}.png", seed=number) for number in range(12)]
+    with Embedder(repository, towers) as embedder:
+        assert len(embedder.embed_images(paths)) == 12

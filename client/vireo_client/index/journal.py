@@ -137,6 +137,11 @@ class Journal:
             )  # fmt: skip
 
 
+def left_journals(folder: Path) -> list[Path]:
+    """Return the journals in an index's folder, the oldest first."""
+    return sorted(folder.glob(f"{JOURNAL_PREFIX}*.bin"), key=lambda path: path.stat().st_mtime_ns)
+
+
 def _write(file: io.FileIO, data: bytes) -> None:
     rest = memoryview(data)
     while rest:

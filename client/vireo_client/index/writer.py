@@ -10,11 +10,10 @@ that no committed state names are swept away when an index is opened for writing
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,14 +27,14 @@ from .changes import Move, NewImage
 from .columns import ColumnCheck, fields_of, moved_fields
 from .compaction import Progress, build_structure, is_due, merge, mergeable, sample
 from .exact import Embeddings, Rows
-from .journal import JOURNAL_PREFIX, Journal
+from .journal import JOURNAL_PREFIX, Journal, left_journals
 from .kinds import AUTO
 from .legacy import convert, sweep_legacy
 from .loading import load_vectors
 from .lock import HOLDER_FILE, LOCK_FILE, WriterLock
 from .nearest import nearest
-from .relevance import META_KEY as RELEVANCE_KEY
 from .relevance import (
+    CAPTIONS,
     MIN_CAPTIONS,
     Embed,
     Relevance,
@@ -43,6 +42,7 @@ from .relevance import (
     learn_from_neutral_queries,
     sample_captions,
 )
+from .relevance import META_KEY as RELEVANCE_KEY
 from .rows import CaptionRow, FileStamp, ImageRow, State
 from .segments import (
     NO_ROWS,
@@ -131,21 +131,40 @@ class IndexWriter:
         sweep_drafts(self.folder)
         record_bundle(self.folder, self._catalogue, bundle)
         self._journal: Journal | None = None
+        self._left = left_journals(self.folder)
         self._take_over()
 
     def _take_over(self) -> None:
-        """Save what a writer that was killed had added and not saved."""
-        paths = sorted(self.folder.glob(f"{JOURNAL_PREFIX}*"), key=os.path.getmtime)
+        """Save what killed writers added and did not save."""
         saved = self._catalogue.meta(_SAVED_JOURNAL)
-        for path in paths:
+        for path in self._left:
             # What this one holds is saved: its writer was killed after the commit.
             if path.name != saved:
-                for images in Journal(path).replay():
-                    self._stage(images)
-        if self._pending.added:
-            self.save()
-        for path in paths:
-            path.unlink(missing_ok=True)
+                for batch in Journal(path).replay():
+                    self._replay(path, batch)
+        if self._left:
+            try:
+                self.save()
+            except SearchIndexError as error:  # a full disk, say: the journals stay for now
+                logger.warning("%s: what was added before is not saved yet (%s)", path, error)
+
+    def _replay(self, path: Path, batch: Sequence[NewImage]) -> None:
+        try:
+            images = [self._checked(image) for image in batch if not self._holds(image)]
+            self._columns.check(images)
+        except DataError as error:
+            logger.warning("%s: a batch is passed over (%s)", path, error)
+        else:
+            self._take(images)
+
+    def _holds(self, image: NewImage) -> bool:
+        """Return whether an image was saved just as it is."""
+        saved = self._catalogue.stamp(image.path)
+        return (
+            saved is not None
+            and saved[1] == image.stamp
+            and self._catalogue.sha256(saved[0]) == image.sha256
+        )
 
     @property
     def _saved(self) -> State:
@@ -209,32 +228,31 @@ class IndexWriter:
         return hashes
 
     def add(self, images: Sequence[NewImage]) -> None:
-        """Add images, replacing those of the same path; `save` makes it lasting.
+        """Add images, replacing those of the same path; `save` makes it part of the index.
 
-        They are written to the index's journal: should this process be killed, the next writer
-        saves them.
+        A writer that is killed before has them in its journal: the next writer has them too, and
+        its `save` saves them.
 
         Raises:
-            SearchIndexError: the disk does not take them; nothing was added.
             DataError: an embedding has another size than the bundle's, holds what is no number, or
                 is not of length 1; there is not one for each caption; or a field's value does not
                 fit its column. Nothing was added.
+            SearchIndexError: the disk does not take the journal. Nothing was added.
         """
         self._check_open()
         checked = [self._checked(image) for image in images]
         self._columns.check(checked)
         if self._journal is None:
-            name = f"{JOURNAL_PREFIX}{secrets.token_hex(4)}.bin"
-            self._journal = Journal(self.folder / name)
+            self._journal = Journal(self.folder / f"{JOURNAL_PREFIX}{secrets.token_hex(4)}.bin")
         try:
             self._journal.append(checked)
         except OSError as error:
             raise SearchIndexError(
                 f"{self.folder}: cannot be written ({error}); nothing was added"
             ) from error
-        self._stage(checked)
+        self._take(checked)
 
-    def _stage(self, images: Iterable[NewImage]) -> None:
+    def _take(self, images: Sequence[NewImage]) -> None:
         for image in images:
             saved = self._find_saved(image.path)
             # In this order: an interruption in between loses no image.
@@ -246,7 +264,11 @@ class IndexWriter:
         """Give saved images new paths; they keep embedding and captions. `save` makes it lasting.
 
         As an id names the same image for ever, a moved image has a new one.
+
+        Raises:
+            DataError: no image of an old path is saved; nothing was moved.
         """
+        self._check_open()
         images = []
         for move in moves:
             saved = self._find_saved(move.old)
@@ -265,8 +287,9 @@ class IndexWriter:
                     moved_fields(self._catalogue.fields_of(id_), move.old, move.new),
                 )
             )
-        # In this order: an interruption in between leaves an image twice, and loses none.
-        self.add(images)
+        # In this order: an interruption in between leaves an image twice, and loses none. The
+        # journal is not needed, as these embeddings are saved already.
+        self._take(images)
         self.remove([move.old for move in moves])
 
     def restamp(self, path: str, stamp: FileStamp) -> None:
@@ -355,6 +378,7 @@ class IndexWriter:
             self._convert()
         pending = self._pending
         if not pending.added and not pending.removed and not pending.stamps:
+            self._clear_journals()
             return
         gone = list(pending.gone().values())
         state = self._next_state()._replace(images=len(self), captions=self.captions)
@@ -382,12 +406,23 @@ class IndexWriter:
                     next_caption_id=str(next_caption + len(captions)),
                     **{_SAVED_JOURNAL: self._journal.path.name if self._journal else ""},
                 )
-
         self._merge_small()
         try:
             self.learn_relevance()
         except SearchIndexError as error:
             logger.warning("%s: learned nothing of relevance (%s)", self.folder, error)
+
+    def _clear_journals(self) -> None:
+        """Remove the journals, as all that they hold is saved."""
+        try:
+            journal, self._journal = self._journal, None
+            if journal is not None:
+                journal.clear()
+            while self._left:
+                self._left[-1].unlink(missing_ok=True)
+                self._left.pop()
+        except OSError as error:  # what they hold is found to be saved when it is read again
+            logger.warning("%s: a journal stays there (%s)", self.folder, error)
 
     def learn_relevance(self, embed: Embed | None = None) -> bool:
         """Learn what a score is worth in this index, where it has not, or has doubled or halved.
@@ -408,11 +443,14 @@ class IndexWriter:
         """
         self._check_open()
         images = self._saved.images
+        if not images or self._saved.version == 1:
+            return False
         known = self._catalogue.relevance()
-        if not images or self._saved.version == 1 or (known and not known.is_stale(images)):
+        stale = known is None or known.is_stale(images)
+        if not stale and known is not None and known.source == CAPTIONS:
             return False
         learned = self._learn_from_captions()
-        if learned is None and embed is not None:
+        if learned is None and embed is not None and stale:
             learned = learn_from_neutral_queries(embed, self._nearest_images, images)
         if learned is None:
             return False
@@ -590,21 +628,17 @@ class IndexWriter:
 
     def _settle(self, state: State, pending: _Pending) -> None:
         if pending is not self._pending:  # which is saved now
-            with suppress(OSError):  # its name is in `meta`: nobody replays it
-                self._clear_journal()
+            self._clear_journals()
         self._vectors = load_vectors(
             self.folder, self._catalogue, self._dim, self._vectors, structures=False
         )
         self._pending = pending
 
-    def _clear_journal(self) -> None:
-        journal, self._journal = self._journal, None
-        if journal is not None:
-            journal.clear()
-
     def close(self) -> None:
         """Close the catalogue and give the lock back; unsaved changes are dropped."""
-        self._clear_journal()
+        if self._journal is not None:
+            self._journal.clear()
+            self._journal = None
         self._closed = True
         self._closing.close()
 

@@ -6,6 +6,7 @@ journal keeps it from then on: a kill costs the batches that were in the towers.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from pathlib import Path
 from ..bundle import file_sha256
 from ..captions import CaptionedImage
 from ..embedder import Embedder
-from ..errors import DataError
+from ..errors import DataError, VireoError
 from ..index.changes import Move
 from ..index.rows import FileStamp
 from ..index.writer import IndexWriter
@@ -25,6 +26,8 @@ from .missing import Missing, find_missing, group_by_empty_folder
 from .report import IndexReport
 from .stages import embed_candidates
 from .workers import Known, Prepared
+
+logger = logging.getLogger(__name__)
 
 SAVE_EVERY_SECONDS = 60.0
 
@@ -87,6 +90,8 @@ def index_images(
         if source is not None:
             removed = _find_removed(index, missing, run.unusable, report, allow_empty=allow_empty)
             run.remove(removed)
+        run.save()
+        run.learn()
     except KeyboardInterrupt:
         report.interrupted = True
     finally:
@@ -109,7 +114,6 @@ class _Run:
         self, index: IndexWriter, embedder: Embedder, report: IndexReport, root: Path | None
     ) -> None:
         self._index, self._embedder, self._report, self._root = index, embedder, report, root
-        self._changed = False
         self._saved = time.monotonic()
         self.unusable: dict[str, str] = {}
         """SHA-256 of files that were read and are no images, by path."""
@@ -129,7 +133,6 @@ class _Run:
             with closing(stream) as batches:
                 for images in batches:
                     self._index.add(images)
-                    self._changed = True
                     self._report.added += len(images)
                     self._report.captions += sum(len(image.captions) for image in images)
                     progress.advance(task, len(images))
@@ -146,24 +149,26 @@ class _Run:
         elif item.moved_from is not None:
             self._index.move([Move(item.moved_from, path, item.image.stamp)])
             self._report.moved.append((item.moved_from, path))
-            self._changed = True
         else:
             self._index.restamp(path, item.image.stamp)
             self._report.unchanged += 1
-            self._changed = True
 
     def remove(self, paths: list[str]) -> None:
         """Remove images."""
         self._report.removed = paths  # first: a save after Ctrl-C would take what it does not tell
-        self._changed = self._changed or bool(paths)
         self._index.remove(paths)
 
     def save(self) -> None:
-        """Save what has changed since the last save."""
-        if self._changed:
-            self._index.save()
-            self._changed = False
+        """Save what has changed since the last save, and what a run that was killed had added."""
+        self._index.save()
         self._saved = time.monotonic()
+
+    def learn(self) -> None:
+        """Learn what a score is worth, where the index has no captions to learn it from."""
+        try:
+            self._index.learn_relevance(self._embedder.embed_texts)
+        except VireoError as error:  # the images are in the index; the next run tries again
+            logger.warning("%s: learned nothing of relevance (%s)", self._index.folder, error)
 
 
 def _known(

@@ -14,6 +14,7 @@ from vireo_client.errors import DataError, IndexLocked, SearchIndexError
 from vireo_client.index import Index, IndexWriter, segments
 from vireo_client.index import writer as module
 from vireo_client.index.catalogue import CATALOGUE_FILE, Catalogue, FileStamp
+from vireo_client.index.changes import Move
 from vireo_client.index.writable import WritableCatalogue
 
 
@@ -401,3 +402,152 @@ def test_an_index_on_a_read_only_folder_is_searched(tmp_path, small_bundle):
     (tmp_path / "copy").chmod(0o755)
     for path in (tmp_path / "copy").rglob("*"):
         path.chmod(0o755)
+
+
+def _as_if_killed(folder, bundle, *images):
+    """Leave the journal of a writer that added images and was killed."""
+    with IndexWriter(folder, bundle) as writer:
+        writer.add(images)
+        (journal,) = folder.glob("journal-*.bin")
+        data = journal.read_bytes()
+    journal.write_bytes(data)
+
+
+def test_what_a_killed_writer_added_is_saved_by_the_next(tmp_path, small_bundle):
+    folder = tmp_path / "i"
+    with IndexWriter(folder, small_bundle) as writer:
+        writer.add([new_image("a.jpg", 1), new_image("b.jpg", 2)])
+        writer.save()
+    image = new_image("b.jpg", 3, captions=2, size=2)._replace(fields={"note": "phố cổ"})
+    _as_if_killed(folder, small_bundle, image)
+    with IndexWriter(folder, small_bundle) as writer:
+        assert (len(writer), writer.captions) == (2, 2)
+    assert not list(folder.glob("journal-*"))
+    with Index(folder, small_bundle) as index:
+        assert [best(index, n)[0] for n in (1, 3)] == ["a.jpg", "b.jpg"]
+        assert index.search_words("pho co", 1)[0].path == "b.jpg"
+
+
+def test_a_full_disk_does_not_keep_a_writer_from_opening(
+    tmp_path, small_bundle, monkeypatch, caplog
+):
+    """It may have come to sweep, or to remove images."""
+    folder = tmp_path / "i"
+    _as_if_killed(folder, small_bundle, new_image("a.jpg", 1))
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(segments, "_write_array", full)
+        with IndexWriter(folder, small_bundle) as writer:
+            assert len(writer) == 1
+        assert "not saved yet" in caplog.text
+        assert "No space left" in caplog.text
+    assert list(folder.glob("journal-*"))
+    with IndexWriter(folder, small_bundle) as writer:
+        assert len(writer) == 1
+    with Index(folder, small_bundle) as index:
+        assert best(index, 1) == ("a.jpg", 1)
+
+
+def test_a_batch_that_fits_no_more_is_passed_over(tmp_path, small_bundle, caplog):
+    folder = tmp_path / "i"
+    with IndexWriter(folder, small_bundle) as writer:
+        writer.add([new_image("a.jpg", 1)._replace(fields={"iso": 100})])
+        (journal,) = folder.glob("journal-*.bin")
+        data = journal.read_bytes()
+    with IndexWriter(folder, small_bundle) as writer:
+        writer.add([new_image("b.jpg", 2)._replace(fields={"iso": "hundred"})])
+        writer.save()
+    journal.write_bytes(data)
+    with IndexWriter(folder, small_bundle) as writer:
+        assert len(writer) == 1
+    assert "a batch is passed over (a.jpg: column 'iso'" in caplog.text
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+def test_what_a_journal_holds_and_the_index_too_is_not_added_again(
+    tmp_path, small_bundle, monkeypatch, renamed
+):
+    """A kill between the commit and the removal of the journal."""
+    folder = tmp_path / "i"
+    with monkeypatch.context() as patch:
+        patch.setattr(module.Journal, "clear", lambda _: None)
+        with IndexWriter(folder, small_bundle) as writer:
+            writer.add([new_image("a.jpg", 1), new_image("b.jpg", 2)])
+            writer.save()
+    (journal,) = folder.glob("journal-*.bin")
+    if renamed:  # so that `meta` does not name it
+        journal.rename(folder / "journal-0.bin")
+    with IndexWriter(folder, small_bundle):
+        pass
+    assert not list(folder.glob("journal-*"))
+    with Index(folder, small_bundle) as index:
+        assert (len(index), index._opened.vectors.state.generation) == (2, 1)
+
+
+def test_an_addition_whose_journal_cannot_be_written_is_refused(
+    tmp_path, small_bundle, monkeypatch
+):
+    with IndexWriter(tmp_path / "i", small_bundle) as writer:
+
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(module.Journal, "append", full)
+        with pytest.raises(
+            SearchIndexError, match=r"cannot be written.*No space left.*nothing was added"
+        ):
+            writer.add([new_image("a.jpg", 1)])
+        assert len(writer) == 0
+
+
+def test_fields_that_fit_no_column_are_refused_before_anything_changes(tmp_path, small_bundle):
+    with IndexWriter(tmp_path / "i", small_bundle) as writer:
+        writer.add([new_image("a.jpg", 1)._replace(fields={"iso": 100})])
+        wrong = new_image("b.jpg", 2)._replace(fields={"iso": "hundred", "new": "column"})
+        with pytest.raises(DataError, match=r"b\.jpg.*column 'iso'"):
+            writer.add([new_image("c.jpg", 3), wrong])
+        assert len(writer) == 1
+        writer.add([new_image("d.jpg", 4)._replace(fields={"new": 3})])
+        writer.save()
+    with Index(tmp_path / "i", small_bundle) as index:
+        (match,) = index.search_images(unit(4)[None], 5, filter="new = 3")[0]
+        assert match.path == "d.jpg"
+        assert match.metadata["new"] == 3
+
+
+def test_a_moved_image_keeps_its_fields_but_those_of_its_path(tmp_path, small_bundle):
+    fields = {"folder": "2024/", "name": "a.jpg", "make": "Canon", "taken": "2024-05-01"}
+    with IndexWriter(tmp_path / "i", small_bundle) as writer:
+        writer.add([new_image("/p/2024/a.jpg", 1, captions=1)._replace(fields=fields)])
+        writer.save()
+        writer.move([Move("/p/2024/a.jpg", "/p/2025/hè/b.jpg", FileStamp(1, 2))])
+        writer.save()
+    with Index(tmp_path / "i", small_bundle) as index:
+        (match,) = index.search_images(unit(1)[None], 5)[0]
+    assert match.path == "/p/2025/hè/b.jpg"
+    told = [match.metadata[name] for name in ("folder", "name", "make", "taken")]
+    assert told == ["2025/hè/", "b.jpg", "Canon", "2024-05-01T00:00:00"]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 2.0])
+def test_what_is_no_unit_vector_is_refused(tmp_path, small_bundle, bad):
+    with IndexWriter(tmp_path / "i", small_bundle) as writer:
+        good = new_image("a.jpg", 1, captions=2)
+        broken = good.embedding.copy()
+        broken[3] = bad
+        captions = good.caption_embeddings.copy()
+        captions[1, 5] = bad
+        for image in (
+            good._replace(embedding=broken),
+            good._replace(caption_embeddings=captions),
+            good._replace(embedding=np.zeros(DIM, np.float32)),
+            good._replace(embedding=good.embedding * 1.002),
+        ):
+            with pytest.raises(DataError, match=r"a\.jpg: .*(no number|not of length 1)"):
+                writer.add([new_image("b.jpg", 2), image])
+        assert len(writer) == 0
+        writer.add([good._replace(embedding=good.embedding * 1.0005)])
+        writer.save()

@@ -47,12 +47,13 @@ def test_a_full_disk_is_an_error_and_the_old_index_stays(photos, tmp_path, repos
     _index(first, tmp_path / "i", repository)
     kind, message = _with_largest_file(limit, lambda: _index(photos, tmp_path / "i", repository))
     assert kind == SearchIndexError.__name__
-    assert message.startswith(f"{tmp_path / 'i'}: cannot be ")
+    assert message.startswith(str(tmp_path / "i"))
+    assert "cannot be" in message
     assert verify(tmp_path / "i").is_whole
     with Index(tmp_path / "i", repository) as index:
         assert len(index) == 1
     report = _index(photos, tmp_path / "i", repository)
-    assert report.added == 6
+    assert report.added + report.unchanged == 6  # what was in the journal is not embedded again
     assert verify(tmp_path / "i").is_whole
 
 
