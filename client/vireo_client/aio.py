@@ -270,8 +270,12 @@ class AsyncSearchClient:
             towers = AsyncTritonTowers(
                 bundle, self._triton, tls=self._tls, options=self._connection
             )
-            await towers.connect()
-            embedder = await asyncio.to_thread(TowersEmbedder, bundle, towers)
+            try:
+                await towers.connect()
+                embedder = await asyncio.to_thread(TowersEmbedder, bundle, towers)
+            except BaseException:
+                await towers.close()
+                raise
             return _Opened(bundle, index, Ranking(index), embedder)
         except BaseException:
             index.close()

@@ -19,7 +19,7 @@ from .bundle import Bundle
 from .cores import usable_cores
 from .errors import MissingExtraError, VireoError, first_line
 from .extras import BUILDS, clashing_builds, import_faiss, import_onnxruntime
-from .repository import BUNDLE_PARAMETER, IMAGE_MODEL, TEXT_MODEL
+from .repository import BUNDLE_PARAMETER, IMAGE_MODEL, TEXT_MODEL, model_file
 from .text.pipeline import TextPath
 from .towers.connection import read_addresses
 from .towers.tls import ClientTls
@@ -240,9 +240,22 @@ def _use(index: Path | None, model: Path | None, triton: str | None) -> Iterator
     except VireoError as error:
         yield Finding("Model", "broken", str(model or index), str(error))
         return
+    if triton is None:
+        yield _engines(bundle)
     yield _segmenter(bundle)
     if index is not None:
         yield _opened(index, bundle)
+
+
+def _engines(bundle: Bundle) -> Finding:
+    """Look for the files of the towers; they are not loaded, which may take seconds."""
+    try:
+        files = [model_file(bundle.folder, model) for model in (TEXT_MODEL, IMAGE_MODEL)]
+        size = sum(file.stat().st_size for file in files) / 1e6
+    except (VireoError, OSError) as error:
+        advice = "write them with `vireo export`, or embed through Triton with --triton"
+        return Finding("Engines", "broken", str(error), advice)
+    return Finding("Engines", "ok", f"{' and '.join(map(str, files))}, {size:,.1f} MB")
 
 
 def _segmenter(bundle: Bundle) -> Finding:

@@ -8,7 +8,8 @@ process), `TritonTowers` (gRPC), and training's `TorchTowers`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from .bundle import Bundle
 from .captions import Skip
 from .cores import usable_cores
-from .errors import ImageError
+from .errors import ImageError, VireoError
 from .forks import renew_after_fork
 from .images import ImageSource, load_pixels
 from .overlap import batched, map_ahead
@@ -83,6 +84,7 @@ class Embedder:
         self.batches_in_flight: int = getattr(towers, "batches_in_flight", 1)
         """The number of batches of images that the towers get before they answer the first."""
         self._decode_threads = decode_threads or usable_cores()
+        self._closed = False
         self._open_pools()
         renew_after_fork(self)
 
@@ -117,14 +119,16 @@ class Embedder:
         Raises:
             DataError: `texts` is not a sequence of strings, or the tokenizer knows nothing of one.
             ServerError: Triton does not answer, or answers with an error; the subclass says which.
+            VireoError: the embedder was closed.
         """
         rows = self.text_path.ids(texts)
         if not allow_unknown:
             self.text_path.refuse_unknown(texts, rows)
         out = np.empty((len(texts), self.dim), dtype=np.float32)
-        for positions, input_ids in self.text_path.tokenizer.pad(rows):
-            for part in _slices(len(positions), self.towers.max_batch_size):
-                out[positions[part]] = self.towers.encode_text(input_ids[part])
+        with self._not_closed():
+            for positions, input_ids in self.text_path.tokenizer.pad(rows):
+                for part in _slices(len(positions), self.towers.max_batch_size):
+                    out[positions[part]] = self.towers.encode_text(input_ids[part])
         return out
 
     def embed_images(self, images: Sequence[ImageSource]) -> Embeddings:
@@ -136,14 +140,26 @@ class Embedder:
         Raises:
             ImageError: an image cannot be read; `embed_image_stream` skips such images instead.
             ServerError: Triton does not answer, or answers with an error; the subclass says which.
+            VireoError: the embedder was closed.
         """
         check_images(images)
         out = np.empty((len(images), self.dim), dtype=np.float32)
-        for batch in self.embed_image_stream(images):
-            if batch.skipped:
-                raise ImageError(str(batch.skipped[0]))
-            out[batch.positions] = batch.embeddings
+        with self._not_closed():
+            for batch in self.embed_image_stream(images):
+                if batch.skipped:
+                    raise ImageError(str(batch.skipped[0]))
+                out[batch.positions] = batch.embeddings
         return out
+
+    @contextmanager
+    def _not_closed(self) -> Iterator[None]:
+        """Turn what thread pools raise when another thread closes them into an error of ours."""
+        try:
+            yield
+        except (RuntimeError, CancelledError) as error:
+            if not self._closed:
+                raise
+            raise VireoError("this embedder was closed; open a new one") from error
 
     def embed_image_stream(
         self, images: Iterable[ImageSource], *, batch_size: int | None = None
@@ -192,6 +208,7 @@ class Embedder:
 
     def close(self) -> None:
         """Close the towers and the threads; the batches that run are waited for."""
+        self._closed = True
         self._decoding.shutdown(cancel_futures=True)
         self._embedding.shutdown(cancel_futures=True)
         self.towers.close()

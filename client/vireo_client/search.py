@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from .bundle import Bundle
 from .editing import Captions, Fields, add_images, remove_images
-from .embedder import Embedder, Embeddings
+from .embedder import Embedder, Embeddings, Towers
 from .errors import SearchIndexError
 from .forks import renew_after_fork
 from .images import ImageSource
@@ -299,10 +299,16 @@ def open_embedder(
         connection: timeouts, retries, headers and the like.
         bulk: whether Triton lets the queries of others go first.
     """
+    towers: Towers
     if triton is None:
-        return Embedder(bundle, OnnxTowers.from_repository(bundle))
-    # tritonclient takes a third of a second to import; a local search does not need it.
-    from .towers.triton import TritonTowers
+        towers = OnnxTowers.from_repository(bundle)
+    else:
+        # tritonclient takes a third of a second to import; a local search does not need it.
+        from .towers.triton import TritonTowers
 
-    towers = TritonTowers(bundle, triton, tls=tls, options=connection, bulk=bulk)
-    return Embedder(bundle, towers)
+        towers = TritonTowers(bundle, triton, tls=tls, options=connection, bulk=bulk)
+    try:
+        return Embedder(bundle, towers)
+    except BaseException:
+        towers.close()
+        raise

@@ -189,13 +189,20 @@ def test_a_client_that_is_closed_while_it_opens_leaves_nothing_open(made):
     asyncio.run(ask())
 
 
-def test_a_server_that_is_not_there_is_the_same_error(made):
+def test_a_server_that_is_not_there_is_the_same_error(made, monkeypatch):
+    from vireo_client.towers.aio import AsyncTritonTowers
+
+    closed = []
+    close = AsyncTritonTowers.close
+    monkeypatch.setattr(AsyncTritonTowers, "close", lambda self: closed.append(1) or close(self))
+
     async def ask():
         async with AsyncSearchClient(made, triton="127.0.0.1:9"):
             pass
 
     with pytest.raises(ServerUnavailable, match=r"127\.0\.0\.1:9"):
         asyncio.run(ask())
+    assert closed
 
 
 def test_short_searches_run_in_the_loop_and_long_ones_in_threads(made):

@@ -303,6 +303,27 @@ def test_a_closed_client_says_so(made):
                     use(client)
 
 
+@pytest.mark.parametrize("kind", CLIENTS)
+def test_a_client_that_is_closed_under_its_threads_says_so(made, kind):
+    photo = made.parent / "photos" / "3.png"
+    started = threading.Barrier(7)
+    with open_client(kind, made) as client, ThreadPoolExecutor(6) as threads:
+
+        def ask(number):
+            started.wait(30)
+            while True:
+                try:
+                    client.search_by_image(photo) if number % 2 else client.search("xe")
+                except VireoError as error:
+                    return str(error)
+
+        errors = [threads.submit(ask, number) for number in range(6)]
+        started.wait(30)
+        client.search("xe")
+        client.close()
+        assert all("closed" in error.result(60) for error in errors)
+
+
 def test_an_index_that_is_made_anew_is_followed(writable, folder, repository):
     assert len(writable.search("xe", 100)) == 6
     shutil.rmtree(folder)
@@ -351,6 +372,36 @@ def test_threads_share_a_client(made):
 
         with ThreadPoolExecutor(8) as threads:
             list(threads.map(ask, range(8)))
+
+
+def test_threads_search_while_one_adds_and_removes(folder, repository, photo):
+    """An image is found by itself as long as it is there; the six others always."""
+    photos = sorted((folder.parent / "photos").iterdir())
+    with SearchClient(folder, model=repository.folder) as client:
+        stop = threading.Event()
+        expected = {path: client.search_by_image(path, 1)[0].path for path in photos}
+
+        def ask():
+            count = 0
+            while not stop.is_set() or count < 3:
+                for path in photos:
+                    (match,) = client.search_by_image(path, 1)
+                    assert (match.path, round(match.score, 3)) == (expected[path], 1)
+                count += 1
+            return count
+
+        with ThreadPoolExecutor(3) as threads:
+            asking = [threads.submit(ask) for _ in range(3)]
+            try:
+                for number in range(5):
+                    path = photo(f"{number}.png", seed=100 + number)
+                    assert client.add([path], captions=["ảnh"]).added == 1
+                    assert client.search_by_image(path, 1)[0].path == str(path.resolve())
+                    assert client.remove([path]) == 1
+                    assert client.search_by_image(path, 1)[0].path != str(path.resolve())
+            finally:
+                stop.set()
+            assert all(done.result(60) >= 3 for done in asking)
 
 
 def test_threads_that_add_wait_for_each_other(folder, repository, photo):

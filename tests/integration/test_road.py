@@ -164,7 +164,7 @@ def test_a_mistake_is_one_line(demo, tmp_path, words, message):
 @pytest.mark.parametrize(
     "words",
     [["search", "x", "--queries", "y"], ["search", "x", "--weights", "1,2"],
-     ["search", "x", "--sheet", "s.zzz"], ["search", "--captions"], ["serve"],
+     ["search", "x", "--sheet", "s.zzz"], ["search", "--image", "y", "--hybrid"], ["serve"],
      ["evaluate", "b", "--data", "d", "--split", "half"], ["search", "x", "-k", "0"]],
 )  # fmt: skip
 def test_a_wrong_usage_is_explained(words):

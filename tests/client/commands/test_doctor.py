@@ -130,6 +130,13 @@ def test_what_a_search_would_use_is_opened(machine, made):
         (made / "gone").rename(made / "catalogue.sqlite")
 
 
+def test_a_bundle_without_engines_is_no_model_repository(machine, bundle, repository):
+    assert machine("--model", repository.folder)["Engines"]["state"] == "ok"
+    found = machine("--model", bundle.folder, code=1)["Engines"]
+    assert "vireo export" in found["advice"]
+    assert str(bundle.folder) in found["found"]
+
+
 def test_the_index_at_the_default_place_is_found(machine, made, tmp_path):
     (tmp_path / "vireo-index").symlink_to(made)
     assert "6 images" in machine()["Index"]["found"]
