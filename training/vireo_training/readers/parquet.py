@@ -74,7 +74,7 @@ def read(path: Path) -> Iterator[Described | Embedded | Skip]:
                     yield _item(where, row.to_pylist()[0], image, captions)
                 except ValueError as error:
                     yield Skip(where, str(error))
-    except (pa.ArrowException, OSError, MemoryError) as error:
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         yield Skip(f"{path}: row {number}", f"damaged from here on ({_first_line(error)})")
 
 
@@ -101,7 +101,7 @@ def _open(path: Path) -> Any:
 
     try:
         return pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:  # names not in UTF-8
         raise DataError(f"{path}: not a readable parquet file ({_first_line(error)})") from None
 
 

@@ -1,4 +1,4 @@
-"""Fuzz a server's requests: `python tests/fuzz/requests.py text REPOSITORY --seconds 600`.
+"""Fuzz a server's requests: `python tests/fuzz/embed_requests.py text REPOSITORY --seconds 600`.
 
 Each example is one request of made-up texts, or of damaged images, to a running Triton over gRPC.
 Whatever comes, the server must answer it or refuse it as the caller's fault (INVALID_ARGUMENT)
