@@ -10,17 +10,29 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
+from . import environment
 from .errors import DataError
 from .fields import described, joined_keys, split_named
 
 logger = logging.getLogger(__name__)
 
 CAPTIONS_FILE = "captions.jsonl"
+
+MAX_CAPTION = 20_000
+"""Letters of a caption; no model reads a tenth of them."""
+MAX_LINE = 16 << 20
+"""Bytes of a line of a captions file. A longer one is passed over without being held in memory."""
+
+
+class OutsideError(ValueError):
+    """An image that a data set names lies outside the data set's folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +111,9 @@ def read_captions(source: str | Path) -> CaptionSet:
     other way round: macOS writes one form, most editors the other. Several lines for one image are
     joined. The images are not opened.
 
+    An image must lie below the file's folder: whoever wrote the file could name any image of this
+    machine. `VIREO_ALLOW_OUTSIDE=1` allows others.
+
     Raises:
         DataError: there is no such file, or no usable record in it.
     """
@@ -163,6 +178,11 @@ def collect(
         if len(texts) < len(item.captions):
             number = len(item.captions) - len(texts)
             skipped.append(Skip(item.where, f"{number} caption(s) that are no text"))
+        short = [text for text in texts if len(text) <= MAX_CAPTION]
+        if len(short) < len(texts):
+            reason = f"{len(texts) - len(short)} caption(s) of more than {MAX_CAPTION} letters"
+            skipped.append(Skip(item.where, reason))
+            texts = short
         usable = [text for text in texts if text.strip()]
         if len(usable) < len(texts):
             skipped.append(Skip(item.where, f"{len(texts) - len(usable)} empty caption(s)"))
@@ -209,6 +229,8 @@ def describe_lines(path: Path) -> Iterator[Described | Skip]:
     for number, line in _numbered_lines(path):
         where = f"{path}:{number}"
         try:
+            if len(line) > MAX_LINE:
+                raise ValueError(f"a line of more than {MAX_LINE:,} bytes")
             image, texts, split = _parse(line)
         except ValueError as error:
             yield Skip(where, str(error))
@@ -217,8 +239,15 @@ def describe_lines(path: Path) -> Iterator[Described | Skip]:
 
 
 def _numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines that are not blank; of one that is too long, `MAX_LINE` + 1 bytes."""
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+        for number in count(1):
+            line = file.readline(MAX_LINE + 1)
+            if not line:
+                return
+            rest = line
+            while len(rest) > MAX_LINE and not rest.endswith(b"\n"):
+                rest = file.readline(MAX_LINE + 1)
             if line.strip():
                 yield number, line
 
@@ -226,23 +255,29 @@ def _numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 def _parse(line: bytes) -> tuple[str, list[object], object]:
     try:
         record = json.loads(line, object_pairs_hook=joined_keys)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError, MemoryError) as error:  # a number may have many digits
         raise ValueError(f"not JSON in UTF-8 ({error})") from None
     if not isinstance(record, dict):
         raise ValueError('not an object {"image", "captions"}')
     return described(record)
 
 
-def find_image(folder: Path, image: str) -> Path:
+def find_image(folder: Path, image: str, *, within: Path | None = None) -> Path:
     """Find an image whose name may be written in NFC or in NFD.
 
     Each part of the path may have the other form on disk.
+
+    Args:
+        folder: the folder that the name starts from.
+        image: the name.
+        within: the folder below which the image must lie, links followed; by default `folder`.
+            `VIREO_ALLOW_OUTSIDE=1` allows any place.
 
     Returns:
         The path as it is on disk.
 
     Raises:
-        ValueError: there is no such file below `folder`.
+        ValueError: there is no such file below `within`.
     """
     path = folder
     try:
@@ -263,4 +298,11 @@ def find_image(folder: Path, image: str) -> Path:
         raise ValueError(f"no such image: {folder / image} ({error.strerror})") from None
     if not usable:
         raise ValueError(f"not a file: {path}")
+    if not environment.allow_outside():
+        real, root = os.path.realpath(path), os.path.realpath(within or folder)
+        if os.path.commonpath([real, root]) != root:
+            raise OutsideError(
+                f"{path}: lies outside {within or folder}; set {environment.ALLOW_OUTSIDE}=1 if "
+                "you trust whoever wrote this file"
+            )
     return path

@@ -14,6 +14,7 @@ An option of a command that stands beside a variable wins over it.
   by cause. It sets them itself, for the models in Triton, which report them as metrics.
 - `VIREO_DATA`: the data folder, in which VnCoreNLP's files are looked for.
 - `VIREO_OFFLINE`: set to 1, nothing is downloaded.
+- `VIREO_ALLOW_OUTSIDE`: set to 1, a captions file may name images outside its own folder.
 - `VIREO_VNCORENLP_URL`: the address that VnCoreNLP's model files are downloaded from.
 
 One variable of others is read too: `XDG_STATE_HOME`, the folder of what a user's programs remember.
@@ -39,6 +40,7 @@ TRITON_CARRIER = "VIREO_TRITON_CARRIER"
 RESTARTS = {"engine": "VIREO_RESTARTS_ENGINE", "server": "VIREO_RESTARTS_SERVER"}
 DATA = "VIREO_DATA"
 OFFLINE = "VIREO_OFFLINE"
+ALLOW_OUTSIDE = "VIREO_ALLOW_OUTSIDE"
 VNCORENLP_URL = "VIREO_VNCORENLP_URL"
 
 
@@ -74,6 +76,11 @@ def data_folder() -> Path | None:
 def offline() -> bool:
     """Return whether downloads are forbidden; 0 and an empty value allow them."""
     return (_value(OFFLINE) or "0") != "0"
+
+
+def allow_outside() -> bool:
+    """Return whether a data set may name images outside its folder; 0 and nothing forbid it."""
+    return (_value(ALLOW_OUTSIDE) or "0") != "0"
 
 
 def vncorenlp_url() -> str | None:

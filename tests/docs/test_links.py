@@ -17,7 +17,12 @@ from typer.testing import CliRunner
 from vireo_client.cli import build_app
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 SOURCES = [ROOT / folder for folder in ("client", "model_repository", "training", "export")]
 README_LINES = 150
 # Options of other programs that the pages name.
@@ -25,6 +30,7 @@ FOREIGN_OPTIONS = {
     "--model-repository",  # tritonserver
     "--shm-size",  # docker
     "--backend-config",  # tritonserver
+    "--grpc-infer-allocation-pool-size",  # tritonserver
 }
 
 TARGETS = ("cpu", "onnxruntime", "tensorrt")

@@ -240,7 +240,7 @@ DAMAGES = {
 
 def test_a_damaged_publication_is_logged_and_the_old_one_served(repository, serve, tmp_path):
     own = shutil.copytree(repository.folder, tmp_path / "own")
-    served = serve(folder=own)
+    served = serve("--no-reload", folder=own)  # so that each signal is one reload
     taken = []
     for name, damage in DAMAGES.items():
         seen = served.errors.read_text()

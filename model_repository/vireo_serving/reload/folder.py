@@ -45,7 +45,7 @@ class ServingFolder:
         copy = self._folder / f"publication-{serial}"
         publication, stamp = copy_publication(self._repository, copy)
         tag = str(max(publication.versions.values()))
-        if (self.root / f"{publication.engines()[0]}@{tag}").exists():
+        if any(self.root.glob(f"*@{tag}")):
             tag = f"{tag}.{serial}"  # the same number published again
         return Layout(publication, self.root, tag), stamp
 

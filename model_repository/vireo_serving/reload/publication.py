@@ -140,16 +140,18 @@ def copy_tree(
     Args:
         source: a model repository, or a part of one.
         target: does not exist yet.
-        versions: of models named here, only this version is copied.
+        versions: of models named here, only this version and the warm-up are copied.
         code: whether files that Triton or Python would run are copied too.
     """
 
     def left_out(folder: str, names: list[str]) -> list[str]:
         version = (versions or {}).get(os.path.basename(folder))
+        # Triton reads any folder's name as a number, and ends where it has too many digits.
+        kept = {str(version), "warmup"}
         return [
             name
             for name in names
-            if (version is not None and is_version(name) and int(name) != version)
+            if (version is not None and name not in kept and os.path.isdir(f"{folder}/{name}"))
             or (not code and _is_code(name))
         ]
 

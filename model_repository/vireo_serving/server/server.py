@@ -38,7 +38,7 @@ _GRACE = 15.0
 """Seconds for the requests that a Triton which is stopped has accepted."""
 DEAD_GRACE = 2.0
 """Seconds for the requests of other engines when one is dead: Triton waits in vain for that one."""
-_NO_GPU = ("CUDA driver", "CudaDriverHelper")
+_NO_GPU = ("CUDA driver", "CudaDriverHelper", "NVML")
 """Parts of the errors that Triton logs on every machine without a GPU."""
 _MARKED = re.compile(r"[IWEV]\d{4} |[+|]")
 """Begins the lines that Triton's log marks with a level, and those of its tables."""
@@ -307,13 +307,16 @@ class TritonServer:
             last: take the last such line instead of the first: a Triton that had started has
                 logged errors before that did not end it.
         """
-        lines = [line for line in self._log_lines() if line.strip()]
+        lines = [
+            line
+            for line in self._log_lines()
+            if line.strip() and not any(words in line for words in _NO_GPU)
+        ]
         # Triton marks errors "E1121 ..."; the table of models repeats them after "UNAVAILABLE: ".
         marked = [
             line
             for line in lines
-            if (line[:1] == "E" and line[1:3].isdigit() and not any(n in line for n in _NO_GPU))
-            or line.startswith("Bad option")
+            if (line[:1] == "E" and line[1:3].isdigit()) or line.startswith("Bad option")
         ]
         causes = [line for line in marked if "rror" in line.partition("]")[2]]
         # What the loader and the C library say has no mark at all.

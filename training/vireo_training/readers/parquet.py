@@ -23,10 +23,11 @@ from vireo_client.fields import (
 )
 from vireo_client.images import SUFFIXES
 
+from .limits import MAX_IMAGE_BYTES, MAX_TEXT_BYTES, check_size
 from .unpacked import Embedded
 
-_ROWS = 256
-"""Rows in memory at a time: few, as each may carry an image."""
+_ROWS = 8
+"""Rows in memory at a time: few, as each may carry an image of the largest size."""
 
 
 def holds_images(path: Path) -> bool:
@@ -64,14 +65,16 @@ def read(path: Path) -> Iterator[Described | Embedded | Skip]:
     number = 0
     try:
         for batch in file.iter_batches(batch_size=_ROWS, columns=wanted):
-            for row in batch.to_pylist():
+            for place in range(len(batch)):
+                row = batch.slice(place, 1)
                 where = f"{path}: row {number}"
                 number += 1
                 try:
-                    yield _item(where, row, image, captions)
+                    check_size("it", row.nbytes, MAX_IMAGE_BYTES + MAX_TEXT_BYTES)
+                    yield _item(where, row.to_pylist()[0], image, captions)
                 except ValueError as error:
                     yield Skip(where, str(error))
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         yield Skip(f"{path}: row {number}", f"damaged from here on ({_first_line(error)})")
 
 
@@ -98,7 +101,7 @@ def _open(path: Path) -> Any:
 
     try:
         return pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:  # names not in UTF-8
         raise DataError(f"{path}: not a readable parquet file ({_first_line(error)})") from None
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from vireo_client.captions import (
     CAPTIONS_FILE,
     CaptionSet,
     Described,
+    OutsideError,
     Skip,
     collect,
     describe_lines,
@@ -199,19 +199,26 @@ def _finder(path: Path, images: Path | None) -> Callable[[str], Path]:
     roots = [images] if images else [root for root in around if root.is_dir()]
     # With @val2014 the name val2014/1.jpg, which COCO's files give, means the same folder.
     named = images.resolve() if images else None
-    known: dict[str, Path | None] = {}
+    known: dict[str, Path | OutsideError | None] = {}
 
-    def look(image: str) -> Path | None:
+    def look(image: str) -> Path | OutsideError | None:
         inside = named is not None and Path(image).parts[:1] == (named.name,)
+        outside: OutsideError | None = None
         for root in [*roots, named.parent] if named and inside else roots:
-            with suppress(ValueError):
-                return find_image(root, image)
-        return None
+            try:
+                return find_image(root, image, within=images or root)
+            except OutsideError as error:
+                outside = outside or error
+            except ValueError:
+                continue
+        return outside
 
     def find(image: str) -> Path:
         if image not in known:
             known[image] = look(image)
         file = known[image]
+        if isinstance(file, OutsideError):
+            raise file
         if file is None:
             hint = "" if images else f"; name the folder of images: {path}@FOLDER"
             raise ValueError(f"no such image: {roots[0] / image}{hint}")

@@ -13,22 +13,37 @@ import zlib
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from vireo_client.captions import Skip
 from vireo_client.errors import DataError
 from vireo_client.fields import captions_of, joined_keys, split_of
 from vireo_client.images import SUFFIXES
 
+from .limits import MAX_IMAGE_BYTES, MAX_TEXT_BYTES, check_size
 from .unpacked import Embedded
 
-_DAMAGE = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError)
+_DAMAGE = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, MemoryError,
+           OverflowError, RecursionError, ValueError)  # fmt: skip
 
 
 class _File(NamedTuple):
     key: str
     suffix: str
-    data: bytes
+    data: bytes | ValueError
+    """The error of a file that is too large, in place of its content."""
+
+
+class _Header(tarfile.TarInfo):
+    """A header that is held to what is possible, before its file is read."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
+        header = super().frombuf(buf, encoding, errors)
+        headers = (b"x", b"g", b"X", tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+        if header.size < 0 or (header.type in headers and header.size > MAX_TEXT_BYTES):
+            raise tarfile.HeaderError(f"a header says {header.size} bytes")
+        return header
 
 
 def read(path: Path) -> Iterator[Embedded | Skip]:
@@ -38,7 +53,7 @@ def read(path: Path) -> Iterator[Embedded | Skip]:
         DataError: no tar at all.
     """
     try:
-        tar = tarfile.open(path)  # noqa: SIM115  # closed by the `with` below
+        tar = tarfile.open(path, tarinfo=_Header)  # noqa: SIM115  # closed by the `with` below
     except _DAMAGE as error:
         raise DataError(f"{path}: not a readable tar ({error})") from None
     damage: list[Skip] = []
@@ -46,7 +61,7 @@ def read(path: Path) -> Iterator[Embedded | Skip]:
         for key, files in groupby(_files(path, tar, damage), key=lambda file: file.key):
             where = f"{path}: {key}"
             try:
-                yield _sample(where, list(files))
+                yield _sample(where, _kept(files))
             except ValueError as error:
                 yield Skip(where, str(error))
     yield from damage
@@ -54,9 +69,13 @@ def read(path: Path) -> Iterator[Embedded | Skip]:
 
 def _files(path: Path, tar: tarfile.TarFile, damage: list[Skip]) -> Iterator[_File]:
     """Yield the files of `tar` that a sample may consist of, and notes where it breaks off."""
-    last = "its start"
+    last, end = "its start", -1
     try:
         for member in tar:
+            # A header that says a negative size leads back, and round for ever (CVE-2025-8194).
+            if member.size < 0 or tar.offset <= end:
+                raise tarfile.ReadError("a header that leads back")
+            end = tar.offset
             name = PurePosixPath(_printable(member.name))
             stem, dot, suffix = name.name.partition(".")
             # Links are passed over: their targets may be anywhere.
@@ -65,7 +84,7 @@ def _files(path: Path, tar: tarfile.TarFile, damage: list[Skip]) -> Iterator[_Fi
             if content is not None and stem and dot:
                 suffix = suffix.lower()
                 if suffix in ("txt", "json") or _is_image(suffix):
-                    yield _File(str(name.parent / stem), suffix, content.read())
+                    yield _File(str(name.parent / stem), suffix, _content(member, content, suffix))
         # tarfile takes garbage in place of a header for the end of the tar, and raises nothing.
         if tar.fileobj is not None:
             tar.fileobj.seek(tar.offset)
@@ -75,11 +94,37 @@ def _files(path: Path, tar: tarfile.TarFile, damage: list[Skip]) -> Iterator[_Fi
         damage.append(Skip(str(path), f"damaged at or after {last} ({error})"))
 
 
-def _sample(where: str, files: list[_File]) -> Embedded:
-    image = next((file for file in files if _is_image(file.suffix)), None)
+def _content(member: tarfile.TarInfo, content: IO[bytes], suffix: str) -> bytes | ValueError:
+    try:
+        check_size(suffix, member.size, MAX_IMAGE_BYTES if _is_image(suffix) else MAX_TEXT_BYTES)
+    except ValueError as error:
+        return error
+    return content.read()
+
+
+def _kept(files: Iterator[_File]) -> dict[str, bytes]:
+    """Return the contents by suffix: the first image, and the other files.
+
+    Raises:
+        ValueError: one of them is too large.
+    """
+    parts: dict[str, bytes] = {}
+    has_image = False
+    for file in files:
+        if _is_image(file.suffix):
+            if has_image:
+                continue  # not kept in memory: a sample may have any number of them
+            has_image = True
+        if isinstance(file.data, ValueError):
+            raise file.data
+        parts[file.suffix] = file.data
+    return parts
+
+
+def _sample(where: str, parts: dict[str, bytes]) -> Embedded:
+    image = next((suffix for suffix in parts if _is_image(suffix)), None)
     if image is None:
         raise ValueError("no image")
-    parts = {file.suffix: file.data for file in files}
     try:
         record = _record(parts)
         if "txt" in parts:
@@ -92,9 +137,8 @@ def _sample(where: str, files: list[_File]) -> Embedded:
             raise ValueError("neither .txt nor .json with a caption")
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"the captions are not readable ({error})") from None
-    return Embedded(
-        where, image.data, captions, PurePosixPath(f"x.{image.suffix}").suffix, split_of(record)
-    )
+    suffix = PurePosixPath(f"x.{image}").suffix
+    return Embedded(where, parts[image], captions, suffix, split_of(record))
 
 
 def _record(parts: dict[str, bytes]) -> dict[str, object]:
@@ -103,7 +147,7 @@ def _record(parts: dict[str, bytes]) -> dict[str, object]:
         return {}
     try:
         record = json.loads(parts["json"], object_pairs_hook=joined_keys)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         if "txt" in parts:
             return {}
         raise
