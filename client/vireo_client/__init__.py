@@ -13,17 +13,21 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.2.0"
 
 if TYPE_CHECKING:
+    from .aio import AsyncSearchClient
     from .bundle import Bundle
     from .embedder import Embedder
     from .errors import VireoError
     from .index import Index, IndexWriter, Match, Matches
     from .search import SearchClient
+    from .towers.connection import ConnectionOptions
 
-__all__ = ["Bundle", "Embedder", "Index", "IndexWriter", "Match", "Matches", "SearchClient",
-           "VireoError", "__version__"]  # fmt: skip
+__all__ = ["AsyncSearchClient", "Bundle", "ConnectionOptions", "Embedder", "Index", "IndexWriter",
+           "Match", "Matches", "SearchClient", "VireoError", "__version__"]  # fmt: skip
 
 _HOMES = {
+    "AsyncSearchClient": "aio",
     "Bundle": "bundle",
+    "ConnectionOptions": "towers.connection",
     "Embedder": "embedder",
     "Index": "index",
     "IndexWriter": "index",

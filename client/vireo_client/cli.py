@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from importlib.metadata import entry_points
 
 import typer
 from rich.logging import RichHandler
+from rich.text import Text
 
 from . import __version__
 from .errors import VireoError
 from .extras import clashing_builds
+from .printing import PrintableFormatter, error_text, printable_lines
 from .progress import console
 
 logger = logging.getLogger(__name__)
@@ -25,7 +28,7 @@ without a callback is that subcommand itself, as in typer."""
 
 # The order in which a newcomer meets them.
 _ORDER = ("demo", "data", "train", "evaluate", "compare", "export", "rollback", "serve", "index",
-          "search", "embed", "text")  # fmt: skip
+          "search", "embed", "text", "doctor")  # fmt: skip
 
 
 def _print_version(requested: bool) -> None:
@@ -47,9 +50,8 @@ def _root(
     handler: logging.Handler = logging.StreamHandler()
     if console.is_terminal:
         handler = RichHandler(console=console, show_time=False, show_path=False, markup=False)
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING, format="%(message)s", handlers=[handler]
-    )
+    handler.setFormatter(PrintableFormatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
     # This process is the command's own. What libraries warn of, such as odd tags of a photo, is for
     # those who ask for it: it goes to the log, below the level that is shown.
     logging.captureWarnings(True)
@@ -93,21 +95,10 @@ def run(app: Callable[[], object]) -> None:
         sys.exit(141)
     except (VireoError, OSError) as error:  # a full disk, a folder that may not be written
         if "-v" in sys.argv or "--verbose" in sys.argv:
-            console.print_exception()
-        console.print(
-            f"[red]error:[/red] {_escape(_message(error))}", highlight=False, soft_wrap=True
-        )
+            console.print(Text(printable_lines(traceback.format_exc())), soft_wrap=True)
+        line = Text.assemble(("error:", "red"), " ", printable_lines(error_text(error)))
+        console.print(line, highlight=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
         console.print("interrupted")
         sys.exit(130)
-
-
-def _message(error: Exception) -> str:
-    if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}"
-    return str(error)
-
-
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from .bundle import Bundle
@@ -16,10 +16,17 @@ from .indexing.report import IndexReport
 Paths = Iterable[str | Path]
 Captions = Sequence[str | Sequence[str]]
 """The captions of each image: one string, or several."""
+Fields = Sequence[Mapping[str, str | int | float]]
+"""The columns of each image, by name."""
 
 
 def add_images(
-    folder: Path, bundle: Bundle, embedder: Embedder, paths: Paths, captions: Captions | None
+    folder: Path,
+    bundle: Bundle,
+    embedder: Embedder,
+    paths: Paths,
+    captions: Captions | None,
+    fields: Fields | None,
 ) -> IndexReport:
     """Embed images and add them to an index, in place of what it holds of the same paths.
 
@@ -29,23 +36,26 @@ def add_images(
         embedder: embeds images and captions.
         paths: the images' files.
         captions: of each image.
+        fields: of each image.
 
     Returns:
         What was added, and what was skipped and why.
 
     Raises:
-        DataError: there are not as many captions as images, or `paths` is a single path.
+        DataError: there are not as many captions or fields as images, a field has a value that
+            its column cannot hold, or `paths` is a single path.
         IndexLocked: another writer is at work in the index; the message says who.
     """
     files = _listed(paths)
     texts: Captions = captions if captions is not None else [()] * len(files)
-    if isinstance(captions, str) or len(texts) != len(files):
-        raise DataError(
-            f"{len(files)} images, but {len(texts)} captions; give a list, one an image"
-        )
+    values: Fields = fields if fields is not None else [{}] * len(files)
+    for name, given in (("captions", texts), ("fields", values)):
+        if isinstance(given, (str, Mapping)) or len(given) != len(files):
+            count = "one" if isinstance(given, (str, Mapping)) else str(len(given))
+            raise DataError(f"{len(files)} images, but {count} {name}; give a list, one an image")
     records = [
-        CaptionedImage(path, (text,) if isinstance(text, str) else tuple(text))
-        for path, text in zip(files, texts, strict=True)
+        CaptionedImage(path, (text,) if isinstance(text, str) else tuple(text), fields=dict(value))
+        for path, text, value in zip(files, texts, values, strict=True)
     ]
     with IndexWriter(folder, bundle) as writer:
         report = index_images(writer, embedder, records)

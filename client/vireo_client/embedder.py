@@ -18,10 +18,11 @@ import numpy.typing as npt
 from .bundle import Bundle
 from .captions import Skip
 from .cores import usable_cores
-from .errors import DataError, ImageError
+from .errors import ImageError
 from .forks import renew_after_fork
 from .images import ImageSource, load_pixels
 from .overlap import batched, map_ahead
+from .queries import check_images
 from .text.pipeline import TextPath
 
 Embeddings = npt.NDArray[np.float32]
@@ -136,8 +137,7 @@ class Embedder:
             ImageError: an image cannot be read; `embed_image_stream` skips such images instead.
             ServerError: Triton does not answer, or answers with an error; the subclass says which.
         """
-        if isinstance(images, (str, bytes)):
-            raise DataError("expected a list of images, got one; put it in a list")
+        check_images(images)
         out = np.empty((len(images), self.dim), dtype=np.float32)
         for batch in self.embed_image_stream(images):
             if batch.skipped:

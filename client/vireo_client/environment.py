@@ -15,11 +15,14 @@ An option of a command that stands beside a variable wins over it.
 - `VIREO_DATA`: the data folder, in which VnCoreNLP's files are looked for.
 - `VIREO_OFFLINE`: set to 1, nothing is downloaded.
 - `VIREO_VNCORENLP_URL`: the address that VnCoreNLP's model files are downloaded from.
+
+One variable of others is read too: `XDG_STATE_HOME`, the folder of what a user's programs remember.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 # Read by the command line, which also shows them in its help.
@@ -49,6 +52,15 @@ def triton_carrier() -> Path | None:
     return _folder(TRITON_CARRIER)
 
 
+CARRIER_BINARY = "pytriton/tritonserver/bin/tritonserver"
+"""The server's program in the folder of the Triton carrier."""
+
+
+def carrier_folder() -> Path:
+    """Return the folder of the Triton carrier: `VIREO_TRITON_CARRIER`, or in this environment."""
+    return triton_carrier() or Path(sys.prefix) / "share" / "vireo" / "triton"
+
+
 def restarts() -> dict[str, int]:
     """Return how often Triton has been started anew, by cause; 0 outside `vireo serve`."""
     return {cause: int(_value(name) or 0) for cause, name in RESTARTS.items()}
@@ -67,6 +79,11 @@ def offline() -> bool:
 def vncorenlp_url() -> str | None:
     """Return the address of VnCoreNLP's model files; None for the project's own."""
     return _value(VNCORENLP_URL)
+
+
+def state_folder() -> Path:
+    """Return the folder of what the commands remember, such as the history of the prompt."""
+    return (_folder("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "vireo"
 
 
 def _value(name: str) -> str | None:

@@ -32,6 +32,13 @@ def json_line(value: Any) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def error_text(error: Exception) -> str:
+    """Return the message of an error; the system's own name the file first."""
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
 class PrintableFormatter(logging.Formatter):
     """Formats log records as `printable_lines` does."""
 

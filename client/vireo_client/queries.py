@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from .errors import DataError
 
@@ -19,14 +21,26 @@ _SHORTEST = 1e-3
 """A sum of two unit vectors below this length points nowhere: they say the opposite."""
 
 
-def check_question(text: str | None, image: object | None) -> None:
+def check_question(text: str | None, image: object | None, *, hybrid: bool = False) -> None:
     """Check that there is a text, an image, or both.
 
     Raises:
-        DataError: there is neither.
+        DataError: there is neither, or no text whose words could be looked for.
     """
     if text is None and image is None:
         raise DataError("nothing to search for; give a text, an image, or both")
+    if text is None and hybrid:
+        raise DataError("hybrid: there are no words to look for; give a text")
+
+
+def check_images(images: object) -> None:
+    """Check that images are a list of them, and not one.
+
+    Raises:
+        DataError: it is a path, the bytes of a file, a Pillow image or the pixels of one.
+    """
+    if isinstance(images, (str, bytes, Path, Image.Image)) or getattr(images, "ndim", 4) == 3:
+        raise DataError("expected a list of images, got one; put it in a list")
 
 
 def read_weights(weights: Sequence[float]) -> tuple[float, float]:

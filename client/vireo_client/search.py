@@ -8,17 +8,20 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from .bundle import Bundle
-from .editing import Captions, add_images, remove_images
+from .editing import Captions, Fields, add_images, remove_images
 from .embedder import Embedder, Embeddings
 from .errors import SearchIndexError
 from .forks import renew_after_fork
 from .images import ImageSource
+from .index import maintenance
 from .index.bundle_files import open_bundle
+from .index.maintenance import IndexInfo
 from .index.matches import Matches
 from .index.reader import Index
 from .indexing.report import IndexReport
 from .queries import EVENLY, check_question, mix, read_weights
 from .ranking import Ranking, SearchOptions
+from .towers.connection import ConnectionOptions
 from .towers.onnx import OnnxTowers
 from .towers.tls import ClientTls
 
@@ -45,8 +48,10 @@ class SearchClient:
         model: the model repository that made the index. By default it is found where it was, or
             beside the index; through Triton none is needed.
         triton: `host:port` of a Triton server that runs the towers, `grpcs://host:port` for one
-            with TLS; None runs them in this process.
+            with TLS; several of one bundle are joined by commas, or given as a sequence. None runs
+            them in this process.
         tls: certificates for such a server.
+        connection: timeouts, retries, headers and the like of connections to it.
 
     Raises:
         SearchIndexError: there is no index, another bundle made it, or its model repository is
@@ -66,8 +71,9 @@ class SearchClient:
         index: str | Path,
         *,
         model: str | Path | None = None,
-        triton: str | None = None,
+        triton: str | Sequence[str] | None = None,
         tls: ClientTls | None = None,
+        connection: ConnectionOptions | None = None,
     ) -> None:
         self._bundle = (
             Bundle(model) if model is not None else open_bundle(index, engines=triton is None)
@@ -77,7 +83,7 @@ class SearchClient:
         self._index = Index(index, self._bundle)
         self._ranking = Ranking(self._index)
         try:
-            self._embedder = open_embedder(self._bundle, triton, tls=tls)
+            self._embedder = open_embedder(self._bundle, triton, tls=tls, connection=connection)
         except BaseException:
             self._index.close()
             raise
@@ -94,6 +100,7 @@ class SearchClient:
         *,
         image: ImageSource | None = None,
         weights: Sequence[float] = EVENLY,
+        hybrid: bool = False,
         **options: Unpack[SearchOptions],
     ) -> Matches:
         """Find the `k` images that a query describes best.
@@ -103,6 +110,8 @@ class SearchClient:
             k: how many, at most.
             image: an image that they shall be like, besides or instead of the text.
             weights: how much the text and the image count, where both are given.
+            hybrid: whether the text's words are looked for too, in captions, file names and
+                columns, and both rankings are fused.
             options: as all searches.
 
         Raises:
@@ -110,20 +119,35 @@ class SearchClient:
                 text, which may be empty; or `k`, the weights or an option cannot be.
             ImageError: `image` cannot be read.
         """
-        check_question(text, image)
+        check_question(text, image, hybrid=hybrid)
         read_weights(weights)
         vectors = self._embed(text, image, weights)
-        return self._ranking.images(vectors, k, options)[0]
+        return self._ranking.images(
+            vectors,
+            k,
+            options,
+            texts=None if text is None else [text],
+            hybrid=hybrid,
+            mixed=image is not None,
+        )[0]
 
     def search_many(
-        self, texts: Sequence[str], k: int = 10, **options: Unpack[SearchOptions]
+        self,
+        texts: Sequence[str],
+        k: int = 10,
+        *,
+        hybrid: bool = False,
+        **options: Unpack[SearchOptions],
     ) -> list[Matches]:
         """Find the `k` best images of each query: one batch through the towers, one search.
 
         Raises:
             DataError: as `search`, of any text.
         """
-        return self._ranking.images(self.embed_texts(texts), k, options) if len(texts) else []
+        if not len(texts):
+            return []
+        vectors = self.embed_texts(texts)
+        return self._ranking.images(vectors, k, options, texts=texts, hybrid=hybrid)
 
     def search_by_image(
         self, image: ImageSource, k: int = 10, **options: Unpack[SearchOptions]
@@ -174,7 +198,13 @@ class SearchClient:
             return texts if texts is not None else images  # type: ignore[return-value]
         return mix(texts, images, weights)
 
-    def add(self, images: Iterable[str | Path], *, captions: Captions | None = None) -> IndexReport:
+    def add(
+        self,
+        images: Iterable[str | Path],
+        *,
+        captions: Captions | None = None,
+        fields: Fields | None = None,
+    ) -> IndexReport:
         """Embed images and add them to the index; the next search finds them.
 
         Unchanged images are passed over, changed ones replaced. The index is open for writing
@@ -183,18 +213,22 @@ class SearchClient:
         Args:
             images: paths of files.
             captions: one caption, or a list of captions, an image.
+            fields: columns of your own, a dict an image; filters know them.
 
         Returns:
             What was added, and what was skipped and why.
 
         Raises:
-            DataError: there are not as many captions as images.
+            DataError: there are not as many captions or fields as images, or a field has a value
+                that its column cannot hold.
             IndexLocked: another writer is at work; the message says who.
             ServerError: Triton does not answer, or answers with an error.
         """
         self._check_open()
         with self._writing:
-            return add_images(self._index.folder, self._bundle, self._embedder, images, captions)
+            return add_images(
+                self._index.folder, self._bundle, self._embedder, images, captions, fields
+            )
 
     def remove(self, paths: Iterable[str | Path]) -> int:
         """Remove images and their captions from the index; their files stay.
@@ -209,6 +243,15 @@ class SearchClient:
         self._check_open()
         with self._writing:
             return remove_images(self._index.folder, self._bundle, paths)
+
+    def info(self) -> IndexInfo:
+        """Tell what the index holds: images, captions, kinds, recall, bytes.
+
+        Raises:
+            SearchIndexError: the catalogue cannot be read, or the client is closed.
+        """
+        self._check_open()
+        return maintenance.info(self._index.folder)
 
     def refresh(self) -> bool:
         """Move to the newest state of the index before a search does; others search on meanwhile.
@@ -240,14 +283,20 @@ class SearchClient:
 
 
 def open_embedder(
-    bundle: Bundle, triton: str | None, *, tls: ClientTls | None = None, bulk: bool = False
+    bundle: Bundle,
+    triton: str | Sequence[str] | None,
+    *,
+    tls: ClientTls | None = None,
+    connection: ConnectionOptions | None = None,
+    bulk: bool = False,
 ) -> Embedder:
     """Open an embedder that runs the towers in this process, or in the Triton at `triton`.
 
     Args:
         bundle: a model repository; through Triton, any folder with the small files of the bundle.
-        triton: `[grpcs://]host:port`, or None.
+        triton: `[grpcs://]host:port`, or None; several are joined by commas, or a sequence.
         tls: certificates for it.
+        connection: timeouts, retries, headers and the like.
         bulk: whether Triton lets the queries of others go first.
     """
     if triton is None:
@@ -255,4 +304,5 @@ def open_embedder(
     # tritonclient takes a third of a second to import; a local search does not need it.
     from .towers.triton import TritonTowers
 
-    return Embedder(bundle, TritonTowers(bundle, triton, tls=tls, bulk=bulk))
+    towers = TritonTowers(bundle, triton, tls=tls, options=connection, bulk=bulk)
+    return Embedder(bundle, towers)

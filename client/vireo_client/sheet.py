@@ -1,8 +1,9 @@
-"""Contact sheets: queries and their hits in one image."""
+"""Contact sheets: queries and their hits in one image, a grid a query."""
 
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,37 +12,65 @@ from PIL import Image, ImageDraw, ImageFont
 from .errors import ImageError, VireoError
 from .images import open_image
 from .index.matches import Match
+from .printing import printable
 
 CELL = 160
 _MARGIN = 12
 _LINE = 26
+_SMALL = 18
+_ROW = CELL + 2 * _SMALL + _MARGIN
+MAX_HITS = 100
+"""Hits of one query that a sheet shows; more would make it too large to open."""
+
 _FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf", "Arial.ttf")
 
 
 def contact_sheet(rows: Sequence[tuple[str, Sequence[Match]]]) -> Image.Image:
-    """Draw one row a query: its text above the hits, each with rank and score below.
+    """Draw a grid a query: its text above the hits; rank, score and caption or name below each.
 
-    A hit whose file was deleted since it was indexed is drawn as a crossed cell.
+    A hit whose file was deleted since it was indexed is drawn as a crossed cell. At most `MAX_HITS`
+    hits of a query are drawn.
 
     Raises:
         VireoError: there is no font with Vietnamese letters.
     """
-    columns = max((len(matches) for _, matches in rows), default=1) or 1
-    height = _LINE + CELL + _LINE + _MARGIN
+    columns = _columns(max((len(hits) for _, hits in rows), default=1))
+    heights = [_LINE + _lines(len(hits), columns) * _ROW + _MARGIN for _, hits in rows]
     # Long queries need room even when there are few hits.
     width = max(_MARGIN + columns * (CELL + _MARGIN), 720)
-    sheet = Image.new("RGB", (width, _MARGIN + height * len(rows)), "white")
+    sheet = Image.new("RGB", (width, _MARGIN + sum(heights)), "white")
     draw = ImageDraw.Draw(sheet)
     title, small = _font(17), _font(14)
-    for row, (query, matches) in enumerate(rows):
-        top = _MARGIN + row * height
-        draw.text((_MARGIN, top), _fitted(query, title, width - 2 * _MARGIN), "black", title)
-        for column, match in enumerate(matches):
+    top = _MARGIN
+    for (query, hits), height in zip(rows, heights, strict=True):
+        more = f"   (+ {len(hits) - MAX_HITS})" if len(hits) > MAX_HITS else ""
+        fitted = _fitted(printable(query), title, width - 2 * _MARGIN - int(title.getlength(more)))
+        draw.text((_MARGIN, top), fitted + more, "black", title)
+        for number, match in enumerate(hits[:MAX_HITS]):
+            line, column = divmod(number, columns)
             left = _MARGIN + column * (CELL + _MARGIN)
-            _paste(sheet, draw, match.path, left, top + _LINE)
-            label = f"{match.rank}.  {match.score:.3f}"
-            draw.text((left, top + _LINE + CELL + 4), label, (90, 90, 90), small)
+            upper = top + _LINE + line * _ROW
+            _paste(sheet, draw, match.path, left, upper)
+            below = upper + CELL + 4
+            draw.text((left, below), _label(match), (90, 90, 90), small)
+            name = printable(match.caption or Path(match.path).name)
+            draw.text((left, below + _SMALL), _fitted(name, small, CELL), (90, 90, 90), small)
+        top += height
     return sheet
+
+
+def _columns(hits: int) -> int:
+    """Choose the columns of a grid: one line of few hits, about a square of more."""
+    return max(hits, 1) if hits <= 6 else min(8, max(5, math.isqrt(hits - 1) + 1))
+
+
+def _lines(hits: int, columns: int) -> int:
+    return -(-min(hits, MAX_HITS) // columns) or 1
+
+
+def _label(match: Match) -> str:
+    relevance = "" if match.relevance is None else f"   ({match.relevance:.2f})"
+    return f"{match.rank}.  {match.score:.3f}{relevance}"
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:

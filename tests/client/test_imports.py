@@ -30,9 +30,17 @@ assert state() == before, (before, state())
 _LIGHT = """
 import sys
 import vireo_client
-heavy = {"faiss", "torch", "numpy", "onnxruntime", "tritonclient", "PIL"} & set(sys.modules)
+heavy = {"faiss", "torch", "numpy", "onnxruntime", "tritonclient", "grpc", "PIL", "pandas",
+         "pyarrow", "asyncio", "pydantic"} & set(sys.modules)
 assert not heavy, heavy
 assert vireo_client.VireoError
+"""
+
+_SEARCH = """
+import sys
+from vireo_client import AsyncSearchClient, SearchClient
+heavy = {"torch", "tritonclient", "grpc", "pandas", "pyarrow", "onnxruntime"} & set(sys.modules)
+assert not heavy, heavy
 """
 
 _WITHOUT_TORCH = """
@@ -61,6 +69,10 @@ def test_importing_every_module_changes_no_global():
 
 def test_the_package_alone_imports_no_library():
     _run(_LIGHT)
+
+
+def test_the_clients_import_only_what_a_local_search_needs():
+    _run(_SEARCH)
 
 
 def test_client_and_server_import_without_torch():

@@ -1,5 +1,6 @@
 """What both clients do: the same verbs, options, answers and errors, in process."""
 
+import os
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -9,9 +10,12 @@ import pytest
 from PIL import Image
 from support.bundles import write_repository
 from support.clients import CLIENTS, open_client, write_photo_index
-from vireo_client.errors import DataError, ImageError, SearchIndexError, VireoError
+from vireo_client.errors import DataError, ImageError, IndexLocked, SearchIndexError, VireoError
 from vireo_client.index import Index, IndexWriter
 from vireo_client.search import SearchClient
+from vireo_client.telemetry import snapshot
+
+PIXELS = np.zeros((9, 7, 3), np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +122,14 @@ def test_text_and_image_that_say_the_opposite_are_refused():
         (lambda c: c.search(), DataError, "give a text, an image, or both"),
         (lambda c: c.search(""), DataError, "holds no text that the model's tokenizer knows"),
         (lambda c: c.search("👍👍"), DataError, "holds no text that the model's tokenizer knows"),
+        (lambda c: c.search(image=b"", hybrid=True), DataError, "give a text"),
+        (lambda c: c.search("xe", filter="nope = 1"), DataError, "nope"),
+        (lambda c: c.search("xe", hybrid=True, k=0), DataError, "k is 0"),
+        (
+            lambda c: c.search_by_image(PIXELS, min_relevance=0.5), DataError,
+            "relevance of these matches",
+        ),
+        (lambda c: c.describe(PIXELS, min_relevance=0.5), DataError, "relevance of these matches"),
         (lambda c: c.search(5), DataError, "of type int; it must be str"),
         (lambda c: c.search("xe", k=0), DataError, "k is 0; give the number of matches"),
         (lambda c: c.search("xe", k=2.5), DataError, "k is 2.5"),
@@ -162,6 +174,94 @@ def test_images_are_added_found_and_removed(writable, photo):
     assert new.is_file()
 
 
+def test_a_filter_keeps_to_the_images_of_which_it_holds(writable, photo):
+    paths = [photo(f"new/{number}.png", seed=50 + number) for number in range(4)]
+    fields = [{"album": "Huế", "year": 2020 + number} for number in range(4)]
+    assert writable.add(paths, fields=fields).added == 4
+    for filter_ in ('album = "Huế" and year >= 2022', {"album": "Huế", "year": {"gte": 2022}}):
+        matches = writable.search("xe", 10, filter=filter_)
+        assert sorted(_paths(matches)) == [str(path.resolve()) for path in paths[2:]]
+        assert [match.metadata["year"] in (2022, 2023) for match in matches] == [True, True]
+        assert len(writable.search_by_image(paths[0], filter=filter_)) == 2
+        assert [len(m) for m in writable.search_many(["xe", "mèo"], filter=filter_)] == [2, 2]
+    assert writable.search("xe", filter="year > 3000") == []
+    with pytest.raises(DataError, match=r"yaer.*year"):
+        writable.search("xe", filter="yaer > 3000")
+    with pytest.raises(DataError, match="at character 8"):
+        writable.search("xe", filter='year = "a')
+    with pytest.raises(DataError, match="2 images, but 1 fields"):
+        writable.add(paths[:2], fields=[{}])
+    with pytest.raises(DataError, match="2 images, but one fields"):
+        writable.add(paths[:2], fields={"album": "Huế"})
+
+
+def test_an_index_knows_what_is_relevant(writable, photo):
+    """Text queries alone: what their scores are worth is what was learned."""
+    writable.add([photo()])
+    matches = writable.search("xe", 7)
+    relevance = matches.relevance
+    assert relevance is not None
+    assert (np.diff(relevance) <= 0).all()
+    assert 0 <= relevance[-1] < relevance[0] <= 1
+    least = float(relevance[0])
+    kept = writable.search("xe", 7, min_relevance=least)
+    assert kept == [match for match in matches if match.relevance >= least]
+    assert 0 < len(kept) < 7
+    assert writable.search_many(["xe"], 7, min_relevance=least) == [kept]
+    assert len(writable.search("xe", 7, hybrid=True, min_relevance=0.0)) == 7
+    assert {m.id for m in writable.search("xe", 7, hybrid=True, min_relevance=least)} == {
+        match.id for match in kept
+    }
+    assert writable.search("xe", image=photo(), k=7).relevance is None
+    assert writable.search_by_image(photo(), 7).relevance is None
+
+
+def test_hybrid_fuses_the_words_with_the_vectors(client, made, repository):
+    """Against Cormack et al. (2009) as they give it, on all images."""
+    with Index(made, repository) as index:
+        near = index.search_images(client.embed_texts(["anh so 4"]), 6)[0]
+        worded = index.search_words("anh so 4", 6)
+    assert worded[0].path.endswith("4.png")
+    assert len(worded) > 1
+    scores = dict.fromkeys(_paths(near), 0.0)
+    for ranking in (near, worded):
+        for rank, path in enumerate(_paths(ranking), 1):
+            scores[path] += 1 / (60 + rank)
+    cosines = {match.path: match.score for match in near}
+    for k in (1, 6):
+        matches = client.search("anh so 4", k, hybrid=True)
+        assert [match.rank for match in matches] == list(range(1, k + 1))
+        found = [scores[match.path] for match in matches]
+        assert found == pytest.approx(sorted(scores.values(), reverse=True)[:k])
+        assert [m.score for m in matches] == pytest.approx([cosines[m.path] for m in matches])
+        _near(client.search_many(["xe", "anh so 4"], k, hybrid=True)[1], matches)
+    (only,) = client.search("anh so 4", hybrid=True, filter='name = "4.png"')
+    assert only.path.endswith("4.png")
+
+
+def test_what_only_the_words_find_has_a_cosine_too(client, made, repository, monkeypatch):
+    """Two hits of each ranking are fused; the image of the number is not among the vectors' two."""
+    monkeypatch.setattr("vireo_client.ranking._DEPTH", 2)
+    with Index(made, repository) as index:
+        for number in range(6):
+            query = client.embed_texts([f"{number}"])
+            near = index.search_images(query, 6)[0]
+            if not any(match.path.endswith(f"{number}.png") for match in near[:2]):
+                break
+    (expected,) = (match for match in near if match.path.endswith(f"{number}.png"))
+    assert expected.rank > 2
+    matches = client.search(f"{number}", 2, hybrid=True)
+    assert _paths(matches) == [near[0].path, expected.path]
+    assert matches[1].score == pytest.approx(expected.score, abs=1e-6)
+
+
+def test_it_tells_what_the_index_holds(writable, photo):
+    assert (writable.info().images, writable.info().captions) == (6, 6)
+    writable.add([photo()])
+    assert (writable.info().images, writable.refresh()) == (7, True)
+    assert not writable.refresh()
+
+
 def test_what_cannot_be_added_or_removed_is_named(writable, photo, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no image")
     report = writable.add([tmp_path / "bad.png", photo("good.png")])
@@ -181,7 +281,7 @@ def test_what_cannot_be_added_or_removed_is_named(writable, photo, tmp_path):
 
 def test_a_writer_elsewhere_keeps_the_client_from_writing(writable, folder, repository, photo):
     with IndexWriter(folder, repository):
-        with pytest.raises(SearchIndexError, match="writ"):
+        with pytest.raises(IndexLocked, match=str(os.getpid())):
             writable.add([photo()])
         assert len(writable.search("xe", 3)) == 3
     assert writable.add([photo()]).added == 1
@@ -194,6 +294,7 @@ def test_a_closed_client_says_so(made):
             client.close()
             uses = (
                 lambda c: c.search("xe"), lambda c: c.search_many(["xe"]), lambda c: c.refresh(),
+                lambda c: c.info(),
                 lambda c: c.search_by_image(b""), lambda c: c.embed_texts(["xe"]),
                 lambda c: c.add(["a.jpg"]), lambda c: c.remove(["a.jpg"]),
             )  # fmt: skip
@@ -221,6 +322,17 @@ def test_an_index_that_was_deleted_is_an_error(writable, folder):
     shutil.rmtree(folder)
     with pytest.raises(VireoError, match=folder.name):
         writable.search("xe")
+
+
+def test_the_stages_of_a_search_are_measured(client, made):
+    def counts():
+        return {name: times["count"] for name, times in snapshot().items()}
+
+    before = counts()
+    client.search("hai con chó", 3)
+    client.describe(made.parent / "photos" / "3.png", 3)
+    added = {name: count - before.get(name, 0) for name, count in counts().items()}
+    assert (added["segment"], added["tokenize"], added["search"]) == (1, 1, 2)
 
 
 def test_threads_share_a_client(made):

@@ -2,7 +2,7 @@ import pytest
 from PIL import Image
 from vireo_client.errors import VireoError
 from vireo_client.index import Match
-from vireo_client.sheet import CELL, _fitted, _font, contact_sheet
+from vireo_client.sheet import CELL, _columns, _fitted, _font, contact_sheet
 
 
 def test_every_hit_gets_a_cell_and_gone_files_are_crossed(photo):
@@ -12,6 +12,35 @@ def test_every_hit_gets_a_cell_and_gone_files_are_crossed(photo):
     sheet = contact_sheet([("hai con chó", matches), ("một con mèo", matches)])
     reds = sum(count for count, colour in sheet.getcolors(1 << 20) if colour == (255, 0, 0))
     assert reds == 2 * CELL * CELL
+
+
+@pytest.mark.parametrize(
+    ("hits", "columns", "lines"),
+    [(0, 1, 1), (1, 1, 1), (6, 6, 1), (7, 5, 2), (10, 5, 2), (25, 5, 5), (26, 6, 5), (1000, 8, 13)],
+)
+def test_many_hits_stand_in_a_grid(hits, columns, lines):
+    assert _columns(hits) == columns
+    matches = [Match(n + 1, 0.5, "/gone.jpg") for n in range(hits)]
+    width, height = contact_sheet([("xe", matches)]).size
+    assert width == max(720, 12 + columns * (CELL + 12))
+    assert lines * CELL < height < (lines + 1) * (CELL + 60)
+
+
+def test_the_hits_of_each_query_stand_below_it(photo):
+    """Three grids of different heights, each of one colour."""
+    rows = []
+    for colour, count in (("red", 7), ("lime", 2), ("blue", 25)):
+        path = photo(f"{colour}.png")
+        Image.new("RGB", (CELL, CELL), colour).save(path)
+        rows.append(
+            (colour, [Match(n + 1, 0.5, str(path), "một câu dài " * 9) for n in range(count)])
+        )
+    sheet = contact_sheet(rows)
+    counts = {colour: count for count, colour in sheet.getcolors(1 << 20)}
+    for colour, count in (((255, 0, 0), 7), ((0, 255, 0), 2), ((0, 0, 255), 25)):
+        assert counts[colour] == count * CELL * CELL
+    band = sheet.crop((0, 0, sheet.width, sheet.height // 5))
+    assert (0, 0, 255) not in {colour for _, colour in band.getcolors(1 << 20)}
 
 
 def test_vietnamese_letters_have_glyphs():

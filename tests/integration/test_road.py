@@ -87,7 +87,7 @@ def test_search_draws_a_contact_sheet_and_finds_by_image(demo, tmp_path):
     sheet = tmp_path / "hits.png"
     words = ["search", "--index", demo / "index", "--image", image]
     done = _vireo(*words, "--sheet", sheet)
-    rank, score, path = done.stdout.splitlines()[0].split(maxsplit=2)
+    rank, score, *_, path = done.stdout.splitlines()[0].split()
     assert (rank, path) == ("1", str(image.resolve()))
     assert float(score) > 0.99
     assert Image.open(sheet).size[1] > 150
@@ -163,8 +163,8 @@ def test_a_mistake_is_one_line(demo, tmp_path, words, message):
 
 @pytest.mark.parametrize(
     "words",
-    [["search"], ["search", "x", "--image", "y"], ["search", "x", "--sheet", "s.zzz"],
-     ["search", "x", "--sentences"], ["serve"],
+    [["search", "x", "--queries", "y"], ["search", "x", "--weights", "1,2"],
+     ["search", "x", "--sheet", "s.zzz"], ["search", "--captions"], ["serve"],
      ["evaluate", "b", "--data", "d", "--split", "half"], ["search", "x", "-k", "0"]],
 )  # fmt: skip
 def test_a_wrong_usage_is_explained(words):
@@ -173,7 +173,18 @@ def test_a_wrong_usage_is_explained(words):
 
 @pytest.mark.parametrize(
     "command",
-    ["demo", "train", "evaluate", "compare", "export", "serve", "index", "search", "text"],
+    [
+        "demo",
+        "train",
+        "evaluate",
+        "compare",
+        "export",
+        "serve",
+        "index",
+        "search",
+        "text",
+        "doctor",
+    ],
 )
 def test_every_command_has_help_with_an_example(command):
     text = _vireo(command, "--help", env={**os.environ, "COLUMNS": "200"}).stdout

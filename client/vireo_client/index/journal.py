@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 SYNC_SECONDS = 1.0
 """The shortest time between two syncs to the disk."""
 
+JOURNAL_PREFIX = "journal-"
+
 _MAGIC = b"VIREOJ01"
 _HEADER = struct.Struct("<QI")
 _TEXT_LENGTH = struct.Struct("<I")
@@ -137,7 +139,7 @@ class Journal:
 
 def left_journals(folder: Path) -> list[Path]:
     """Return the journals in an index's folder, the oldest first."""
-    return sorted(folder.glob("journal-*.bin"), key=lambda path: path.stat().st_mtime_ns)
+    return sorted(folder.glob(f"{JOURNAL_PREFIX}*.bin"), key=lambda path: path.stat().st_mtime_ns)
 
 
 def _write(file: io.FileIO, data: bytes) -> None:

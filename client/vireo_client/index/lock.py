@@ -42,6 +42,8 @@ class WriterLock:
         except sqlite3.Error as error:
             raise SearchIndexError(f"{folder / LOCK_FILE}: cannot be opened ({error})") from error
         try:
+            # Without a journal on the disk, the lock can be taken while the disk is full.
+            self._db.execute("PRAGMA journal_mode = MEMORY")
             self._db.execute("BEGIN EXCLUSIVE")
         except sqlite3.Error as error:
             self._db.close()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Embeddings = npt.NDArray[np.float32]
 
-Value = str | int | float | None
+Value = str | int | float | bool | None
 """A value of an image's metadata."""
 
 
@@ -109,6 +109,20 @@ class Matches(Sequence[Match]):
             if column is not None and len(column) != count:
                 raise ValueError(f"{count} ids, but {len(column)} {name}")
 
+    @classmethod
+    def of(cls, hits: Sequence[Match]) -> Matches:
+        """Make them of single hits, numbered from 1 anew."""
+        captions = [hit.caption for hit in hits]
+        relevance = [hit.relevance for hit in hits if hit.relevance is not None]
+        return cls(
+            [hit.id for hit in hits],
+            [hit.score for hit in hits],
+            [hit.path for hit in hits],
+            captions if any(caption is not None for caption in captions) else None,
+            relevance=relevance if hits and len(relevance) == len(hits) else None,
+            metadata=[hit.metadata for hit in hits],
+        )
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -131,11 +145,9 @@ class Matches(Sequence[Match]):
 
     def where(self, kept: npt.NDArray[np.bool_]) -> Matches:
         """Keep the hits at which `kept`, BOOL `[N]`, is True, and number them from 1 anew."""
-        found = self._taken(np.flatnonzero(kept).tolist())
-        found.ranks = np.arange(1, len(found) + 1, dtype=np.int64)
-        return found
+        return self._taken(np.flatnonzero(kept).tolist(), anew=True)
 
-    def _taken(self, positions: Sequence[int]) -> Matches:
+    def _taken(self, positions: Sequence[int], *, anew: bool = False) -> Matches:
         rows = np.asarray(positions, dtype=np.intp)
         return Matches(
             self.ids[rows],
@@ -144,7 +156,7 @@ class Matches(Sequence[Match]):
             None if self.captions is None else [self.captions[i] for i in positions],
             relevance=None if self.relevance is None else self.relevance[rows],
             metadata=None if self.metadata is None else [self.metadata[i] for i in positions],
-            ranks=self.ranks[rows],
+            ranks=None if anew else self.ranks[rows],
         )
 
     def __eq__(self, other: object) -> bool:

@@ -11,7 +11,6 @@ All texts are stored in NFC, so that a name written by macOS equals the one that
 from __future__ import annotations
 
 import datetime
-import math
 import os
 import sqlite3
 import unicodedata
@@ -20,19 +19,24 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 from ..errors import DataError, SearchIndexError
-from .dates import is_moment, moment_of, parse_moment
+from .dates import moment_of
+from .values import (
+    BOOLEAN,
+    DATE,
+    INTEGER,
+    NUMBER,
+    TEXT,
+    TYPES,
+    Value,
+    check_text,
+    shown,
+    stored_form,
+    type_of,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-Value = str | int | float | bool | datetime.date | None
-"""A value of a field; `datetime.datetime` is a `datetime.date` too."""
-
-TEXT, INTEGER, NUMBER, BOOLEAN, DATE = "text", "integer", "number", "boolean", "date"
-TYPES = (TEXT, INTEGER, NUMBER, BOOLEAN, DATE)
 
 BUILT_IN: Mapping[str, str] = {
     "folder": TEXT, "name": TEXT, "bytes": INTEGER, "modified": DATE, "taken": DATE,
@@ -56,7 +60,6 @@ SCHEMA = (
 convert values by them."""
 
 _IDS_PER_QUERY = 10_000
-_INT64 = 2**63
 
 
 class Column(NamedTuple):
@@ -144,6 +147,11 @@ def columns(db: sqlite3.Connection) -> dict[str, Column]:
     return found | {name: Column(name, sql_name, type_) for name, sql_name, type_ in rows}
 
 
+def text_columns(known: Mapping[str, Column]) -> list[Column]:
+    """Return the user's own columns of texts, which are searched by words."""
+    return [c for name, c in known.items() if c.type == TEXT and name not in BUILT_IN]
+
+
 def infer(rows: Iterable[ImageFields]) -> dict[str, str]:
     """Infer the type of every column from all of its values.
 
@@ -160,7 +168,7 @@ def infer(rows: Iterable[ImageFields]) -> dict[str, str]:
             if value is None:
                 continue
             name = unicodedata.normalize("NFC", name)
-            type_, before = _type_of(name, value, row.where), types.get(name)
+            type_, before = type_of(name, value, row.where), types.get(name)
             if before is None or before == type_:
                 types[name] = type_
             elif {before, type_} == {INTEGER, NUMBER}:
@@ -169,7 +177,7 @@ def infer(rows: Iterable[ImageFields]) -> dict[str, str]:
                 types[name] = TEXT
             else:
                 raise DataError(
-                    f"{row.where}: column {name!r} has the {type_} {_shown(value)} here, but "
+                    f"{row.where}: column {name!r} has the {type_} {shown(value)} here, but "
                     f"{before} values before; write all of them as one type"
                 )
     return types
@@ -256,28 +264,17 @@ def _stored(
             continue
         name = unicodedata.normalize("NFC", name)
         column = known[name]
-        type_ = _type_of(name, value, row.where)
+        type_ = type_of(name, value, row.where)
         if (column.type, type_) == (INTEGER, NUMBER) and name not in BUILT_IN:
             declare(db, {name: NUMBER})
             known[name] = column._replace(type=NUMBER)
         elif type_ != column.type and (column.type, type_) not in _TAKEN:
             raise DataError(
                 f"{row.where}: column {name!r} holds {column.type} values, but here is "
-                f"{_shown(value)}; write it as {column.type}, or leave it out"
+                f"{shown(value)}; write it as {column.type}, or leave it out"
             )
-        stored[name] = _plain(value, known[name].type)
+        stored[name] = stored_form(value, known[name].type)
     return stored
-
-
-def _plain(value: Value, type_: str) -> str | int | float:
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, datetime.date):
-        return moment_of(value)
-    if isinstance(value, str):
-        return parse_moment(value) if type_ == DATE else unicodedata.normalize("NFC", value)
-    assert value is not None
-    return int(value) if isinstance(value, bool) else value
 
 
 def remove(db: sqlite3.Connection, image_ids: Iterable[int]) -> None:
@@ -351,62 +348,10 @@ def _has_tables(db: sqlite3.Connection) -> bool:
     return db.execute(query).fetchone() is not None
 
 
-def _type_of(name: str, value: Value, where: str) -> str:
-    """Return the type of a value, which is not None."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, bool):
-        return BOOLEAN
-    if isinstance(value, int):
-        if not -_INT64 <= value < _INT64:
-            raise DataError(
-                f"{where}: column {name!r}: {_shown(value)} needs more than 64 bits; write it as "
-                "text"
-            )
-        return INTEGER
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise DataError(f"{where}: column {name!r}: {value} is no number; write null instead")
-        return NUMBER
-    if isinstance(value, datetime.date):
-        return DATE
-    if isinstance(value, str):
-        check_text(value, f"{where}: column {name!r}")
-        return DATE if is_moment(value) else TEXT
-    raise DataError(
-        f"{where}: column {name!r}: {_shown(value)} is {_kind(value)}; write a text, a number, "
-        "true or false, a date, or null"
-    )
-
-
-def check_text(text: str, what: str) -> None:
-    """Check that SQLite can store a text.
-
-    Raises:
-        DataError: it holds NUL characters or lone surrogates; the message begins with `what`.
-    """
-    if "\0" in text:
-        raise DataError(f"{what}: {_shown(text)} holds a NUL character; remove it")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise DataError(f"{what}: {_shown(text)} is not valid Unicode; decode it anew") from None
-
-
 def _check_name(name: str) -> None:
     check_text(name, "a column's name")
     if not name.strip() or len(name) > 100 or not name.isprintable() or "`" in name:
         raise DataError(
-            f"column {_shown(name)}: a column's name has 1 to 100 printable characters, and no "
+            f"column {shown(name)}: a column's name has 1 to 100 printable characters, and no "
             "backtick; give it another name"
         )
-
-
-def _kind(value: object) -> str:
-    kinds: dict[type, str] = {dict: "an object", list: "a list", tuple: "a list", bytes: "bytes"}
-    return kinds.get(type(value), f"of type {type(value).__name__}")
-
-
-def _shown(value: object) -> str:
-    shown = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
-    return shown if len(shown) <= 60 else shown[:60] + "…"

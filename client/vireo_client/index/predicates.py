@@ -24,7 +24,8 @@ import numpy.typing as npt
 
 from ..errors import DataError
 from .dates import Period, moment_of, parse_period
-from .metadata import BOOLEAN, DATE, TEXT, Column, check_text, columns
+from .metadata import Column, columns
+from .values import BOOLEAN, DATE, TEXT, check_text, shown
 
 OPERATORS = ("=", "!=", "<", "<=", ">", ">=", "^=")
 
@@ -158,7 +159,7 @@ class _Compiler:
         near = [folded[n] for n in difflib.get_close_matches(name.casefold(), folded, n=1)]
         meant = f"; do you mean {near[0]!r}?" if near else ""
         raise DataError(
-            f"filter: no column {_shown(name)}{meant} (there are {', '.join(self.known)})"
+            f"filter: no column {shown(name)}{meant} (there are {', '.join(self.known)})"
         )
 
     def condition(self, text: str, values: list[str | int | float]) -> Sql:
@@ -283,10 +284,5 @@ def _wrong_type(column: Column, value: object, instead: str) -> DataError:
     if isinstance(value, Period):
         value = value.first
     return DataError(
-        f"filter: {column.name!r} is {column.type}, and {_shown(value)} is not; {instead}"
+        f"filter: {column.name!r} is {column.type}, and {shown(value)} is not; {instead}"
     )
-
-
-def _shown(value: object) -> str:
-    shown = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
-    return shown if len(shown) <= 60 else shown[:60] + "…"

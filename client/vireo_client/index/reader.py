@@ -213,6 +213,21 @@ class Index:
         wanted = [int(id_) for id_ in ids]
         return self._look_up(lambda catalogue: catalogue.images(wanted)).rows
 
+    def embeddings(self, ids: Iterable[int]) -> dict[int, Embeddings]:
+        """Return the embeddings of images by id, FP32 `[D]`; an id that is no image's is left out.
+
+        They are of the state that the last search answered from.
+
+        Raises:
+            SearchIndexError: the index is closed.
+        """
+        self._check_open()
+        wanted = np.fromiter(ids, dtype=np.int64)
+        found: dict[int, Embeddings] = {}
+        for segment in self._opened.vectors.parts["images"]:
+            found |= segment.embeddings(wanted)
+        return found
+
     def _look_up(self, read: Callable[[Catalogue], T]) -> T:
         """Read from the catalogue alone, of the newest state."""
         for _ in range(_SEARCH_ATTEMPTS):

@@ -33,6 +33,8 @@ Nearest = Callable[[Embeddings, int], tuple[Embeddings, npt.NDArray[np.int64]]]
 """Finds the k nearest images: scores and ids `[N, k]` or narrower, best first, -1 for no hit."""
 
 META_KEY = "relevance"
+CAPTIONS, NEUTRAL_QUERIES = "captions", "neutral queries"
+"""What an index learns from."""
 MIN_CAPTIONS = 100
 """With fewer captions, the neutral queries tell more."""
 MAX_CAPTIONS = 1_000
@@ -50,7 +52,7 @@ class Relevance(NamedTuple):
     images: int
     """How many images the index had."""
     source: str
-    """"captions" or "neutral queries"."""
+    """`CAPTIONS` or `NEUTRAL_QUERIES`."""
 
     def of(self, scores: npt.ArrayLike) -> Embeddings:
         """Return the relevance of scores of text queries with images.
@@ -157,7 +159,7 @@ def learn_from_captions(
         for place, *hits in zip(usable, scores, ids, strict=True)
     ]
     best = [float(score) for score in others if score is not None]
-    return _relevance(best, images, "captions") if len(best) >= MIN_CAPTIONS else None
+    return _relevance(best, images, CAPTIONS) if len(best) >= MIN_CAPTIONS else None
 
 
 def learn_from_neutral_queries(embed: Embed, nearest: Nearest, images: int) -> Relevance | None:
@@ -173,7 +175,7 @@ def learn_from_neutral_queries(embed: Embed, nearest: Nearest, images: int) -> R
     if not len(queries) or not images:
         return None
     scores, _ = nearest(queries, 1)
-    return _relevance(scores[:, 0].tolist(), images, "neutral queries")
+    return _relevance(scores[:, 0].tolist(), images, NEUTRAL_QUERIES)
 
 
 def neutral_queries() -> list[str]:

@@ -92,6 +92,16 @@ class Segment:
         present[self.removed] = False
         return present
 
+    def embeddings(self, ids: Rows) -> dict[int, Embeddings]:
+        """Return the embeddings of those of `ids`, INT64 `[M]`, that are here, FP32 `[D]` each."""
+        if not len(self.ids):
+            return {}
+        rows = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
+        here = self.ids[rows] == ids
+        if self.present is not None:
+            here &= self.present[rows]
+        return {int(self.ids[row]): self.vectors[row] for row in rows[here]}
+
     def search(
         self,
         queries: Embeddings,

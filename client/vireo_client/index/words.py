@@ -97,11 +97,7 @@ def rebuild(db: sqlite3.Connection) -> None:
     Nothing is committed here.
     """
     db.execute("DELETE FROM words")
-    user = [
-        column
-        for name, column in metadata.columns(db).items()
-        if column.type == metadata.TEXT and name not in metadata.BUILT_IN
-    ]
+    user = metadata.text_columns(metadata.columns(db))
     texts = "".join(f", {column.sql_name}" for column in user)
     query = (
         "SELECT images.id, path, (SELECT json_group_array(text) FROM (SELECT text FROM captions "

@@ -242,11 +242,7 @@ class WritableCatalogue(Catalogue):
 
 def _user_texts(row: ImageFields, columns: Mapping[str, metadata.Column]) -> list[str]:
     """Return the values of an image's text columns, the built-in ones left out."""
-    texts = {
-        name
-        for name, column in columns.items()
-        if column.type == metadata.TEXT and name not in metadata.BUILT_IN
-    }
+    texts = {column.name for column in metadata.text_columns(columns)}
     return [
         str(value)
         for name, value in row.values.items()

@@ -27,14 +27,14 @@ from .changes import Move, NewImage
 from .columns import ColumnCheck, fields_of, moved_fields
 from .compaction import Progress, build_structure, is_due, merge, mergeable, sample
 from .exact import Embeddings, Rows
-from .journal import Journal, left_journals
+from .journal import JOURNAL_PREFIX, Journal, left_journals
 from .kinds import AUTO
 from .legacy import convert, sweep_legacy
 from .loading import load_vectors
 from .lock import HOLDER_FILE, LOCK_FILE, WriterLock
 from .nearest import nearest
-from .relevance import META_KEY as RELEVANCE_KEY
 from .relevance import (
+    CAPTIONS,
     MIN_CAPTIONS,
     Embed,
     Relevance,
@@ -42,6 +42,7 @@ from .relevance import (
     learn_from_neutral_queries,
     sample_captions,
 )
+from .relevance import META_KEY as RELEVANCE_KEY
 from .rows import CaptionRow, FileStamp, ImageRow, State
 from .segments import (
     NO_ROWS,
@@ -57,6 +58,8 @@ from .segments import (
 from .writable import WritableCatalogue
 
 _UNIT_TOLERANCE = 1e-3
+_SAVED_JOURNAL = "saved_journal"
+"""The meta key of the journal whose additions the last save took in."""
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +102,6 @@ class IndexWriter:
         self._writer_id = _new_writer_id()
         self._pending = _Pending()
         self._closed = False
-        self._save_failed = False
         with ExitStack() as opened:
             try:
                 self._open(bundle, opened)
@@ -128,22 +130,32 @@ class IndexWriter:
         self._sweep()
         sweep_drafts(self.folder)
         record_bundle(self.folder, self._catalogue, bundle)
+        self._journal: Journal | None = None
         self._left = left_journals(self.folder)
-        self._journal = Journal(self.folder / f"journal-{self._writer_id}.bin")
-        opened.callback(self._close_journal)
-        self._replay()
+        self._take_over()
 
-    def _replay(self) -> None:
-        """Take over what killed writers added and did not save."""
+    def _take_over(self) -> None:
+        """Save what killed writers added and did not save."""
+        saved = self._catalogue.meta(_SAVED_JOURNAL)
         for path in self._left:
-            for batch in Journal(path).replay():
-                try:
-                    images = [self._checked(image) for image in batch if not self._holds(image)]
-                    self._columns.check(images)
-                except DataError as error:
-                    logger.warning("%s: a batch is passed over (%s)", path, error)
-                    continue
-                self._take(images)
+            # What this one holds is saved: its writer was killed after the commit.
+            if path.name != saved:
+                for batch in Journal(path).replay():
+                    self._replay(path, batch)
+        if self._left:
+            try:
+                self.save()
+            except SearchIndexError as error:  # a full disk, say: the journals stay for now
+                logger.warning("%s: what was added before is not saved yet (%s)", path, error)
+
+    def _replay(self, path: Path, batch: Sequence[NewImage]) -> None:
+        try:
+            images = [self._checked(image) for image in batch if not self._holds(image)]
+            self._columns.check(images)
+        except DataError as error:
+            logger.warning("%s: a batch is passed over (%s)", path, error)
+        else:
+            self._take(images)
 
     def _holds(self, image: NewImage) -> bool:
         """Return whether an image was saved just as it is."""
@@ -153,12 +165,6 @@ class IndexWriter:
             and saved[1] == image.stamp
             and self._catalogue.sha256(saved[0]) == image.sha256
         )
-
-    def _close_journal(self) -> None:
-        if self._save_failed:  # the next writer saves what this one could not
-            self._journal.close()
-        else:
-            self._journal.clear()
 
     @property
     def _saved(self) -> State:
@@ -172,7 +178,7 @@ class IndexWriter:
         return self._vectors.parts[part]
 
     def _holds_other_files(self) -> bool:
-        ours = (LOCK_FILE, HOLDER_FILE, CATALOGUE_FILE)
+        ours = (LOCK_FILE, HOLDER_FILE, CATALOGUE_FILE, JOURNAL_PREFIX)
         return any(not entry.name.startswith(ours) for entry in self.folder.iterdir())
 
     def __len__(self) -> int:
@@ -236,11 +242,13 @@ class IndexWriter:
         self._check_open()
         checked = [self._checked(image) for image in images]
         self._columns.check(checked)
+        if self._journal is None:
+            self._journal = Journal(self.folder / f"{JOURNAL_PREFIX}{secrets.token_hex(4)}.bin")
         try:
             self._journal.append(checked)
         except OSError as error:
             raise SearchIndexError(
-                f"{self._journal.path}: cannot be written ({error.strerror}); nothing was added"
+                f"{self.folder}: cannot be written ({error}); nothing was added"
             ) from error
         self._take(checked)
 
@@ -396,8 +404,8 @@ class IndexWriter:
                 self._catalogue.set_meta(
                     next_image_id=str(next_image + len(images)),
                     next_caption_id=str(next_caption + len(captions)),
+                    **{_SAVED_JOURNAL: self._journal.path.name if self._journal else ""},
                 )
-        self._clear_journals()
         self._merge_small()
         try:
             self.learn_relevance()
@@ -406,9 +414,10 @@ class IndexWriter:
 
     def _clear_journals(self) -> None:
         """Remove the journals, as all that they hold is saved."""
-        self._save_failed = False
         try:
-            self._journal.clear()
+            journal, self._journal = self._journal, None
+            if journal is not None:
+                journal.clear()
             while self._left:
                 self._left[-1].unlink(missing_ok=True)
                 self._left.pop()
@@ -434,11 +443,14 @@ class IndexWriter:
         """
         self._check_open()
         images = self._saved.images
+        if not images or self._saved.version == 1:
+            return False
         known = self._catalogue.relevance()
-        if not images or self._saved.version == 1 or (known and not known.is_stale(images)):
+        stale = known is None or known.is_stale(images)
+        if not stale and known is not None and known.source == CAPTIONS:
             return False
         learned = self._learn_from_captions()
-        if learned is None and embed is not None:
+        if learned is None and embed is not None and stale:
             learned = learn_from_neutral_queries(embed, self._nearest_images, images)
         if learned is None:
             return False
@@ -601,7 +613,6 @@ class IndexWriter:
             self._settle(state, pending)
         except BaseException as error:
             self._writer_id = _new_writer_id()
-            self._save_failed = True
             # The commit may have taken effect all the same, as with a Ctrl-C right after it.
             if self._catalogue.state() == state:
                 self._settle(state, pending)
@@ -616,16 +627,18 @@ class IndexWriter:
             raise SearchIndexError(f"{self.folder}: the index is closed")
 
     def _settle(self, state: State, pending: _Pending) -> None:
+        if pending is not self._pending:  # which is saved now
+            self._clear_journals()
         self._vectors = load_vectors(
             self.folder, self._catalogue, self._dim, self._vectors, structures=False
         )
         self._pending = pending
 
     def close(self) -> None:
-        """Close the catalogue and give the lock back; unsaved changes are dropped.
-
-        Only where a save failed, additions stay in the journal, for the next writer.
-        """
+        """Close the catalogue and give the lock back; unsaved changes are dropped."""
+        if self._journal is not None:
+            self._journal.clear()
+            self._journal = None
         self._closed = True
         self._closing.close()
 

@@ -6,6 +6,7 @@ journal keeps it from then on: a kill costs the batches that were in the towers.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from pathlib import Path
 from ..bundle import file_sha256
 from ..captions import CaptionedImage
 from ..embedder import Embedder
-from ..errors import DataError
+from ..errors import DataError, VireoError
 from ..index.changes import Move
 from ..index.rows import FileStamp
 from ..index.writer import IndexWriter
@@ -25,6 +26,8 @@ from .missing import Missing, find_missing, group_by_empty_folder
 from .report import IndexReport
 from .stages import embed_candidates
 from .workers import Known, Prepared
+
+logger = logging.getLogger(__name__)
 
 SAVE_EVERY_SECONDS = 60.0
 
@@ -87,6 +90,8 @@ def index_images(
         if source is not None:
             removed = _find_removed(index, missing, run.unusable, report, allow_empty=allow_empty)
             run.remove(removed)
+        run.save()
+        run.learn()
     except KeyboardInterrupt:
         report.interrupted = True
     finally:
@@ -157,6 +162,13 @@ class _Run:
         """Save what has changed since the last save, and what a run that was killed had added."""
         self._index.save()
         self._saved = time.monotonic()
+
+    def learn(self) -> None:
+        """Learn what a score is worth, where the index has no captions to learn it from."""
+        try:
+            self._index.learn_relevance(self._embedder.embed_texts)
+        except VireoError as error:  # the images are in the index; the next run tries again
+            logger.warning("%s: learned nothing of relevance (%s)", self._index.folder, error)
 
 
 def _known(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vireo_client.errors import BundleError, DataError
+from vireo_client.telemetry import stage
 from vireo_client.text.cleaning import RULES
 from vireo_client.text.normalize import NORMALIZATION
 from vireo_client.text.segment import Segmenter, load_segmenter
@@ -182,7 +183,10 @@ class TextPath:
         """Turn texts into ids, cut at the longest bucket and not padded; as `encode`."""
         if isinstance(texts, str):
             raise DataError("expected a list of captions, got one string; put it in a list")
-        return self.tokenizer.ids([self.segment(text) for text in texts])
+        with stage("segment"):
+            segmented = [self.segment(text) for text in texts]
+        with stage("tokenize"):
+            return self.tokenizer.ids(segmented)
 
     def refuse_unknown(self, texts: Sequence[str], rows: Sequence[Sequence[int]]) -> None:
         """Refuse texts of which the tokenizer knows nothing.

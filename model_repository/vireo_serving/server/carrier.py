@@ -27,7 +27,7 @@ _STUB = "triton_python_backend_stub"
 
 def default_folder() -> Path:
     """Return the carrier's folder: `VIREO_TRITON_CARRIER`, or inside the running environment."""
-    return environment.triton_carrier() or Path(sys.prefix) / "share" / "vireo" / "triton"
+    return environment.carrier_folder()
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,9 +35,10 @@ def test_index_and_search_share_their_options(name, variable):
 
 
 def test_captions_is_the_new_name_of_sentences():
+    assert _options(search)["--captions"].opts == ["--captions", "--sentences"]
     app = typer.Typer()
     app.command()(search)
     for name in ("--captions", "--sentences"):
-        result = CliRunner().invoke(app, ["con chó", name])
+        result = CliRunner().invoke(app, ["con chó", "--image", "x.jpg", name])
         assert result.exit_code == 2
-        assert "needs --image" in result.output
+        assert "and not both" in result.output

@@ -236,6 +236,25 @@ def test_an_index_without_captions_learns_from_neutral_queries(writer, rng, smal
         assert not again.learn_relevance(embed)
 
 
+def test_captions_replace_what_neutral_queries_taught(writer, rng):
+    def embed(texts):
+        return unit(rng, len(texts))
+
+    def source():
+        with sqlite3.connect(writer.folder / "catalogue.sqlite") as db:
+            ((text,),) = db.execute("SELECT value FROM meta WHERE key = 'relevance'")
+        db.close()
+        return Relevance.from_json(text).source
+
+    add(writer, rng, 200)
+    assert writer.learn_relevance(embed)
+    add(writer, rng, 20, first=200, captions=2)
+    assert not writer.learn_relevance(embed)
+    assert source() == "neutral queries"
+    add(writer, rng, 40, first=220, captions=2)
+    assert source() == "captions"
+
+
 def test_damage_costs_the_relevance_and_not_the_search(writer, rng, small_bundle, caplog):
     vectors = add(writer, rng, 100, captions=1)
     db = sqlite3.connect(writer.folder / "catalogue.sqlite")

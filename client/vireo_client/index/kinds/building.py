@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import SearchIndexError
+from ...errors import DataError, SearchIndexError
 from .kind import Kind
 from .library import faiss
 from .master import Floats
@@ -50,14 +50,18 @@ def build(
         }
     if path is None:
         raise SearchIndexError(f"a structure of kind {kind.name} needs a file to be written to")
-    with threads(rows):
-        report("train", 0, 1)
-        index = kind.make(sample(vectors, kind.sample_rows(rows), seed), rows, seed)
-        report("train", 1, 1)
-        for start in range(0, rows, BLOCK_ROWS):
-            index.add(np.ascontiguousarray(vectors[start : start + BLOCK_ROWS], dtype=np.float32))
-            report("add", min(start + BLOCK_ROWS, rows), rows)
-    _write(index, path)
+    try:
+        with threads(rows):
+            index = _filled(kind, vectors, seed, report)
+        faiss.write_index(index, str(path))
+    except (RuntimeError, MemoryError) as error:
+        path.unlink(missing_ok=True)
+        reason = str(error).rpartition("Error: ")[2] or "out of memory"
+        raise SearchIndexError(
+            f"{path}: {kind.name} over {rows} vectors cannot be built ({reason}); "
+            "free memory or disk, or choose a smaller kind"
+        ) from None
+    del index
     # Tuned as it will be opened: from the file.
     structure = Structure(kind, read(path, memory_mapped=kind.memory_mapped), vectors, {})
     report("tune", 0, 1)
@@ -78,17 +82,28 @@ def build(
     return settings
 
 
+def _filled(kind: Kind, vectors: Floats, seed: int, report: Progress) -> Any:
+    """Train an index on a sample, and add all vectors to it."""
+    assert kind.make is not None
+    rows = len(vectors)
+    report("train", 0, 1)
+    index = kind.make(sample(vectors, kind.sample_rows(rows), seed), rows, seed)
+    report("train", 1, 1)
+    for start in range(0, rows, BLOCK_ROWS):
+        index.add(_checked(vectors[start : start + BLOCK_ROWS]))
+        report("add", min(start + BLOCK_ROWS, rows), rows)
+    return index
+
+
 def sample(vectors: Floats, count: int, seed: int) -> Floats:
     """Return `count` vectors drawn by chance, or all, in their order."""
     rows = np.random.default_rng(seed).choice(len(vectors), min(count, len(vectors)), replace=False)
-    # In the order of the file, which is read from start to end.
-    return np.ascontiguousarray(vectors[np.sort(rows)], dtype=np.float32)
+    # Sorted, since the file is read fastest from start to end.
+    return _checked(vectors[np.sort(rows)])
 
 
-def _write(index: Any, path: Path) -> None:
-    try:
-        faiss.write_index(index, str(path))
-    except RuntimeError as error:
-        path.unlink(missing_ok=True)
-        reason = str(error).rpartition("Error: ")[2]
-        raise SearchIndexError(f"{path}: cannot be written ({reason})") from None
+def _checked(vectors: Floats) -> Floats:
+    block = np.ascontiguousarray(vectors, dtype=np.float32)
+    if not np.isfinite(block).all():
+        raise DataError("a vector holds NaN or infinity; `vireo index verify` names its row")
+    return block

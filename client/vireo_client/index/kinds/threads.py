@@ -18,7 +18,8 @@ def threads(limit: int) -> Iterator[None]:
     one of the calling thread: OpenMP keeps it for each thread of the program.
     """
     before = faiss.omp_get_max_threads()
-    wanted = max(1, min(limit, before, usable_cores()))
+    # Counting the cores reads files, which a single query need not wait for.
+    wanted = 1 if limit <= 1 else min(limit, before, usable_cores())
     if wanted == before:
         yield
         return

@@ -77,8 +77,8 @@ def tune(structure: Structure, trial: Trial, target: float) -> dict[str, Any]:
 
     tuned = []
     for factor in kind.factors:
-        least = max(kind.knob_least, factor * TOP if kind.knob == "ef" else 1)
-        value = _least(lambda value: measure(value, factor) >= target, min(least, limit), limit)  # noqa: B023
+        low = max(kind.knob_least, factor * TOP if kind.knob == "ef" else 1)
+        value = least(lambda value: measure(value, factor) >= target, min(low, limit), limit)  # noqa: B023
         recall = measure(value, factor)
         cost = factor * TOP + value * _rows_a_step(structure) * kind.row_cost
         reached = recall >= target
@@ -108,7 +108,7 @@ def _recalls(structure: Structure, trial: Trial, value: int) -> dict[int, float]
     return found
 
 
-def _least(reaches: Callable[[int], bool], low: int, limit: int) -> int:
+def least(reaches: Callable[[int], bool], low: int, limit: int) -> int:
     """Return the least value from `low` to `limit` that `reaches`, else `limit`."""
     value = low
     while not reaches(value):  # doubling first: most of the range is far too expensive
