@@ -31,17 +31,30 @@ CLIENTS = 8
 IDS = np.full((2, 16), 5, dtype=np.int32)
 
 
-@pytest.fixture
-def server(repository):
-    """A Triton of the test's own, which it may kill."""
-    with TritonServer(repository.folder, ports=FREE) as server:
-        yield server
+@pytest.fixture(scope="module")
+def servers(repository):
+    """Two Tritons that tests may kill."""
+    with (
+        TritonServer(repository.folder, ports=FREE) as first,
+        TritonServer(repository.folder, ports=FREE) as second,
+    ):
+        yield first, second
 
 
 @pytest.fixture
-def second(repository):
-    with TritonServer(repository.folder, ports=FREE) as server:
-        yield server
+def server(servers):
+    return _alive(servers[0])
+
+
+@pytest.fixture
+def second(servers):
+    return _alive(servers[1])
+
+
+def _alive(server):
+    if server.poll() is not None:  # a test before this one killed it
+        server.restart("server")
+    return server
 
 
 def _signal(server, number):
@@ -247,6 +260,26 @@ def test_a_batch_above_a_messages_limit_is_split(triton, repository):
     assert np.allclose(split.encode_image(pixels), towers.encode_image(pixels), atol=1e-5)
     towers.close()
     split.close()
+
+
+def test_a_server_tells_how_long_requests_waited_and_were_computed(triton, repository):
+    with_times = []
+
+    async def ask():
+        async with AsyncTritonTowers(repository, triton.url) as towers:
+            with_times.append(await towers.server_times())
+            await towers.encode_text(np.full((1, 16), 7, dtype=np.int32))
+            with_times.append(await towers.server_times())
+
+    asyncio.run(ask())
+    towers = TritonTowers(repository, triton.url)
+    with_times.append(towers.server_times())
+    towers.close()
+    before, after, last = (times[triton.url]["text_encoder"] for times in with_times)
+    assert after.requests == before.requests + 1
+    assert after.queue_seconds > before.queue_seconds
+    assert after.compute_seconds > before.compute_seconds
+    assert last == after
 
 
 def _shared(server, **options):

@@ -34,6 +34,10 @@ class Service(service_pb2_grpc.GRPCInferenceServiceServicer):
         """Those of the next inferences."""
         self.hold: futures.Future[None] | None = None
         """What every inference waits for."""
+        self.hold_checks: futures.Future[None] | None = None
+        """What every question about a model's configuration waits for."""
+        self.checks: list[str] = []
+        """The models whose configuration was asked for."""
         self.change: Callable[[Any], None] | None = None
         """Changes an answer, a `ModelInferResponse`, before it is sent."""
         self.requests: list[Any] = []
@@ -54,6 +58,9 @@ class Service(service_pb2_grpc.GRPCInferenceServiceServicer):
         return service_pb2.ModelMetadataResponse(name=request.name, versions=self.versions)
 
     def ModelConfig(self, request, context):  # noqa: N802
+        self.checks.append(request.name)
+        if self.hold_checks is not None:
+            self.hold_checks.result()
         config = model_config_pb2.ModelConfig(name=request.name, max_batch_size=self.max_batch_size)
         if self.bundle_id:
             config.parameters[BUNDLE_PARAMETER].string_value = self.bundle_id

@@ -16,7 +16,7 @@ from ..bundle import Bundle
 from ..errors import ServerError
 from ..telemetry import stage
 from .connection import ConnectionOptions, read_addresses
-from .exchange import IMAGE, TEXT, Ask, Exchange, Steps, Wait, all_failed
+from .exchange import IMAGE, TEXT, Ask, Exchange, ServerTimes, Steps, Wait, all_failed
 from .joining import Joiner
 from .pool import Endpoint
 from .tls import ClientTls
@@ -119,6 +119,8 @@ class AsyncTritonTowers:
         """
         await self.connect()
         with stage("request"):
+            if np.ndim(input_ids) != 2:  # the server says what is wrong with it
+                return await self._send_text(input_ids)
             return await self._joiner.embed(input_ids)
 
     async def encode_image(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -130,6 +132,17 @@ class AsyncTritonTowers:
         await self.connect()
         with stage("request"):
             return await self._run(self._exchange.embed(IMAGE, pixels))
+
+    async def server_times(self) -> dict[str, dict[str, ServerTimes]]:
+        """Return how long requests waited and were computed: by server, by model.
+
+        Triton counts since it loaded a model, for all of its clients together.
+
+        Raises:
+            ServerError: a healthy server does not answer.
+        """
+        await self.connect()
+        return await self._run(self._exchange.server_times())
 
     async def _send_text(self, input_ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         return await self._run(self._exchange.embed(TEXT, input_ids))
@@ -177,6 +190,11 @@ class AsyncTritonTowers:
             answer = await method(*step.arguments, **step.options)
         except UsageError as error:  # the channel was closed by another task
             raise ServerError(f"{step.endpoint.name}: this client was closed") from error
+        except asyncio.CancelledError:
+            # A channel that another task closes cancels its calls, and not the tasks that wait.
+            if self._closed and not _is_cancelled():
+                raise ServerError(f"{step.endpoint.name}: this client was closed") from None
+            raise
         except AttributeError:  # `None.ready`: see below
             raise _undecodable() from None
         # Where bytes are no message, grpc.aio logs that and returns None; grpc raises an error.
@@ -237,6 +255,12 @@ class AsyncTritonTowers:
 
 def _undecodable() -> InferenceServerException:
     return InferenceServerException("its answer cannot be decoded", "StatusCode.INTERNAL")
+
+
+def _is_cancelled() -> bool:
+    """Return whether somebody cancelled this task; Python 3.10 does not tell."""
+    cancelling = getattr(asyncio.current_task(), "cancelling", None)
+    return cancelling is not None and cancelling() > 0
 
 
 def _failed(task: asyncio.Task[None]) -> bool:

@@ -6,6 +6,7 @@ how long to wait; the client does it and sends the answer back. So both check, r
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
@@ -48,6 +49,9 @@ T = TypeVar("T")
 Embeddings = npt.NDArray[np.float32]
 _ENVELOPE = 4096
 """Bytes of a request beside its values, at most."""
+_SILENCE = 1.0
+"""Seconds without an answer in which a server may have been exchanged for another, unseen: to start
+one takes longer, and a client that asks meanwhile gets an error."""
 
 
 class Ask(NamedTuple):
@@ -74,6 +78,16 @@ class Tower(NamedTuple):
     model: str
     input: str
     dtype: str
+
+
+class ServerTimes(NamedTuple):
+    """What a model of one server did since it was loaded, for all clients together."""
+
+    requests: int
+    queue_seconds: float
+    """The time that requests waited for the model, in all."""
+    compute_seconds: float
+    """The time that the model worked on them, in all."""
 
 
 TEXT = Tower(TEXT_MODEL, "input_ids", "INT32")
@@ -125,8 +139,8 @@ class Exchange:
         """The version of the first server that was checked."""
         return next(e.server_version for e in self.pool.endpoints if e.server_version)
 
-    def check(self, endpoint: Endpoint, deadline: Deadline | None = None) -> Steps[None]:
-        """Find the served versions of this bundle, and remember them.
+    def check(self, endpoint: Endpoint, deadline: Deadline | None = None) -> Steps[dict[str, str]]:
+        """Find the served versions of this bundle, by model, and remember them.
 
         Raises:
             ServerUnavailable: the server does not answer, or a model is not ready.
@@ -158,6 +172,30 @@ class Exchange:
         endpoint.server_version = str(metadata.version) or "unknown"
         endpoint.max_batch_size = min(limits)
         endpoint.versions = versions
+        endpoint.answered_at = time.monotonic()
+        return versions
+
+    def server_times(self) -> Steps[dict[str, dict[str, ServerTimes]]]:
+        """Ask the healthy servers for their statistics.
+
+        Raises:
+            ServerError: one does not answer.
+        """
+        deadline = Deadline(self.options.request_timeout)
+        times: dict[str, dict[str, ServerTimes]] = {}
+        for endpoint in [e for e in self.pool.endpoints if e.aside is None]:
+            times[endpoint.url] = {}
+            for model in MODELS:
+                answer = yield from self._ask(endpoint, deadline, "get_inference_statistics", model)
+                sums = [stats.inference_stats for stats in answer.model_stats]
+                compute = sum(
+                    s.compute_input.ns + s.compute_infer.ns + s.compute_output.ns for s in sums
+                )
+                times[endpoint.url][model] = ServerTimes(
+                    sum(s.success.count for s in sums), sum(s.queue.ns for s in sums) / 1e9,
+                    compute / 1e9,
+                )  # fmt: skip
+        return times
 
     def _newest(self, endpoint: Endpoint, deadline: Deadline, model: str) -> Steps[tuple[str, Any]]:
         """Return the newest version that is served, and its configuration."""
@@ -243,11 +281,10 @@ class Exchange:
         model = request.tower.model
         where = f"{endpoint.name}: {model}"
         while True:
-            if not endpoint.versions:
-                yield from self.check(endpoint, request.deadline)
-            version = endpoint.versions[model]
+            version = yield from self._confirmed(endpoint, model, request.deadline)
             try:
                 answer = yield from self._request(endpoint, request, version)
+                endpoint.answered_at = time.monotonic()
                 return read_embeddings(
                     answer.get_response(), len(request.values),
                     self._bundle.config.embedding_dim, where,
@@ -259,6 +296,38 @@ class Exchange:
                     yield from self._moved_on(endpoint, model, version, request.deadline)
                 ):
                     raise failure from None
+
+    def _confirmed(self, endpoint: Endpoint, model: str, deadline: Deadline) -> Steps[str]:
+        """Return the version to ask for.
+
+        A server of which nothing is known, or which may have been exchanged meanwhile, is checked.
+        """
+        version = endpoint.versions.get(model)  # another thread may empty it at any moment
+        try:
+            if version is not None:
+                if time.monotonic() - endpoint.answered_at < _SILENCE:
+                    return version
+                if (yield from self._is_unchanged(endpoint, model, version, deadline)):
+                    endpoint.answered_at = time.monotonic()
+                    return version
+            return (yield from self.check(endpoint, deadline))[model]
+        except ServerTimeout as error:
+            if not deadline.left():
+                raise
+            # It did not answer a small question, and there is time to ask another server.
+            raise ServerUnavailable(str(error)) from error
+
+    def _is_unchanged(
+        self, endpoint: Endpoint, model: str, version: str, deadline: Deadline
+    ) -> Steps[bool]:
+        try:
+            answer = yield from self._ask(endpoint, deadline, "get_model_config", model, version)
+        except (ServerUnavailable, ServerTimeout):
+            raise
+        except ServerError:
+            return False  # the version is not there any more
+        served = answer.config.parameters[BUNDLE_PARAMETER].string_value
+        return bool(served == self._bundle.bundle_id)
 
     def _request(self, endpoint: Endpoint, request: _Request, version: str) -> Steps[Any]:
         left = request.deadline.left()
@@ -290,12 +359,11 @@ class Exchange:
         try:
             if (yield from self._ask(endpoint, deadline, "is_model_ready", model, version)):
                 return False
-            yield from self.check(endpoint, deadline)
+            return (yield from self.check(endpoint, deadline))[model] != version
         except WrongBundle:
             raise
         except ServerError:
             return False  # the server is gone; the first error is the one to show
-        return endpoint.versions[model] != version
 
     def _text(self, error: InferenceServerException) -> str:
         """Return an error's text; a server may quote the headers that it was sent."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ServerOverloaded, ServerTimeout, ServerUnavailable
+from ..errors import ServerError, ServerOverloaded, ServerTimeout, ServerUnavailable
 
 Ids = npt.NDArray[np.int32]
 Embeddings = npt.NDArray[np.float32]
@@ -133,6 +133,9 @@ class Joiner:
         ids = members[0].ids if len(members) == 1 else np.concatenate([m.ids for m in members])
         try:
             vectors = await self._send(ids)
+        except asyncio.CancelledError:
+            _close(members)
+            raise
         except Exception as error:  # whatever it is, somebody waits for it
             present = [member for member in members if not member.answer.done()]
             if len(members) > 1 and not isinstance(error, _OF_ALL):
@@ -152,12 +155,17 @@ class Joiner:
             start += len(member.ids)
 
     async def close(self) -> None:
-        """Cancel all that is under way; who waits gets `asyncio.CancelledError`."""
+        """Cancel all that is under way; who waits gets a `ServerError`."""
         for lane in self._lanes.values():
-            for waiting in lane.waiting:
-                waiting.answer.cancel()
+            _close(lane.waiting)
             lane.waiting.clear()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _close(members: list[_Waiting]) -> None:
+    for member in members:
+        if not member.answer.done():
+            member.answer.set_exception(ServerError("this client was closed"))

@@ -27,6 +27,8 @@ class Endpoint:
     """The version of each tower that was found to be of the bundle; empty before the check."""
     max_batch_size: int = 0
     server_version: str = ""
+    answered_at: float = 0.0
+    """When the bundle was known to be right last, by `time.monotonic`."""
     outstanding: int = 0
     """Requests that are under way."""
     aside: ServerError | None = None

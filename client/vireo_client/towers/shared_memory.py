@@ -231,12 +231,9 @@ class Regions:
         with self._lock:
             try:
                 return self._kind(size)
-            except ImportError as error:
-                raise ServerError(f"shared_memory='cuda' needs cuda-python ({error})") from None
-            except Exception as error:  # both libraries have a base class of their own for errors
+            except Exception as error:  # the libraries have no common class of errors
                 raise ServerError(
-                    f"no {self._options.shared_memory} memory of {size} bytes to share ({error}); "
-                    "is /dev/shm full?"
+                    f"no {self._options.shared_memory} memory of {size} bytes to share ({error})"
                 ) from error
 
     def _destroy(self, region: SystemRegion | CudaRegion) -> None:

@@ -17,7 +17,7 @@ from ..errors import ServerError
 from ..forks import abandon, renew_after_fork
 from ..telemetry import stage
 from .connection import ConnectionOptions, read_addresses
-from .exchange import IMAGE, TEXT, Ask, Exchange, Steps, Wait, all_failed
+from .exchange import IMAGE, TEXT, Ask, Exchange, ServerTimes, Steps, Wait, all_failed
 from .pool import Endpoint
 from .tls import ClientTls
 
@@ -117,6 +117,16 @@ class TritonTowers:
         """
         with stage("request"):
             return self._run(self._exchange.embed(IMAGE, pixels))
+
+    def server_times(self) -> dict[str, dict[str, ServerTimes]]:
+        """Return how long requests waited and were computed: by server, by model.
+
+        Triton counts since it loaded a model, for all of its clients together.
+
+        Raises:
+            ServerError: a healthy server does not answer.
+        """
+        return self._run(self._exchange.server_times())
 
     def _check_all(self) -> None:
         """Check all servers at once; one that fails is put aside if another is right."""

@@ -293,3 +293,29 @@ def test_a_batch_that_is_refused_is_refused(service, url, bundle):
                 await towers.encode_text(_ids(0, 9))
 
     _run(main())
+
+
+def test_a_client_that_is_closed_answers_those_that_wait(service, url, bundle):
+    async def main():
+        towers = AsyncTritonTowers(bundle, url, options=FOREVER)
+        await towers.connect()
+        service.hold = futures.Future()
+        pixels = np.zeros((1, 3, 32, 32), np.uint8)
+        calls = [asyncio.create_task(towers.encode_text(_ids(n))) for n in range(3)]
+        calls.append(asyncio.create_task(towers.encode_image(pixels)))
+        await _until(lambda: len(service.requests) == 2)
+        await towers.close()
+        answers = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 60)
+        assert [type(answer) for answer in answers] == [ServerError] * 4
+        service.hold.set_result(None)
+
+    _run(main())
+
+
+def test_ids_of_a_wrong_shape_are_an_error(url, bundle):
+    async def main():
+        async with AsyncTritonTowers(bundle, url) as towers:
+            with pytest.raises(ServerError, match="text_encoder"):
+                await towers.encode_text(np.full((1, 2), 5, dtype=np.float64))
+
+    _run(main())

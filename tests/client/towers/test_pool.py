@@ -172,6 +172,34 @@ def test_a_server_that_came_back_with_another_bundle_is_found_out(service_and_ur
     towers.close()
 
 
+def test_a_server_that_was_exchanged_unseen_is_found_out(service_and_url, bundle, monkeypatch):
+    service, url = service_and_url
+    towers = TritonTowers(bundle, url, options=OPTIONS)
+    monkeypatch.setattr("vireo_client.towers.exchange._SILENCE", 0.0)
+    towers.encode_text(IDS)
+    service.bundle_id = "another"
+    with pytest.raises(ServerError, match="is now of bundle another"):
+        towers.encode_text(IDS)
+    assert len(service.requests) == 1
+    service.bundle_id = bundle.bundle_id
+    assert towers.encode_text(IDS).shape[0] == 2
+    towers.close()
+
+
+def test_a_server_that_does_not_answer_a_check_is_left_for_another(
+    services, urls, bundle, monkeypatch
+):
+    options = ConnectionOptions(connect_timeout=0.3, probe_interval=0.05)
+    towers = TritonTowers(bundle, urls[:2], options=options)
+    monkeypatch.setattr("vireo_client.towers.exchange._SILENCE", 0.0)
+    services[0].hold_checks = hold = futures.Future()
+    for _ in range(2):
+        towers.encode_text(IDS)
+    assert _counts(services) == [0, 2, 0]
+    hold.set_result(None)
+    towers.close()
+
+
 @pytest.fixture
 def service_and_url(bundle):
     service = Service(bundle.bundle_id)

@@ -1,9 +1,13 @@
 """What is sent again, when, and what goes with it."""
 
+from concurrent import futures
+from concurrent.futures import ThreadPoolExecutor
+
 import grpc
 import numpy as np
 import pytest
 from support.triton_standin import Service, standing_in
+from support.waiting import wait_until
 from vireo_client.errors import (
     ServerError,
     ServerOverloaded,
@@ -48,6 +52,21 @@ def test_what_is_safe_is_sent_again(service, url, bundle, failures):
     assert left == sorted(left, reverse=True), "each gets what is left of the deadline"
     assert len(set(left)) == len(left)
     assert 0 < left[-1] <= left[0] <= 60e6  # microseconds
+    towers.close()
+
+
+def test_a_failure_in_one_thread_leaves_the_others_alone(service, url, bundle, monkeypatch):
+    """It empties what is known of the server, while another thread relies on that."""
+    towers = _towers(bundle, url)
+    monkeypatch.setattr("vireo_client.towers.exchange._SILENCE", 0.0)
+    asked = len(service.checks)
+    service.hold_checks = futures.Future()
+    with ThreadPoolExecutor(1) as threads:
+        call = threads.submit(towers.encode_text, IDS)
+        wait_until(lambda: len(service.checks) > asked)
+        towers._exchange.pool.endpoints[0].versions = {}
+        service.hold_checks.set_result(None)
+        assert np.array_equal(call.result(60).argmax(1), [3, 7])
     towers.close()
 
 
@@ -154,3 +173,16 @@ def test_a_closed_client_says_so(url, bundle):
     with pytest.raises(ServerError, match="was closed"):
         towers.encode_text(IDS)
     assert towers.max_batch_size == 8
+
+
+def test_a_client_that_is_closed_answers_those_that_wait(service, url, bundle):
+    towers = _towers(bundle, url)
+    service.hold = futures.Future()
+    with ThreadPoolExecutor(2) as threads:
+        calls = [threads.submit(towers.encode_text, IDS) for _ in range(2)]
+        wait_until(lambda: len(service.requests) == 2)
+        towers.close()
+        for call in calls:
+            with pytest.raises(ServerError):
+                call.result(60)
+    service.hold.set_result(None)
