@@ -170,7 +170,9 @@ class AsyncSearchClient:
         def add() -> IndexReport:
             with ExitStack() as closing:
                 embedder = opened.local or closing.enter_context(self._open_bulk(opened.bundle))
-                return add_images(self._folder, opened.bundle, embedder, images, captions, fields)
+                report = add_images(self._folder, opened.bundle, embedder, images, captions, fields)
+            opened.index.refresh()  # so that the caller finds what it added
+            return report
 
         async with self._writing:
             return await asyncio.to_thread(add)
@@ -182,9 +184,15 @@ class AsyncSearchClient:
 
     async def remove(self, paths: Iterable[str | Path]) -> int:
         """Remove images and their captions from the index; as `SearchClient.remove`."""
-        bundle = (await self._open()).bundle
+        opened = await self._open()
+
+        def remove() -> int:
+            removed = remove_images(self._folder, opened.bundle, paths)
+            opened.index.refresh()
+            return removed
+
         async with self._writing:
-            return await asyncio.to_thread(remove_images, self._folder, bundle, paths)
+            return await asyncio.to_thread(remove)
 
     async def info(self) -> IndexInfo:
         """Tell what the index holds; as `SearchClient.info`."""

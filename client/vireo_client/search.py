@@ -226,9 +226,13 @@ class SearchClient:
         """
         self._check_open()
         with self._writing:
-            return add_images(
+            report = add_images(
                 self._index.folder, self._bundle, self._embedder, images, captions, fields
             )
+        # A search moves on by itself; but while another thread reads the new state, it answers from
+        # the one before, and the caller would miss what it has just added.
+        self._index.refresh()
+        return report
 
     def remove(self, paths: Iterable[str | Path]) -> int:
         """Remove images and their captions from the index; their files stay.
@@ -242,7 +246,9 @@ class SearchClient:
         """
         self._check_open()
         with self._writing:
-            return remove_images(self._index.folder, self._bundle, paths)
+            removed = remove_images(self._index.folder, self._bundle, paths)
+        self._index.refresh()  # as after additions
+        return removed
 
     def info(self) -> IndexInfo:
         """Tell what the index holds: images, captions, kinds, recall, bytes.
