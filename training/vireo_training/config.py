@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -81,16 +82,6 @@ class ImageTowerConfig(_TowerConfig):
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
 
-    @model_validator(mode="after")
-    def _frozen_is_pretrained(self) -> ImageTowerConfig:
-        if self.freeze and self.weights is None:
-            raise ValueError(
-                "freeze keeps the tower as it was loaded, but image.weights is not set; give "
-                "image.weights=FILE, or train it from scratch with image.freeze=false, "
-                "image.unfreeze_after=null and warm_start=false"
-            )
-        return self
-
 
 class TextTowerConfig(_TowerConfig):
     """A text encoder and its text path."""
@@ -145,12 +136,19 @@ class TextTowerConfig(_TowerConfig):
             raise ValueError("a huggingface tower needs text.name or text.architecture")
         if self.tokenizer == "pretrained" and not self.name:
             raise ValueError('tokenizer "pretrained" is that of text.name, which is not set')
-        if self.freeze and self.weights is None:
-            raise ValueError(
-                "freeze keeps the tower as it was loaded, but text.weights is not set; give "
-                "text.freeze=false to train it from scratch"
-            )
         return self
+
+
+class SourceConfig(_Settings):
+    """A dual encoder of transformers to fine-tune, instead of two towers."""
+
+    name: str
+    """hf:OWNER/NAME or hf:FOLDER."""
+    architecture: dict[str, Any] = {}
+    """Its `config.json`; filled in, with what follows, when it is loaded."""
+    masked: bool = False
+    pad_ends: bool = False
+    """How its texts are masked; see `TextInputs`."""
 
 
 class ImageAugmentation(_Settings):
@@ -197,6 +195,9 @@ class TextAugmentation(_Settings):
 class TrainConfig(_Settings):
     """All settings of a run."""
 
+    source: SourceConfig | None = None
+    """A model to fine-tune (`--from`). Of `image` and `text` only the settings of training count
+    then (freezing, layer decay, heads); sizes and preprocessing are the model's own."""
     image: ImageTowerConfig = ImageTowerConfig()
     text: TextTowerConfig = TextTowerConfig()
     embedding_dim: int = Field(256, gt=0)
@@ -268,6 +269,37 @@ class TrainConfig(_Settings):
     seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")
+    def _frozen_is_pretrained(self) -> TrainConfig:
+        if self.source is not None:
+            return self
+        if self.image.freeze and self.image.weights is None:
+            raise ValueError(
+                "freeze keeps the tower as it was loaded, but image.weights is not set; give "
+                "image.weights=FILE, or train it from scratch with image.freeze=false, "
+                "image.unfreeze_after=null and warm_start=false"
+            )
+        if self.text.freeze and self.text.weights is None:
+            raise ValueError(
+                "freeze keeps the tower as it was loaded, but text.weights is not set; give "
+                "text.freeze=false to train it from scratch"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _fine_tuning_trains_something(self) -> TrainConfig:
+        if self.source is None:
+            return self
+        if self.warm_start or self.image.checkpointing or self.text.checkpointing:
+            raise ValueError("warm_start and checkpointing do not go with source (--from)")
+        towers = (self.image, self.text)
+        if all(t.freeze and t.unfreeze_after is None and t.head.kind == "none" for t in towers):
+            raise ValueError(
+                "both towers are frozen and have no head of their own: nothing would train; "
+                "unfreeze one, or give image.head.kind=linear"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _something_to_train_on(self) -> TrainConfig:
         if self.validation_fraction + self.test_fraction >= 1:
             raise ValueError("validation_fraction and test_fraction leave nothing to train on")
@@ -308,21 +340,41 @@ def preset_about(preset: str) -> str:
     return str(_read(preset).get("about", ""))
 
 
-def load_config(preset: str, overrides: Sequence[str] = ()) -> TrainConfig:
+FINE_TUNING: dict[str, Any] = {
+    "image": {"head": {"kind": "none"}},
+    "text": {"head": {"kind": "none"}},
+    "epochs": 5,
+    "batch_size": 64,
+    "captions_per_picture": 2,
+    "lr_image": 1e-5,
+    "lr_text": 1e-5,
+    "lr_head": 1e-3,
+    "weight_decay": 0.1,
+    "text_augment": {"bare": 0.2},
+}
+"""Settings of `--from` without `--preset`. Without heads, embeddings stay in the model's space."""
+
+
+def load_config(
+    preset: str | None, overrides: Sequence[str] = (), *, source: str | None = None
+) -> TrainConfig:
     """Read a preset, by name or from a JSON file, and apply `overrides`.
 
     Its line "about" is for people and no setting (see `preset_about`).
 
     Args:
-        preset: a name from `preset_names`, or a path ending in `.json`.
+        preset: a name from `preset_names`, or a path ending in `.json`; None takes `FINE_TUNING`.
         overrides: `KEY=VALUE` with dots into nested settings; the value is JSON where it parses as
             such and text otherwise: `image.size=128`, `image.weights=resnet.safetensors`.
+        source: a model to fine-tune (`SourceConfig.name`).
 
     Raises:
         TrainingError: an unknown preset or key, or a value that does not fit.
     """
-    settings = _read(preset)
+    settings = copy.deepcopy(FINE_TUNING) if preset is None else _read(preset)
     settings.pop("about", None)
+    if source is not None:
+        _assign(settings, ["source", "name"], source)
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
@@ -336,7 +388,7 @@ def load_config(preset: str, overrides: Sequence[str] = ()) -> TrainConfig:
         message = first["msg"]
         if first["type"] == "extra_forbidden":
             message = f"there is no such setting{_similar(where)}"
-        raise TrainingError(f"{preset}: {where}: {message}") from None
+        raise TrainingError(f"{preset or '--from'}: {where}: {message}") from None
 
 
 def _read(preset: str) -> dict[str, Any]:

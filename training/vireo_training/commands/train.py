@@ -13,7 +13,8 @@ from vireo_client.extras import require
 def train(
     data: Annotated[list[str] | None, typer.Argument(metavar="DATA[@IMAGES][=WEIGHT]...", help="A folder with captions.jsonl and its images, or a captions file of another format (docs/data.md); several are mixed.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder; the bundle goes to OUT/bundle.")] = None,
-    preset: Annotated[str, typer.Option(help="One of --presets, or a JSON file of your own.")] = "vireo-small",
+    preset: Annotated[str | None, typer.Option(help="One of --presets, or a JSON file of your own. [default: vireo-small, or with --from settings for fine-tuning]", show_default=False)] = None,
+    source: Annotated[str | None, typer.Option("--from", metavar="MODEL", help="Fine-tune a CLIP, SigLIP, ALIGN, ... of transformers: hf:OWNER/NAME or hf:FOLDER. --set image.freeze=true or text.freeze=true keeps a tower as it is.")] = None,
     settings: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; repeatable.")] = [],  # noqa: B006
     validation: Annotated[str | None, typer.Option(metavar="DATA[@IMAGES]", help="Validate on this, instead of a part of DATA.")] = None,
     columns: Annotated[str | None, typer.Option(metavar="NAME,NAME", help="Names for the columns of CSV and TSV files without a header, like image,caption.")] = None,
@@ -33,6 +34,8 @@ def train(
     Example: `vireo train my-photos --out runs/mine --set image.weights=mobilenet.safetensors
     --set epochs=30`
 
+    Example: `vireo train my-photos --out runs/tuned --from hf:google/siglip2-base-patch16-256`
+
     On several GPUs: `torchrun --standalone --nproc-per-node 4 --no-python vireo train ...`
     """
     require("train", "torch", "timm", "accelerate")
@@ -42,7 +45,8 @@ def train(
         for name in preset_names():
             typer.echo(f"{name:22} {preset_about(name)}")
         return
-    config = load_config(preset, settings)
+    preset = preset or ("vireo-small" if source is None else None)
+    config = load_config(preset, settings, source=source)
     if show:
         typer.echo(config.model_dump_json(indent=2))
         return

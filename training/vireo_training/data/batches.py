@@ -11,12 +11,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from vireo_client.text.tokenize import pad_ids
 
 from ..config import TextAugmentation
 from .captions import Captions
@@ -118,6 +119,9 @@ class BatchMaker:
     seed: int
     devices: int = 1
     device: int = 0
+    length: int | None = None
+    """The length to pad all ids to, for a model whose answer depends on it; else the longest's."""
+    pad_side: Literal["right", "left"] = "right"
 
     def __call__(self, epoch: int, step: int, rows: npt.NDArray[np.int64]) -> Batch:
         # Drawn for the whole batch, so that the number of devices changes nothing of its content.
@@ -174,10 +178,8 @@ class BatchMaker:
         return torch.from_numpy(self.images[rows, view])
 
     def _pad(self, ids: list[npt.NDArray[np.int32]]) -> Tensor:
-        padded = np.full((len(ids), max(map(len, ids))), self.pad_id, dtype=np.int32)
-        for row, values in enumerate(ids):
-            padded[row, : len(values)] = values
-        return torch.from_numpy(padded)
+        length = self.length or max(map(len, ids))
+        return torch.from_numpy(pad_ids(ids, length, self.pad_id, self.pad_side))
 
 
 def short_rows(lengths: Sequence[int]) -> int:

@@ -79,6 +79,7 @@ def prepare(
     scratch: Path,
     columns: Sequence[str] = (),
     file_format: str | None = None,
+    text_path: TextPath | None = None,
 ) -> Prepared:
     """Read and divide the data, decode its images and turn its captions into ids.
 
@@ -90,6 +91,7 @@ def prepare(
         scratch: folder for decoded images; nothing stays there.
         columns: names for the columns of tables without a header.
         file_format: as `read_data` takes it, for `sources` and `validation`.
+        text_path: that of a model to fine-tune, instead of what `config.text` describes.
 
     Raises:
         DataError: no usable captions or images, or fewer than two to train on.
@@ -108,7 +110,7 @@ def prepare(
     names: list[tuple[str, ...]] = []
     if config.class_names is not None and config.warm_start:
         names = read_class_names(config.class_names)
-    words = WordPath(load_segmenter(config.text.segmenter))
+    words = text_path.words if text_path else WordPath(load_segmenter(config.text.segmenter))
 
     # Images. Random crops need the margin around the centre.
     spec = image_spec(config.image)
@@ -132,7 +134,7 @@ def prepare(
         for kind in (described, without_images, classes)
         for text in kind.variants[way]
     ]
-    tokenizer = make_tokenizer(config.text, learnt)
+    tokenizer = text_path.tokenizer if text_path else make_tokenizer(config.text, learnt)
 
     weights = {r.path: w for r, w in zip(read.records, read.weights, strict=True)}
     return Prepared(
@@ -147,7 +149,7 @@ def prepare(
         ) if held is not None else None,
         others=without_images.ids(tokenizer) if groups else None,
         classes=classes.ids(tokenizer) if names else None,
-        text_path=TextPath(words.segmenter, tokenizer),
+        text_path=text_path or TextPath(words.segmenter, tokenizer),
         image_spec=spec,
         image_counts={"train": len(decoded.records),
                       "validation": len(held.records) if held is not None else 0,

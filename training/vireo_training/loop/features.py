@@ -15,13 +15,13 @@ from vireo_client.files import replacing_file
 from vireo_client.progress import track
 
 from ..config import TrainConfig
-from ..models.image_tower import ImageTower
+from ..models.tower import Tower
 
 _BLOCK = 32
 
 
 def features_key(
-    tower: ImageTower, config: TrainConfig, pixels: npt.NDArray[np.uint8], views: int
+    tower: Tower, config: TrainConfig, pixels: npt.NDArray[np.uint8], views: int
 ) -> str:
     """Return a name for features by all that they depend on: weights, settings, views and images.
 
@@ -56,7 +56,7 @@ def features_key(
 
 @torch.inference_mode()
 def frozen_features(
-    tower: ImageTower,
+    tower: Tower,
     pixels: npt.NDArray[np.uint8],
     augment: Callable[[Tensor, np.random.Generator], Tensor],
     *,

@@ -79,18 +79,23 @@ def make_batch_maker(
     config: TrainConfig, prepared: Prepared, images: npt.NDArray[Any], accelerator: Accelerator
 ) -> BatchMaker:
     """Return the maker of this process's part of each batch, over `images` of `image_inputs`."""
+    tokenizer = prepared.text_path.tokenizer
+    # A model of others with one bucket takes its embedding at that place.
+    fixed = config.source is not None and len(tokenizer.buckets) == 1
     return BatchMaker(
         images=images,
         captions=prepared.train.captions,
         others=prepared.others if config.text_pairs else None,
         captions_per_picture=config.captions_per_picture,
         chunk=config.grad_cache or config.batch_size,
-        pad_id=prepared.text_path.tokenizer.pad_id,
+        pad_id=tokenizer.pad_id,
         text_augment=config.text_augment,
         augment=make_augmentation(config.augment, prepared.image_spec.size),
         seed=config.seed,
         devices=accelerator.num_processes,
         device=accelerator.process_index,
+        length=tokenizer.buckets[0] if fixed else None,
+        pad_side=tokenizer.pad_side,
     )
 
 

@@ -24,6 +24,7 @@ from ..models.bundle_writer import write_bundle
 from ..models.dual_encoder import DualEncoder
 from ..models.image_tower import ImageTower
 from ..models.resolve import resolve
+from ..models.source_towers import open_for_training
 from .checkpoint import fingerprint, load_checkpoint, unfinished
 from .devices import any_process, make_accelerator
 from .history import flatten, print_epoch, write_history
@@ -102,23 +103,27 @@ def train(
     # Devices, settings, checkpoint and image weights: an error then comes before hours of decoding.
     accelerator = make_accelerator(config, out)
     torch.manual_seed(config.seed)
-    config = resolve(config)
+    opened = None if config.source is None else open_for_training(config)
+    config = resolve(config) if opened is None else opened.config
     state = load_checkpoint(out, config, accelerator.num_processes) if resume else None
-    image_tower = ImageTower(config.image, config.embedding_dim, load=True)
+    image_tower = None
+    if opened is None:
+        image_tower = ImageTower(config.image, config.embedding_dim, load=True)
 
     # Data: images decoded, captions as ids.
     sources = [str(data)] if isinstance(data, str | Path) else list(data)
     prepared = prepare(
         config, sources, validation=validation, captions=captions, scratch=out, columns=columns,
-        file_format=file_format,
+        file_format=file_format, text_path=None if opened is None else opened.text_path,
     )  # fmt: skip
     _warn_of_idle_settings(config, prepared)
 
     # The towers, in the memory layout that convolutions on CPUs run best.
     tokenizer = prepared.text_path.tokenizer
     model = DualEncoder(
-        config, tokenizer.vocab_size, tokenizer.pad_id, load=True, image_tower=image_tower
-    )
+        config, tokenizer.vocab_size, tokenizer.pad_id, load=True, image_tower=image_tower,
+        encoders=None if opened is None else opened.encoders,
+    )  # fmt: skip
     model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if config.compile:
         model.image_tower.backbone.compile()

@@ -29,6 +29,7 @@ from ..evaluation.tfidf_ridge import (
     unit_rows,
 )
 from ..models.dual_encoder import DualEncoder
+from ..models.text_towers.backbone import TextBackbone
 from ..models.text_towers.bag_of_words import BagOfWordsBackbone
 from ..models.text_towers.transformer import TransformerBackbone
 
@@ -100,9 +101,11 @@ def warm_start(
         described.append(classes.names)
         targets = torch.cat([projected, length * directions @ components])
 
-    table = model.text_tower.backbone.get_submodule(_TABLES[type(model.text_tower.backbone)])
+    backbone = model.text_tower.backbone
+    assert isinstance(backbone, TextBackbone)
+    table = backbone.get_submodule(_TABLES[type(backbone)])
     assert isinstance(table, nn.Embedding)
-    tokens = _Tokens(described, table.num_embeddings, model.text_tower.backbone.pad_id)
+    tokens = _Tokens(described, table.num_embeddings, backbone.pad_id)
     weights = torch.ones(len(targets), dtype=torch.float64)
     weights[len(images) :] = CLASS_WEIGHT
     held = np.zeros(len(targets), dtype=bool)

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from ..config import TrainConfig
 from .image_tower import ImageTower
+from .source_towers import Encoders, SourceImageTower, SourceTextTower, build_encoders
 from .text_towers import TextTower
+from .tower import Tower
 
 
 class DualEncoder(nn.Module):
@@ -23,6 +25,7 @@ class DualEncoder(nn.Module):
         load: load the pretrained weights that `config` names (training), or leave the towers
             random because a bundle's weights follow.
         image_tower: the image tower where it is built already.
+        encoders: the halves of the model that `config.source` names, where they are loaded.
 
     Raises:
         TrainingError: a tower cannot be built, its weights cannot be had, or the text encoder does
@@ -40,12 +43,19 @@ class DualEncoder(nn.Module):
         *,
         load: bool,
         image_tower: ImageTower | None = None,
+        encoders: Encoders | None = None,
     ) -> None:
         super().__init__()
-        self.image_tower = image_tower or ImageTower(config.image, config.embedding_dim, load=load)
-        self.text_tower = TextTower(
-            config.text, vocab_size, pad_id, config.embedding_dim, load=load
-        )
+        self.image_tower: Tower
+        self.text_tower: Tower
+        if config.source is not None:
+            halves = encoders or build_encoders(config.source, pad_id)
+            self.image_tower = SourceImageTower(halves.image, config)
+            self.text_tower = SourceTextTower(halves.text, config)
+        else:
+            dim = config.embedding_dim
+            self.image_tower = image_tower or ImageTower(config.image, dim, load=load)
+            self.text_tower = TextTower(config.text, vocab_size, pad_id, dim, load=load)
         self.log_logit_scale = nn.Parameter(
             torch.tensor(-math.log(config.temperature)), requires_grad=config.learn_temperature
         )
@@ -83,6 +93,7 @@ def model_settings(config: TrainConfig) -> dict[str, Any]:
     return config.model_dump(
         mode="json",
         include={
+            "source",
             "image",
             "text",
             "embedding_dim",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,19 @@ def open_huggingface(name: str) -> Source:
     Raises:
         ExportError: the model cannot be loaded, is of another family, or its files do not match.
     """
+    return load_huggingface(name).source
+
+
+class Loaded(NamedTuple):
+    """A model of transformers with what training needs of it beside its towers."""
+
+    source: Source
+    model: PreTrainedModel
+    text: TextInputs
+
+
+def load_huggingface(name: str) -> Loaded:
+    """Load a dual encoder, as `open_huggingface` does, and keep the model itself."""
     ensure_torchvision()  # transformers imports it
     try:
         source = model_source(name, advice=_ADVICE)
@@ -43,15 +56,17 @@ def open_huggingface(name: str) -> Source:
     text = text_inputs(name, source, config, family)
     import transformers
 
-    return assemble(
+    opened = assemble(
         LoadedModel(
             name=f"{PREFIX}{name}",
             family=config.model_type,
             image=image_spec(name, source),
             text=text.spec,
             tokenizer=text.tokenizer,
-            image_encoder=_ImageEncoder(without(model, "text")),
-            text_encoder=_TextEncoder(without(model, "vision", "visual"), text),
+            image_encoder=HuggingFaceImageEncoder(model),
+            text_encoder=HuggingFaceTextEncoder(
+                model, text.spec.pad_id, masked=text.masked, pad_ends=text.pad_ends
+            ),
             provenance={
                 "source": f"{PREFIX}{name}",
                 "revision": getattr(config, "_commit_hash", None),
@@ -59,24 +74,39 @@ def open_huggingface(name: str) -> Source:
             },
         )
     )
+    return Loaded(opened, model, text)
 
 
-class _ImageEncoder(nn.Module):
+class HuggingFaceImageEncoder(nn.Module):
+    """The image half of a dual encoder: normalised pixels to features."""
+
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
-        self.model = model
+        self.model = without(model, "text")
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """Encode FP32 `[N, 3, H, W]` to FP32 `[N, D]`."""
         return _features(self.model.get_image_features(pixel_values=pixels))  # type: ignore[operator]
 
 
-class _TextEncoder(nn.Module):
-    def __init__(self, model: PreTrainedModel, text: TextInputs) -> None:
+class HuggingFaceTextEncoder(nn.Module):
+    """The text half of a dual encoder: ids to features.
+
+    Args:
+        model: the dual encoder.
+        pad_id: the id that pads.
+        masked, pad_ends: as `TextInputs` has them.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, pad_id: int, *, masked: bool, pad_ends: bool
+    ) -> None:
         super().__init__()
-        self.model = model
-        self._pad_id, self._masked, self._pad_ends = text.spec.pad_id, text.masked, text.pad_ends
+        self.model = without(model, "vision", "visual")
+        self._pad_id, self._masked, self._pad_ends = pad_id, masked, pad_ends
 
     def forward(self, input_ids: Tensor) -> Tensor:
+        """Encode INT64 `[N, L]` to FP32 `[N, D]`."""
         inputs = {"input_ids": input_ids}
         if self._masked:
             tokens = input_ids != self._pad_id

@@ -27,7 +27,7 @@ _FROM_SCRATCH = (
     "--set text.weights=null --set text.tokenizer=bpe"
 )
 # Keys of a config that describe its file, not the model.
-_NOT_ARCHITECTURE = ("_name_or_path", "transformers_version", "architectures", "dtype")
+NOT_ARCHITECTURE = ("_name_or_path", "transformers_version", "architectures", "dtype")
 
 
 class HuggingFaceBackbone(TextBackbone):
@@ -69,19 +69,7 @@ class HuggingFaceBackbone(TextBackbone):
         return pool(states, tokens, self.pooling)
 
     def layers(self) -> Iterable[Iterable[nn.Parameter]]:
-        """Return embeddings, then layers by index; modules after them join the last layer."""
-        lists = [(name, m) for name, m in self.named_modules() if isinstance(m, nn.ModuleList)]
-        if not lists:
-            return [self.parameters()]
-        prefix, stack = max(lists, key=lambda entry: sum(p.numel() for p in entry[1].parameters()))
-        layers: list[list[nn.Parameter]] = [[], *([] for _ in stack)]
-        current = 0
-        # Modules are registered in the order in which they run.
-        for name, parameter in self.named_parameters():
-            if name.startswith(f"{prefix}."):
-                current = 1 + int(name[len(prefix) + 1 :].partition(".")[0])
-            layers[current].append(parameter)
-        return layers
+        return layers_of_stack(self)
 
     def checkpoint_gradients(self) -> None:
         if not self.model.supports_gradient_checkpointing:
@@ -110,6 +98,22 @@ class HuggingFaceBackbone(TextBackbone):
         self.train(training)
 
 
+def layers_of_stack(module: nn.Module) -> Iterable[Iterable[nn.Parameter]]:
+    """Return embeddings, then layers by index; modules after them join the last layer."""
+    lists = [(name, m) for name, m in module.named_modules() if isinstance(m, nn.ModuleList)]
+    if not lists:
+        return [module.parameters()]
+    prefix, stack = max(lists, key=lambda entry: sum(p.numel() for p in entry[1].parameters()))
+    layers: list[list[nn.Parameter]] = [[], *([] for _ in stack)]
+    current = 0
+    # Modules are registered in the order in which they run.
+    for name, parameter in module.named_parameters():
+        if name.startswith(f"{prefix}."):
+            current = 1 + int(name[len(prefix) + 1 :].partition(".")[0])
+        layers[current].append(parameter)
+    return layers
+
+
 def resolve_architecture(text: TextTowerConfig) -> TextTowerConfig:
     """Fill in `architecture` of a "huggingface" tower: that of its pretrained weights or `name`.
 
@@ -127,7 +131,7 @@ def resolve_architecture(text: TextTowerConfig) -> TextTowerConfig:
     except Exception as error:  # transformers, the hub and the file system raise many kinds
         raise TrainingError(cannot_fetch(str(text.name), error, _FROM_SCRATCH)) from error
     architecture = json.loads(config.to_json_string(use_diff=False))
-    for key in _NOT_ARCHITECTURE:
+    for key in NOT_ARCHITECTURE:
         architecture.pop(key, None)
     return text.model_copy(update={"architecture": architecture})
 
