@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 CAPTIONS_FILE = "captions.jsonl"
 
+<<<<<<< HEAD
 MAX_CAPTION = 20_000
 """Letters of a caption; no model reads a tenth of them."""
 MAX_LINE = 16 << 20
@@ -33,6 +34,10 @@ MAX_LINE = 16 << 20
 
 class OutsideError(ValueError):
     """An image that a data set names lies outside the data set's folder."""
+=======
+_NO_FIELDS: Mapping[str, str | int | float] = {}
+"""One for all images without fields: a folder may have millions."""
+>>>>>>> w15-bulk
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,7 @@ class CaptionedImage:
     captions: tuple[str, ...]
     split: str | None = None
     """"train", "validation" or "test", where the data says so."""
-    fields: Mapping[str, str | int | float] = field(default_factory=dict, hash=False)
+    fields: Mapping[str, str | int | float] = field(default_factory=lambda: _NO_FIELDS, hash=False)
     """The user's own columns."""
 
 
@@ -83,7 +88,7 @@ class Described:
     """The captions: strings, if the file is sound."""
     split: object = None
     """The split as the file names it, or None."""
-    fields: Mapping[str, str | int | float] = field(default_factory=dict, hash=False)
+    fields: Mapping[str, str | int | float] = field(default_factory=lambda: _NO_FIELDS, hash=False)
     """The user's own columns."""
 
 
