@@ -16,9 +16,10 @@ from ..bundle import Bundle
 from ..errors import ServerError
 from ..telemetry import stage
 from .connection import ConnectionOptions, read_addresses
-from .exchange import IMAGE, TEXT, Ask, Exchange, ServerTimes, Steps, Wait, all_failed
+from .exchange import IMAGE, TEXT, Exchange, ServerTimes, all_failed
 from .joining import Joiner
 from .pool import Endpoint
+from .steps import Ask, Steps, Wait
 from .tls import ClientTls
 
 T = TypeVar("T")

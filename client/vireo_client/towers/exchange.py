@@ -7,9 +7,9 @@ how long to wait; the client does it and sends the answer back. So both check, r
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -44,32 +44,14 @@ from .connection import ConnectionOptions
 from .pool import Endpoint, Pool
 from .retries import RETRIED, Deadline, pause_before_retry
 from .shared_memory import Regions
+from .steps import Ask, Steps, Wait
 
-T = TypeVar("T")
 Embeddings = npt.NDArray[np.float32]
 _ENVELOPE = 4096
 """Bytes of a request beside its values, at most."""
 _SILENCE = 1.0
 """Seconds without an answer in which a server may have been exchanged for another, unseen: to start
 one takes longer, and a client that asks meanwhile gets an error."""
-
-
-class Ask(NamedTuple):
-    """A step: call a method of the server's client, which is named as in `tritonclient`."""
-
-    endpoint: Endpoint
-    method: str
-    arguments: tuple[Any, ...]
-    options: dict[str, Any]
-
-
-class Wait(NamedTuple):
-    """A step: wait."""
-
-    seconds: float
-
-
-Steps = Generator[Ask | Wait, Any, T]
 
 
 class Tower(NamedTuple):

@@ -25,6 +25,7 @@ from ..forks import abandon
 from .answers import server_error
 from .connection import ConnectionOptions
 from .pool import Endpoint
+from .steps import Ask
 
 _log = logging.getLogger(__name__)
 _numbers = itertools.count()
@@ -169,8 +170,6 @@ class Regions:
         options: dict[str, Any],
     ) -> Generator[Any, Any, Any]:
         """Ask for one inference whose values lie in a region."""
-        from .exchange import Ask
-
         # Each is large enough for a full batch, so that any request fits into any region.
         row = values[:1].nbytes
         region = self._take(endpoint, max(len(values), endpoint.max_batch_size) * row)
@@ -249,8 +248,6 @@ class Regions:
     def _register(
         self, endpoint: Endpoint, region: SystemRegion | CudaRegion
     ) -> Generator[Any, Any, None]:
-        from .exchange import Ask
-
         yield from self._unregister(endpoint, region)  # a name that is taken would be refused
         method, words = f"register_{region.registration}", region.registering()
         yield Ask(endpoint, method, words, self._options_of_a_call())
@@ -259,8 +256,6 @@ class Regions:
     def _unregister(
         self, endpoint: Endpoint, region: SystemRegion | CudaRegion
     ) -> Generator[Any, Any, None]:
-        from .exchange import Ask
-
         method = f"unregister_{region.registration}"
         yield Ask(endpoint, method, (region.name,), self._options_of_a_call())
 

@@ -17,8 +17,9 @@ from ..errors import ServerError
 from ..forks import abandon, renew_after_fork
 from ..telemetry import stage
 from .connection import ConnectionOptions, read_addresses
-from .exchange import IMAGE, TEXT, Ask, Exchange, ServerTimes, Steps, Wait, all_failed
+from .exchange import IMAGE, TEXT, Exchange, ServerTimes, all_failed
 from .pool import Endpoint
+from .steps import Ask, Steps, Wait
 from .tls import ClientTls
 
 T = TypeVar("T")
