@@ -23,6 +23,7 @@ from PIL import Image
 from vireo_client.bundle import Bundle
 from vireo_client.embedder import Embedder
 from vireo_client.index import Index, IndexWriter, NewImage
+from vireo_client.index.catalogue import CATALOGUE_FILE
 from vireo_client.index.maintenance import verify
 from vireo_client.indexing import pipeline
 from vireo_client.indexing.contents import read_images
@@ -95,20 +96,26 @@ def check_whole(index: Path, bundle: Bundle, expected: Held, added: Path) -> int
     Returns:
         The number of images that are there.
     """
-    if not (index / "catalogue.sqlite").is_file():
+    catalogue = index / CATALOGUE_FILE
+    if not catalogue.is_file() or not catalogue.stat().st_size:
         assert not added.exists(), "images were added, and there is no index"
         return 0
+    _check_verified(index)
     with IndexWriter(index, bundle) as writer:  # takes over what the journal holds
         count = len(writer)
         writer.save()
     promised = added.stat().st_size if added.exists() else 0
     assert count >= promised, f"{promised} images were added, {count} are there"
-    problems = verify(index).problems
-    assert not problems, problems
+    _check_verified(index)
     check_same(held(index, bundle), expected, complete=False)
     with Index(index, bundle) as reader:
         assert len(reader) == count
     return count
+
+
+def _check_verified(index: Path) -> None:
+    problems = verify(index).problems
+    assert not problems, problems
 
 
 def check_same(found: Held, expected: Held, *, complete: bool = True) -> None:

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import faiss
 import numpy as np
 import pytest
@@ -5,7 +7,7 @@ from vireo_client.errors import DataError, SearchIndexError
 from vireo_client.index import kinds
 from vireo_client.index.kinds import SearchSettings
 
-ROWS, DIM = 3000, 32
+ROWS, DIM = 2000, 32
 BUILT = [name for name in kinds.KINDS if name != "flat"]
 
 
@@ -122,7 +124,7 @@ def test_a_damaged_file_is_named(name, vectors, built, tmp_path):
 
 def test_a_file_of_other_vectors_is_refused(vectors, built):
     path, settings = built["sq8"]
-    with pytest.raises(SearchIndexError, match="3000 vectors of size 32, its segment has 99"):
+    with pytest.raises(SearchIndexError, match="2000 vectors of size 32, its segment has 99"):
         kinds.open_structure("sq8", path, vectors[:99], settings)
 
 
@@ -140,7 +142,7 @@ def test_wrong_arguments_are_named(vectors, opened, tmp_path):
         flat.search(clustered(1, 1), 0)
     with pytest.raises(DataError, match=r"shape \[1, 8\]; the vectors have size 32"):
         flat.search(np.ones((1, 8), np.float32), 1)
-    with pytest.raises(DataError, match="bool of 3000"):
+    with pytest.raises(DataError, match="bool of 2000"):
         flat.search(clustered(1, 1), 1, allowed=np.ones(5, bool))
     with pytest.raises(DataError, match="'tree' is no kind of index; there are flat, hnsw"):
         kinds.build("tree", vectors, tmp_path / "x")
@@ -181,7 +183,7 @@ def test_vectors_that_are_no_numbers_are_refused(name, vectors, tmp_path):
 
 
 def test_a_folder_that_does_not_take_the_file_is_named(vectors, tmp_path):
-    with pytest.raises(SearchIndexError, match=r"gone/x\.faiss: sq8 over 3000 vectors cannot be"):
+    with pytest.raises(SearchIndexError, match=r"gone/x\.faiss: sq8 over 2000 vectors cannot be"):
         kinds.build("sq8", vectors, tmp_path / "gone" / "x.faiss")
 
 
@@ -196,5 +198,24 @@ def test_queries_of_the_caller_join_the_tuning(vectors, tmp_path):
 def test_progress_is_reported_from_training_to_tuning(vectors, tmp_path):
     seen = []
     kinds.build("ivf", vectors, tmp_path / "x", progress=lambda *step: seen.append(step))
-    assert seen == [("train", 0, 1), ("train", 1, 1), ("add", 3000, 3000), *seen[3:]]
+    assert seen == [("train", 0, 1), ("train", 1, 1), ("add", 2000, 2000), *seen[3:]]
     assert [step[0] for step in seen[3:]] == ["tune", "tune"]
+
+
+def test_auto_takes_size_and_memory_into_account(vectors, tmp_path):
+    assert kinds.choose(5000, 512) == "flat"
+    assert kinds.choose(100_000, 512) == "ivfpq"
+    assert kinds.choose(100_000, 16) == "ivf"
+    assert kinds.choose(1_000_000, 512, memory=10 << 20) == "flat"
+    assert kinds.choose(1_000_000, 512, memory=200 << 20) == "ivfpq"
+    assert kinds.build("auto", vectors, tmp_path / "none")["kind"] == "flat"
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux names the maps")
+@pytest.mark.parametrize("name", BUILT)
+def test_an_open_structure_is_a_memory_map(name, vectors, built):
+    """The file is mapped, not read: it is among the process's maps while it is open."""
+    path, settings = built[name]
+    structure = kinds.open_structure(name, path, vectors, settings)
+    assert str(path) in Path("/proc/self/maps").read_text()
+    del structure

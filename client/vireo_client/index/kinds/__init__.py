@@ -14,7 +14,7 @@ from typing import Any
 from ...errors import DataError
 from . import building, structure
 from .building import Progress
-from .cells import IVF, IVFPQ, RABITQ
+from .cells import IVF, IVFPQ, RABITQ, cells_for
 from .graph import HNSW
 from .kind import Kind
 from .master import Floats
@@ -43,19 +43,25 @@ AUTO = "auto"
 """Stands for the kind that `choose` returns."""
 
 _FLAT_ROWS = 20_000
+"""Up to here `flat` answers in about a millisecond (size 512, one thread), and nothing is built."""
+_SMALLEST_DIM = 32
+"""Below this a vector is so small that product quantisation saves nothing."""
 
 
 def choose(rows: int, dim: int, memory: int | None = None) -> str:
-    """Return the kind for `auto`.
+    """Return the kind for `auto`: `flat` for few vectors, else `ivfpq`, else `ivf` for short ones.
 
     Args:
         rows: how many vectors.
         dim: their size.
-        memory: bytes that the structure may take; None sets no limit.
+        memory: bytes that the structure may take; None sets no limit. Where no structure fits, it
+            is `flat`, whose memory map the system may drop at any time.
     """
     if rows < _FLAT_ROWS:
         return FLAT.name
-    return IVFPQ.name
+    kind, code = (IVFPQ, dim // 8) if dim >= _SMALLEST_DIM else (IVF, dim)
+    needed = rows * (code + 16) + 4 * dim * cells_for(rows)  # codes, ids and slack; centroids
+    return FLAT.name if memory is not None and memory < needed else kind.name
 
 
 def build(

@@ -9,6 +9,7 @@ from .kind import Kind
 from .library import faiss
 from .master import Floats
 from .rotation import balanced_directions
+from .threads import threads
 
 _METRIC = faiss.METRIC_INNER_PRODUCT
 _BLOCK = 32
@@ -72,7 +73,11 @@ def _trained(index: Any, coarse: Any, sample: Floats, seed: int) -> Any:
     index.cp.seed = seed
     index.cp.max_points_per_centroid = _POINTS_A_CELL
     index.cp.min_points_per_centroid = 1  # silences a warning; too few rows fall to flat
-    index.train(sample)
+    index.train_q1(len(sample), faiss.swig_ptr(sample), False, _METRIC)
+    # The cells are there: what is left are hundreds of tiny k-means, in which threads of a busy
+    # machine would mostly wait for each other.
+    with threads(1):
+        index.train(sample)
     return index
 
 

@@ -10,7 +10,7 @@ from .master import Floats
 
 LINKS = 32
 """Links a vector has on the graph's lowest level, M of the paper; twice as many there."""
-CONSTRUCTION = 100
+CONSTRUCTION = 200
 """Candidates kept while a vector is linked, efConstruction of the paper."""
 
 
