@@ -92,6 +92,8 @@ class Catalogue:
         self._forked = False
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._file = _identity(path)
+        self._columns: list[metadata.Column] = []
+        self._columns_of: tuple[int, str] | None = None
 
     def _check_schema(self) -> None:
         try:
@@ -171,7 +173,10 @@ class Catalogue:
             if state.version == 1:
                 return Layout(state, [], {})
             entries = db.execute("SELECT name, part, rows, kind, settings, files FROM segments")
-            segments = [_segment_row(*entry) for entry in entries]
+            try:
+                segments = [_segment_row(*entry) for entry in entries]
+            except (ValueError, TypeError, AttributeError) as error:
+                raise _damaged(error) from error
             removed = {}
             for segment in segments:
                 rows = db.execute(
@@ -229,7 +234,30 @@ class Catalogue:
 
     def _by_id(self, query: str, ids: Iterable[int]) -> Found:
         with self.moment() as db:
-            return Found(find_saved(db), _find(db, query, ids))
+            return self._find(db, query, ids)
+
+    def _find(self, db: sqlite3.Connection, query: str, ids: Iterable[int]) -> Found:
+        saved = find_saved(db)
+        distinct = sorted(set(ids))
+        found: list[tuple[int, str, str | None, int]] = []
+        for start in range(0, len(distinct), _IDS_PER_QUERY):
+            part = distinct[start : start + _IDS_PER_QUERY]
+            found += db.execute(f"{query} ({','.join('?' * len(part))})", part)
+        fields: dict[int, dict[str, str | int | float | bool]] = {}
+        if found and self._has_fields(db, saved):
+            fields = metadata.read(db, {image_id for *_, image_id in found}, self._columns)
+        rows = {
+            id_: FoundRow(path, text, image_id, fields.get(image_id, NO_FIELDS))
+            for id_, path, text, image_id in found
+        }
+        return Found(saved, rows)
+
+    def _has_fields(self, db: sqlite3.Connection, saved: tuple[int, str]) -> bool:
+        """Return whether there is metadata; its columns are read once a state."""
+        if self._columns_of != saved:
+            known = metadata.columns(db) if read_state(db).version > 1 else {}
+            self._columns, self._columns_of = list(known.values()), saved
+        return bool(self._columns)
 
     def search_words(
         self, text: str, k: int, filter_: Filter | None
@@ -244,7 +272,7 @@ class Catalogue:
             allowed = None if filter_ is None else matching_ids(db, as_predicate(filter_))
             hits = words.search(db, text, k, allowed)
             query = "SELECT id, path, NULL, id FROM images WHERE id IN"
-            return hits, Found(find_saved(db), _find(db, query, [id_ for id_, _ in hits]))
+            return hits, self._find(db, query, [id_ for id_, _ in hits])
 
     def filtered(self, part: str, filter_: Filter) -> tuple[tuple[int, str], Ids]:
         """Find the ids that pass a filter.
@@ -288,26 +316,27 @@ class Catalogue:
 def find_saved(db: sqlite3.Connection) -> tuple[int, str]:
     """Return generation and writer of the state that a connection reads."""
     generation, writer_id = db.execute(_SAVED).fetchone()
-    return int(generation or 0), writer_id or ""
+    try:
+        return int(generation or 0), writer_id or ""
+    except ValueError as error:
+        raise _damaged(error) from error
 
 
-def _find(db: sqlite3.Connection, query: str, ids: Iterable[int]) -> dict[int, FoundRow]:
-    distinct = sorted(set(ids))
-    found: list[tuple[int, str, str | None, int]] = []
-    for start in range(0, len(distinct), _IDS_PER_QUERY):
-        part = distinct[start : start + _IDS_PER_QUERY]
-        found += db.execute(f"{query} ({','.join('?' * len(part))})", part)
-    fields = metadata.read(db, {image_id for *_, image_id in found})
-    return {
-        id_: FoundRow(path, text, image_id, fields.get(image_id, NO_FIELDS))
-        for id_, path, text, image_id in found
-    }
+def _damaged(error: Exception) -> SearchIndexError:
+    return SearchIndexError(
+        f"{CATALOGUE_FILE}: what it notes of itself is damaged ({error}); bring a snapshot back, "
+        "or index the images again into a new folder"
+    )
 
 
 def read_state(db: sqlite3.Connection) -> State:
-    (version,) = db.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
-    images, captions = db.execute(_COUNTS[int(version)]).fetchone()
-    return State(*find_saved(db), int(images or 0), int(captions or 0), int(version))
+    """Return the state that a connection reads."""
+    try:
+        (version,) = db.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
+        images, captions = db.execute(_COUNTS[int(version)]).fetchone()
+        return State(*find_saved(db), int(images or 0), int(captions or 0), int(version))
+    except (ValueError, TypeError, KeyError) as error:
+        raise _damaged(error) from error
 
 
 def _segment_row(

@@ -35,9 +35,31 @@ def nearest_rows(
         allowed: rows that may be found, `[N]`; all, if None.
 
     Returns:
-        Scores FP32 and rows INT64, both `[M, k]`, best first. Where nothing is found, as for a
-        query that is no number, the row is -1.
+        Scores FP32 and rows INT64, both `[M, k]`, best first; of equal scores, the lowest rows.
+        Where nothing is found, as for a query that is no number, the row is -1.
     """
+    # FAISS keeps any of the rows that share the last score: one more shows whether there are such.
+    fetched = min(k + 1, len(vectors))
+    scores, rows = _scan(vectors, queries, fetched, allowed)
+    if not (scores[:, 1:] == scores[:, :-1]).any():
+        return scores[:, :k], rows[:, :k]
+    while fetched < len(vectors) and (_share_last(scores, rows, k) & (rows[:, -1] >= 0)).any():
+        fetched = min(2 * fetched, len(vectors))
+        scores, rows = _scan(vectors, queries, fetched, allowed)
+    return best(scores, rows, k)
+
+
+def _share_last(scores: Embeddings, rows: Rows, k: int) -> Mask:
+    """Return for each query whether the k-th hit and the last one have the same score, `[M]`."""
+    if scores.shape[1] == k:
+        return np.zeros(len(scores), dtype=np.bool_)
+    shared: Mask = (scores[:, k - 1] == scores[:, -1]) & (rows[:, k - 1] >= 0)
+    return shared
+
+
+def _scan(
+    vectors: Embeddings, queries: Embeddings, k: int, allowed: Mask | None
+) -> tuple[Embeddings, Rows]:
     scores = np.empty((len(queries), k), dtype=np.float32)
     rows = np.empty((len(queries), k), dtype=np.int64)
     words = [

@@ -14,6 +14,7 @@ from ..files import replacing
 from .bundle_files import BUNDLE_FOLDER, move_place
 from .catalogue import CATALOGUE_FILE, Catalogue
 from .lock import WriterLock
+from .recovery import recover
 from .repair import repair as repair_damage
 from .rows import Layout, State
 from .segments import FLAT, PARTS, SEGMENTS_FOLDER
@@ -133,10 +134,14 @@ def verify(folder: str | Path, *, repair: bool = False) -> Verification:
     lock = WriterLock(folder)
     try:
         damage = find_damage(folder)
-        if not damage.problems:
+        problems = damage.problems
+        if not problems:
             return Verification(folder)
         try:
-            lost = repair_damage(folder, damage)
+            if damage.unreadable:
+                recover(folder / CATALOGUE_FILE)
+                damage = find_damage(folder)
+            lost = repair_damage(folder, damage) if damage.problems else []
         except (OSError, sqlite3.Error) as error:
             raise SearchIndexError(f"{folder}: cannot be repaired ({error})") from error
         left = find_damage(folder).problems
@@ -149,7 +154,7 @@ def verify(folder: str | Path, *, repair: bool = False) -> Verification:
             f"{folder}: could not be repaired ({beyond[0]}); bring a snapshot back, or index the "
             "images again into a new folder"
         )
-    return Verification(folder, damage.problems, repaired=not left, lost=lost)
+    return Verification(folder, problems, repaired=not left, lost=lost)
 
 
 def snapshot(folder: str | Path, target: str | Path) -> State:

@@ -283,16 +283,25 @@ def remove(db: sqlite3.Connection, image_ids: Iterable[int]) -> None:
 
 
 def read(
-    db: sqlite3.Connection, image_ids: Iterable[int]
+    db: sqlite3.Connection,
+    image_ids: Iterable[int],
+    known: Iterable[Column] | None = None,
 ) -> dict[int, dict[str, str | int | float | bool]]:
     """Return the fields of images by id, built-in ones and the user's, without those that are null.
 
     An image without fields has none, and so has every image of an index that was written before
     there was metadata. Dates are returned as ISO text.
+
+    Args:
+        db: the index.
+        image_ids: the images.
+        known: the index's columns, where they were read before.
     """
-    if not _has_tables(db):
-        return {}
-    known = list(columns(db).values())
+    if known is None:
+        if not _has_tables(db):
+            return {}
+        known = columns(db).values()
+    known = list(known)
     names = ", ".join(column.sql_name for column in known)
     distinct = sorted({int(i) for i in image_ids})
     found = {}

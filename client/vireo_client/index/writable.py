@@ -51,6 +51,8 @@ _SCHEMA_2 = (
         PRIMARY KEY (segment, row)
     ) WITHOUT ROWID""",
 )
+SCHEMA = (*_SCHEMA_1, *_SCHEMA_2, *metadata.SCHEMA, *words.SCHEMA)
+"""The statements that make all tables."""
 
 
 class WritableCatalogue(Catalogue):

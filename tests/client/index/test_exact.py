@@ -69,7 +69,7 @@ def test_a_search_takes_a_thread_a_query_and_no_more_than_the_caller_allows(monk
         for allowed in (2, 8):
             faiss.omp_set_num_threads(allowed)
             for queries in (1, 3, 20):
-                nearest_rows(_ROWS, np.zeros((queries, DIM), np.float32), 1)
+                nearest_rows(_ROWS, np.repeat(unit(7)[None], queries, 0), 1)
     finally:
         faiss.omp_set_num_threads(before)
     assert recorder.threads == [1, 2, 2, 1, 3, 4]
@@ -106,7 +106,7 @@ def test_a_search_changes_nothing_for_other_threads(monkeypatch):
     thread.start()
     assert ready.wait(10)
     recorder = Paused(monkeypatch)
-    nearest_rows(_ROWS, np.zeros((1, DIM), np.float32), 1)
+    nearest_rows(_ROWS, unit(7)[None], 1)
     thread.join()
     assert recorder.threads == [1]
     assert seen == [*default, *default, 3]
@@ -133,3 +133,37 @@ def test_more_rows_than_one_statement_takes_are_looked_up(index, monkeypatch):
     assert [row[0].caption for row in index.search_captions(captions, 20)] == [
         f"{n}.jpg câu 0" for n in range(1, 60)
     ]
+
+
+@pytest.mark.parametrize("queries", [1, 25])
+@pytest.mark.parametrize("k", [1, 3, 5, 20, 120, 500])
+def test_of_equal_scores_the_lowest_rows_are_found(queries, k):
+    draw = np.random.default_rng(0)
+    rows = draw.standard_normal((500, DIM)).astype(np.float32)
+    rows[100:200] = rows[100]
+    query = 0.9 * rows[300] + 0.5 * rows[100]  # row 300 is the best, then come 100 others
+    allowed = np.ones(500, np.bool_)
+    allowed[104] = False
+    for mask in (None, allowed):
+        scores, found = nearest_rows(rows, np.repeat(query[None], queries, 0), k, mask)
+        assert found.shape == (queries, k)
+        exact = (rows.astype(np.float64) * query).sum(axis=1)
+        order = np.lexsort((np.arange(500), -exact))
+        if mask is not None:
+            order = order[order != 104]
+        assert np.array_equal(found[:, : len(order)], np.repeat(order[None, :k], queries, 0))
+        assert np.all(np.diff(scores[:, : len(order)], axis=1) <= 0)
+
+
+def test_an_index_of_one_vector_many_times_gives_the_first_ids(tmp_path, small_bundle):
+    with IndexWriter(tmp_path / "i", small_bundle) as writer:
+        for turn in range(3):
+            writer.add([new_image(f"{turn}-{n}.jpg", 1) for n in range(50)])
+            writer.save()
+        writer.remove(["0-3.jpg", "1-0.jpg"])
+        writer.save()
+    with Index(tmp_path / "i", small_bundle) as index:
+        for k in (1, 10, 60, 200):
+            found = index.search_images(unit(1)[None], k)[0]
+            expected = [n for n in range(1, 151) if n not in (4, 51)][:k]
+            assert found.ids.tolist() == expected

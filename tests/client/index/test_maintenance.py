@@ -13,7 +13,6 @@ from vireo_client.index import Index, IndexWriter
 from vireo_client.index.bundle_files import open_bundle
 from vireo_client.index.catalogue import CATALOGUE_FILE
 from vireo_client.index.maintenance import info, snapshot, verify
-from vireo_client.index.verification import find_damage
 
 _COUNT = 300
 
@@ -50,8 +49,8 @@ def _right(folder, bundle):
     found = set()
     queries = np.stack([unit(n + 1) for n in range(_COUNT + 10)])
     with Index(folder, bundle) as opened:
-        for number, (match, *_) in enumerate(opened.search_images(queries, 1)):
-            if match.score > 0.99:
+        for number, matches in enumerate(opened.search_images(queries, 1, min_score=0.99)):
+            for match in matches:
                 assert match.path == f"/p/{number}.jpg"
                 found.add(match.path)
         assert len(found) == len(opened)
@@ -152,14 +151,49 @@ def test_a_flipped_bit_of_the_catalogue_is_found_or_does_no_harm(index, small_bu
         assert _logical(index) == before
         assert _right(index, small_bundle) == ALL
         return
-    if find_damage(index).unreadable:
+    if "schema" in str(problems) or "not a database" in str(problems):  # SQLite reads nothing
         with pytest.raises(SearchIndexError, match="bring a snapshot back"):
             verify(index, repair=True)
         return
     verification = verify(index, repair=True)
     assert verify(index).problems == []
-    found = _right(index, small_bundle)
-    assert ALL - found <= set(verification.lost) or len(ALL - found) == 1  # its path is damaged
+    # All but those on one page of 4096 bytes, whose paths may be lost with it.
+    gone = ALL - _right(index, small_bundle)
+    assert set(verification.lost) & ALL <= gone
+    assert len(gone) < 60
+    with IndexWriter(index, small_bundle) as writer:
+        writer.add([new_image(path, int(path[3:-4]) + 1) for path in gone])
+        writer.save()
+    assert verify(index).problems == []
+    assert _right(index, small_bundle) == ALL
+
+
+@pytest.mark.parametrize("table", ["images", "captions", "fields", "words_data", "removed"])
+@pytest.mark.parametrize("seed", range(2))
+def test_a_broken_page_costs_its_rows(index, small_bundle, table, seed):
+    with sqlite3.connect(index / CATALOGUE_FILE) as db:
+        ((page,),) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,))
+        ((size,),) = db.execute("PRAGMA page_size")
+        ((pages,),) = db.execute("PRAGMA page_count")
+    db.close()
+    page = [page, min(pages, page + 3)][seed]
+    with (index / CATALOGUE_FILE).open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(random.Random(seed).randbytes(size))
+    assert verify(index).problems
+    if (table, seed) == ("images", 0):  # no path is left
+        with pytest.raises(SearchIndexError, match="too little of it can be read"):
+            verify(index, repair=True)
+        return
+    lost = verify(index, repair=True).lost
+    assert verify(index).problems == []
+    gone = ALL - _right(index, small_bundle)
+    assert set(lost) <= gone
+    with IndexWriter(index, small_bundle) as writer:
+        writer.add([new_image(path, int(path[3:-4]) + 1) for path in gone])
+        writer.save()
+    assert verify(index).problems == []
+    assert _right(index, small_bundle) == ALL
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -169,6 +203,7 @@ def test_a_cut_catalogue_is_an_error_that_says_what_to_do(index, small_bundle, s
     assert verify(index).problems
     with pytest.raises(SearchIndexError, match="snapshot"):
         verify(index, repair=True)
+    assert not list(index.glob("*.recovered"))
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,21 @@
 """Indexes as they were written before their vector files carried a writer's id."""
 
+import json
+import os
+import signal
 import sqlite3
+import subprocess
+import sys
 
 import faiss
 import numpy as np
 import pytest
 from support.small_index import DIM, best, best_caption, new_image, unit
+from vireo_client.errors import SearchIndexError
 from vireo_client.index import Index, IndexWriter
 from vireo_client.index.bundle_files import open_bundle
 from vireo_client.index.catalogue import CATALOGUE_FILE, FileStamp
+from vireo_client.index.maintenance import info, snapshot, verify
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -118,3 +125,73 @@ def test_an_old_index_whose_repository_moved_beside_it_finds_it(old, small_bundl
     moved = old.rename(tmp_path / "there" / "i")
     small_bundle.folder.rename(tmp_path / "there" / "model_repository")
     assert open_bundle(moved, engines=True).bundle_id == small_bundle.bundle_id
+
+
+_KILLED_CONVERSION = """
+import json, os, signal, sys
+sys.path[:0] = json.loads(sys.argv[4])
+from support.small_index import new_image
+from vireo_client.bundle import Bundle
+from vireo_client.index import IndexWriter, segments, writer as module
+from vireo_client.index.writable import WritableCatalogue
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+plain = WritableCatalogue.add_segments
+with IndexWriter(sys.argv[1], Bundle(sys.argv[2])) as writer:
+    writer.add([new_image("4.jpg", 4)])
+    if sys.argv[3] == "before-the-segments":
+        segments._write_array = die
+    elif sys.argv[3] == "inside-the-transaction":
+        WritableCatalogue.add_segments = lambda *words: (plain(*words), die())
+    else:
+        module.sweep_legacy = die
+    writer.save()
+"""
+
+
+@pytest.mark.parametrize(
+    ("moment", "version"),
+    [("before-the-segments", 1), ("inside-the-transaction", 1), ("before-the-sweep", 2)],
+)
+def test_a_kill_while_an_old_index_is_converted_leaves_the_old_or_the_new_one(
+    old, small_bundle, moment, version
+):
+    with Index(old, small_bundle) as beside:
+        done = subprocess.run(
+            [sys.executable, "-c", _KILLED_CONVERSION, old, small_bundle.folder, moment,
+             json.dumps([*sys.path, os.getcwd()])],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        with Index(old, small_bundle) as fresh:
+            for index in (beside, fresh):
+                assert [best(index, n) for n in (1, 2, 3)] == [(f"{n}.jpg", 1) for n in (1, 2, 3)]
+                assert best_caption(index, 2000) == ("câu 2", 1)
+    assert info(old).schema == version
+    assert verify(old).is_whole
+    with IndexWriter(old, small_bundle) as writer:  # the journal had the image that was added
+        assert len(writer) == 4
+    assert info(old).schema == 2
+    assert not list(old.glob("*.faiss"))
+    with Index(old, small_bundle) as index:
+        assert best(index, 4) == ("4.jpg", 1)
+        assert index.search_words("cau 2", 1)[0].path == "2.jpg"
+        assert index.search_images(unit(1)[None], 3, filter="name = '3.jpg'")[0][0].path == "3.jpg"
+
+
+def test_an_old_index_is_told_of_verified_and_copied(old, small_bundle, tmp_path):
+    told = info(old)
+    assert (told.images, told.captions, told.schema, told.kinds["images"]) == (3, 3, 1, "flat")
+    assert verify(old).is_whole
+    snapshot(old, tmp_path / "copy")
+    with Index(tmp_path / "copy", small_bundle) as index:
+        assert best(index, 3) == ("3.jpg", 1)
+        with pytest.raises(SearchIndexError, match="before images had metadata"):
+            index.search_words("câu", 3)
+    path = old / "images-7.faiss"
+    path.write_bytes(path.read_bytes()[:50])
+    assert verify(old).problems
+    with pytest.raises(SearchIndexError, match="index the images again"):
+        verify(old, repair=True)
