@@ -25,7 +25,6 @@ logger = logging.getLogger(__name__)
 
 CAPTIONS_FILE = "captions.jsonl"
 
-<<<<<<< HEAD
 MAX_CAPTION = 20_000
 """Letters of a caption; no model reads a tenth of them."""
 MAX_LINE = 16 << 20
@@ -34,10 +33,8 @@ MAX_LINE = 16 << 20
 
 class OutsideError(ValueError):
     """An image that a data set names lies outside the data set's folder."""
-=======
 _NO_FIELDS: Mapping[str, str | int | float] = {}
 """One for all images without fields: a folder may have millions."""
->>>>>>> w15-bulk
 
 
 @dataclass(frozen=True, slots=True)
