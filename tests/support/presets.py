@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from vireo_training.config import load_config
+from vireo_training.config import load_config, preset_names
 
 # By the beginning of a preset's image tower: a tiny one of its family, its settings and its size.
 _IMAGE: dict[str, tuple[str, dict[str, object], int]] = {
@@ -52,6 +52,12 @@ ROBERTA = {
     "bos_token_id": 0,
     "eos_token_id": 2,
 }
+
+
+def kinds_of_presets() -> list[str]:
+    """Return the presets that are still different when they are tiny: no larger ones of a pair."""
+    larger = [name for name in preset_names() if name.startswith("phobert-")]
+    return [n for n in preset_names() if not (n in larger and n.endswith("-base"))]
 
 
 def from_scratch(preset: str) -> list[str]:

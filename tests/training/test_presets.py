@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
-from support.presets import from_scratch, shrink
+from support.presets import from_scratch, kinds_of_presets, shrink
 from vireo_client.errors import TrainingError
 from vireo_export.onnx.export import export_towers
 from vireo_training.config import load_config, preset_about, preset_names
@@ -63,7 +63,7 @@ def test_every_preset_builds_at_its_size_and_learns(preset):
     assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-@pytest.mark.parametrize("preset", preset_names())
+@pytest.mark.parametrize("preset", kinds_of_presets())
 def test_a_small_one_of_every_preset_exports_exactly(preset, tmp_path):
     torch.manual_seed(0)
     config = resolve(load_config(preset, shrink(preset)))

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support.presets import shrink
+from support.presets import kinds_of_presets, shrink
 from vireo_client.bundle import Bundle
 from vireo_client.captions import CaptionedImage, read_captions
 from vireo_client.search import open_embedder
 from vireo_export.export import export
 from vireo_export.sources import open_source
-from vireo_training.config import load_config, preset_names
+from vireo_training.config import load_config
 from vireo_training.loop.train import train
 
 PHOTOS, EPOCHS = 64, 10
@@ -49,7 +49,7 @@ def records(photos: Path) -> list[CaptionedImage]:
     return read_captions(photos).records[:8]
 
 
-@pytest.mark.parametrize("preset", preset_names())
+@pytest.mark.parametrize("preset", kinds_of_presets())
 def test_a_preset_learns_from_photos_and_is_served(preset, photos, records, tmp_path):
     config = load_config(preset, [*shrink(preset), *LEARN])
     result = train(config, photos, tmp_path)

@@ -22,7 +22,7 @@ from vireo_client.text.segment import load_segmenter
 from ..config import TrainConfig
 from ..models.resolve import image_spec
 from ..models.tokenizer import make_tokenizer
-from ..readers import Mixture, read_data, read_mixture
+from ..readers import Frame, Mixture, read_data, read_mixture
 from ..readers.captions_only import read_caption_groups
 from .captions import (
     Captions,
@@ -72,9 +72,9 @@ class Prepared:
 
 def prepare(
     config: TrainConfig,
-    sources: Sequence[str],
+    sources: Sequence[str | Frame],
     *,
-    validation: str | None,
+    validation: str | Frame | None,
     captions: Sequence[Path],
     scratch: Path,
     columns: Sequence[str] = (),
@@ -85,7 +85,7 @@ def prepare(
 
     Args:
         config: resolved settings.
-        sources: each `PATH[@IMAGES][=WEIGHT]`, as `read_mixture` takes them.
+        sources: each `PATH[@IMAGES][=WEIGHT]` or a data frame, as `read_mixture` takes them.
         validation: data to validate on, instead of a part of `sources`.
         captions: files of captions without images (`read_caption_groups`).
         scratch: folder for decoded images; nothing stays there.
@@ -101,9 +101,8 @@ def prepare(
     log_skips(read.skipped)
     split = _divide(config, read, validation, columns, file_format)
     if len(split.train) < 2:
-        raise DataError(
-            f"{', '.join(sources)}: {len(split.train)} image(s) to train on; at least 2 are needed"
-        )
+        named = ", ".join(each if isinstance(each, str) else "data frame" for each in sources)
+        raise DataError(f"{named}: {len(split.train)} image(s) to train on; at least 2 are needed")
 
     # Files and segmenter first: an error then comes before hours of decoding.
     groups = _groups_without_images(captions)
@@ -164,10 +163,15 @@ def prepare(
     )  # fmt: skip
 
 
+def source_name(source: str | Frame) -> str:
+    """Return the last part of a source's path, or "data frame"."""
+    return Path(source).name if isinstance(source, str) else "data frame"
+
+
 def _divide(
     config: TrainConfig,
     read: Mixture,
-    validation: str | None,
+    validation: str | Frame | None,
     columns: Sequence[str],
     file_format: str | None,
 ) -> Split:

@@ -17,7 +17,7 @@ from vireo_client.progress import progress_bar
 
 from ..data.same_text import Texts, text_numbers
 from ..data.split import Bounds, Split, split_by_image
-from ..readers import read_data
+from ..readers import Frame, read_data
 from .metrics import CUTOFFS, retrieval_metrics
 
 SPLITS = ("test", "validation", "train", "all")
@@ -43,7 +43,7 @@ class CorpusEmbeddings:
 def default_split(
     bundle: Bundle,
     usual: str,
-    data: str | Path | None = None,
+    data: str | Path | Frame | None = None,
     *,
     columns: Sequence[str] = (),
     file_format: str | None = None,
@@ -63,7 +63,7 @@ def default_split(
 
 def select_records(
     bundle: Bundle,
-    data: str | Path,
+    data: str | Path | Frame,
     split: str,
     *,
     columns: Sequence[str] = (),

@@ -19,12 +19,13 @@ from vireo_client.progress import console, progress_bar
 
 from ..config import TrainConfig
 from ..data.batches import Batch, batches_ahead, plan_epoch
-from ..data.prepare import Prepared, prepare
+from ..data.prepare import Prepared, prepare, source_name
 from ..models.bundle_writer import write_bundle
 from ..models.dual_encoder import DualEncoder
 from ..models.image_tower import ImageTower
 from ..models.resolve import resolve
 from ..models.source_towers import open_for_training
+from ..readers import Frame
 from .checkpoint import fingerprint, load_checkpoint, unfinished
 from .devices import any_process, make_accelerator
 from .history import flatten, print_epoch, write_history
@@ -51,10 +52,10 @@ class TrainResult:
 
 def train(
     config: TrainConfig,
-    data: str | Path | Sequence[str],
+    data: str | Path | Frame | Sequence[str | Frame],
     out: Path,
     *,
-    validation: str | None = None,
+    validation: str | Frame | None = None,
     captions: Sequence[Path] = (),
     features: Path | None = None,
     columns: Sequence[str] = (),
@@ -75,7 +76,7 @@ def train(
 
     Args:
         config: a preset's settings.
-        data: sources as `read_mixture` takes them: one or several, with weights.
+        data: sources as `read_mixture` takes them: one or several, with weights, or pandas frames.
         out: the run's folder.
         validation: data to validate on, instead of a part of `data`.
         captions: files of captions without images; they train the text tower where
@@ -111,7 +112,11 @@ def train(
         image_tower = ImageTower(config.image, config.embedding_dim, load=True)
 
     # Data: images decoded, captions as ids.
-    sources = [str(data)] if isinstance(data, str | Path) else list(data)
+    sources: list[str | Frame]
+    if isinstance(data, str | Path):
+        sources = [str(data)]
+    else:
+        sources = [data] if isinstance(data, Frame) else list(data)
     prepared = prepare(
         config, sources, validation=validation, captions=captions, scratch=out, columns=columns,
         file_format=file_format, text_path=None if opened is None else opened.text_path,
@@ -238,7 +243,7 @@ def train(
 
 
 def _write_best(
-    run: Run, config: TrainConfig, prepared: Prepared, sources: Sequence[str], out: Path
+    run: Run, config: TrainConfig, prepared: Prepared, sources: Sequence[str | Frame], out: Path
 ) -> None:
     """Write the bundle of the run's best weights."""
     run.model.to("cpu").load_state_dict(run.best)
@@ -249,7 +254,7 @@ def _write_best(
             "vireo": __version__,
             "torch": torch.__version__,
             "python": platform.python_version(),
-            "data": ", ".join(Path(source).name for source in sources),
+            "data": ", ".join(map(source_name, sources)),
             "pictures": prepared.image_counts,
             "split": prepared.fractions,
             "best_epoch": run.progress.best_epoch,

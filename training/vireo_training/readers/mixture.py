@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from vireo_client.captions import CaptionedImage, CaptionSet, LeftOut, Skip, held_out, same_text
 
+from .frame import Frame
 from .sources import Source, read_data
 
 
@@ -81,7 +82,7 @@ class Mixture:
 
 
 def read_mixture(
-    sources: Sequence[str | Source],
+    sources: Sequence[str | Source | Frame],
     *,
     file_format: str | None = None,
     scratch: Path | None = None,
@@ -90,7 +91,7 @@ def read_mixture(
     """Read several sources, as `read_data` does, and join them.
 
     Args:
-        sources: each a `Source`, or its text: `PATH[@IMAGES][=WEIGHT]`.
+        sources: each a `Source`, its text (`PATH[@IMAGES][=WEIGHT]`), or a pandas data frame.
 
     Raises:
         DataError: as `read_data`; one unusable source stops the whole.
@@ -100,4 +101,9 @@ def read_mixture(
         read_data(each, file_format=file_format, scratch=scratch, columns=columns)
         for each in parsed
     ]
-    return Mixture.of([(part, each.weight) for part, each in zip(sets, parsed, strict=True)])
+    return Mixture.of(
+        [
+            (part, each.weight if isinstance(each, Source) else 1.0)
+            for part, each in zip(sets, parsed, strict=True)
+        ]
+    )

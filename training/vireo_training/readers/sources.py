@@ -19,8 +19,9 @@ from vireo_client.captions import (
 )
 from vireo_client.errors import DataError
 
-from . import flickr, json_file, parquet, table, webdataset
+from . import flickr, frame, json_file, parquet, table, webdataset
 from .detect import FORMATS, detect
+from .frame import Frame
 from .unpacked import Embedded, unpack
 
 _SHARDS = (".tar", ".parquet")
@@ -68,7 +69,7 @@ def column_names(text: str | None) -> tuple[str, ...]:
 
 
 def read_data(
-    source: str | Path | Source,
+    source: str | Path | Source | Frame,
     *,
     file_format: str | None = None,
     scratch: Path | None = None,
@@ -79,7 +80,7 @@ def read_data(
     Args:
         source: a file; a folder with `captions.jsonl`, of tars or parquet files, which are read
             as one, or with one table or JSON file. A text may be `PATH@IMAGES`, as `Source.parse`
-            reads it.
+            reads it. Or a pandas data frame, whose paths start from the current folder.
         file_format: one of `FORMATS`; by default the one that the content shows.
         scratch: where images that a tar or parquet file carries are unpacked; by default beside
             the file.
@@ -90,6 +91,8 @@ def read_data(
         DataError: no such file, a format that is not known, no usable record.
         MissingExtraError: the format needs a package that is not installed.
     """
+    if isinstance(source, Frame):
+        return collect(Path("data frame"), frame.read(source), _finder(Path("frame"), Path()))
     if isinstance(source, str):
         source = Source.parse(source)
     elif isinstance(source, Path):
