@@ -192,7 +192,7 @@ def test_a_server_that_is_killed_while_starting_is_an_error(repository, tmp_path
     fake = tmp_path / "tritonserver"
     fake.write_text("#!/bin/sh\necho 'E1121 01:02:03.4 1 main.cc:1] cannot go on'\nkill -9 $$\n")
     fake.chmod(0o755)
-    with pytest.raises(ServerError, match=r"exit -9\): cannot go on"):
+    with pytest.raises(ServerError, match=r"exit -9, SIGKILL\): cannot go on"):
         TritonServer(repository.folder, ports=FREE, binary=fake)
 
 
@@ -203,7 +203,7 @@ def test_a_server_that_aborts_while_starting_is_started_again(repository, tmp_pa
         "echo 'E1121 01:02:03.4 1 main.cc:1] lock error'\nkill -ABRT $$\n"
     )
     fake.chmod(0o755)
-    with pytest.raises(ServerError, match=r"exit -6\): lock error"):
+    with pytest.raises(ServerError, match=r"exit -6, SIGABRT\): lock error"):
         TritonServer(repository.folder, ports=FREE, binary=fake)
     assert (tmp_path / "starts").read_text().split() == ["x", "x", "x"]
     assert caplog.text.count("did not start, starting it again: lock error") == 2
