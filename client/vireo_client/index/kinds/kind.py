@@ -36,6 +36,8 @@ class Kind:
     """How many candidates a match are compared again with the master, the choices of tuning."""
     row_cost: float = 0.0
     """The time to compare one stored code, as a part of that to compare with the master again."""
+    for_few: Callable[[Any], None] | None = None
+    """Prepare a second index over the same file for few queries at a time, where it pays."""
     memory_mapped: bool = True
     """Whether FAISS can open the file as a memory map (`IO_FLAG_MMAP_IFC`)."""
 

@@ -18,6 +18,8 @@ from .threads import threads
 
 TOP = 10
 """Tuning measures the recall among so many matches."""
+FEW_QUERIES = 16
+"""Up to here a second index over the same file is used, if the kind has one for few queries."""
 SCAN_ROWS = 5_000
 """So few rows are always compared one by one: it costs less than any structure's search."""
 
@@ -29,12 +31,18 @@ class Structure:
     """
 
     def __init__(
-        self, kind: Kind, index: Any | None, vectors: Floats, settings: Mapping[str, Any]
+        self,
+        kind: Kind,
+        index: Any | None,
+        vectors: Floats,
+        settings: Mapping[str, Any],
+        for_few: Any | None = None,
     ) -> None:
         self.kind = kind
         self.settings = dict(settings)
         self.master = Master(vectors)
         self.index = index
+        self._for_few = index if for_few is None else for_few
 
     def search(
         self,
@@ -115,7 +123,8 @@ class Structure:
         if self.kind.knob == "ef":
             value = max(value, fetch)
         params = self.kind.parameters(self.index, value, selector)
-        rows: Rows = self.index.search(queries, fetch, params=params)[1]
+        index = self._for_few if len(queries) <= FEW_QUERIES else self.index
+        rows: Rows = index.search(queries, fetch, params=params)[1]
         return rows
 
     def _check(self, queries: Floats, k: int, allowed: npt.NDArray[np.bool_] | None) -> None:
@@ -146,7 +155,13 @@ def open_structure(
             f"{path}: holds {index.ntotal} vectors of size {index.d}, its segment has "
             f"{len(vectors)} of size {vectors.shape[1]}; compact the index to build it anew"
         )
-    return Structure(kind, index, vectors, settings)
+    if kind.for_few is None:
+        return Structure(kind, index, vectors, settings)
+    # FAISS keeps this choice in the index, not in a search's parameters; the file's memory map is
+    # shared, so that a second index costs next to nothing.
+    few = read(path, memory_mapped=kind.memory_mapped)
+    kind.for_few(few)
+    return Structure(kind, index, vectors, settings, few)
 
 
 def read(path: Path, *, memory_mapped: bool) -> Any:
