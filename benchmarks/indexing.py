@@ -5,7 +5,8 @@
 The bare tower gets pixels that were decoded before, batch after batch, with as many batches in
 flight as it takes, which is the most that it can do. Indexing does everything: it lists, reads,
 hashes and decodes the files, reads their EXIF, embeds them, and writes and saves an index. Both run
-in turns, in process and through Triton on this machine; the best turn of each counts. Decoding
+in turns, in process and through Triton on this machine. Each turn of indexing is divided by the
+turn of the tower beside it, as the speed of a shared machine drifts; medians count. Decoding
 alone, on all cores, shows which of the two is the slower part: on a machine without a GPU it takes
 cores that the tower uses. By default the towers have the sizes of `vireo-base` and random weights.
 Writes `benchmarks/results/indexing.json`.
@@ -19,6 +20,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -45,7 +47,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a model repository; by default a random one")
     parser.add_argument("--run", type=Path, help="keep the towers here, and take them from here")
     parser.add_argument("--count", type=int, default=300, help="images of the folder that are used")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each")
     options = parser.parse_args()
     paths = find_images(options.images)[: options.count]
     with tempfile.TemporaryDirectory() as scratch:
@@ -97,11 +99,17 @@ def compare(
                 report = index_images(writer, embedder, records)
             assert report.added == len(paths), report.skipped[:3]
 
-        for _ in range(rounds):
-            speeds["tower"].append(_speed(len(paths), lambda: run_tower(embedder, pixels)))
-            speeds["indexing"].append(_speed(len(paths), index))
-    best = {name: round(max(values), 1) for name, values in speeds.items()}
-    return best | {"share": round(best["indexing"] / best["tower"], 3)}
+        turns = {"tower": lambda: run_tower(embedder, pixels), "indexing": index}
+        for number in range(rounds):
+            for name in sorted(turns, reverse=bool(number % 2)):  # each goes first in turn
+                speeds[name].append(_speed(len(paths), turns[name]))
+    shares = [i / t for i, t in zip(speeds["indexing"], speeds["tower"], strict=True)]
+    medians = {name: round(median(values), 1) for name, values in speeds.items()}
+    return medians | {
+        "share": round(median(shares), 3),
+        "least": round(min(shares), 3),
+        "most": round(max(shares), 3),
+    }
 
 
 def run_tower(embedder: Embedder, pixels: Sequence[np.ndarray]) -> None:
@@ -124,7 +132,12 @@ def show(report: dict[str, Any]) -> None:
     print_heading(report, f"{report['settings']['images']} images", report["settings"]["towers"])
     rows = [("decoding alone", f"{speeds['decoding']:.0f}", "", "")]
     rows += [
-        (name, f"{values['tower']:.1f}", f"{values['indexing']:.1f}", f"{values['share']:.3f}")
+        (
+            name,
+            f"{values['tower']:.1f}",
+            f"{values['indexing']:.1f}",
+            f"{values['share']:.3f} ({values['least']:.3f} to {values['most']:.3f})",
+        )
         for name, values in speeds.items()
         if name != "decoding"
     ]

@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 CAPTIONS_FILE = "captions.jsonl"
 
+_NO_FIELDS: Mapping[str, str | int | float] = {}
+"""One for all images without fields: a folder may have millions."""
+
 
 @dataclass(frozen=True, slots=True)
 class CaptionedImage:
@@ -31,7 +34,7 @@ class CaptionedImage:
     captions: tuple[str, ...]
     split: str | None = None
     """"train", "validation" or "test", where the data says so."""
-    fields: Mapping[str, str | int | float] = field(default_factory=dict, hash=False)
+    fields: Mapping[str, str | int | float] = field(default_factory=lambda: _NO_FIELDS, hash=False)
     """The user's own columns."""
 
 
@@ -71,7 +74,7 @@ class Described:
     """The captions: strings, if the file is sound."""
     split: object = None
     """The split as the file names it, or None."""
-    fields: Mapping[str, str | int | float] = field(default_factory=dict, hash=False)
+    fields: Mapping[str, str | int | float] = field(default_factory=lambda: _NO_FIELDS, hash=False)
     """The user's own columns."""
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from ..captions import CaptionedImage, Skip
@@ -59,10 +60,9 @@ def fits(stamp: FileStamp, known: FileStamp) -> bool:
 
 def find_candidates(records: Sequence[CaptionedImage], report: IndexReport) -> Iterator[Candidate]:
     """Yield all images of a source, in its order; what is unusable goes into the report."""
-    for path, same in _by_file(records).items():
-        captions = tuple(dict.fromkeys(text for record in same for text in record.captions))
-        fields = {name: value for record in same for name, value in record.fields.items()}
-        part = same[0].part if isinstance(same[0], ArchivedImage) else None
+    for path, record in _by_file(records).items():
+        captions, fields = record.captions, record.fields
+        part = record.part if isinstance(record, ArchivedImage) else None
         try:
             path.encode()
             size, mtime_ns = (part.bytes, part.mtime_ns) if part else _size_and_time(path)
@@ -87,15 +87,22 @@ def digest_of(captions: Sequence[str], fields: Mapping[str, str | int | float]) 
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _by_file(records: Iterable[CaptionedImage]) -> dict[str, list[CaptionedImage]]:
-    """Group records by the file that they name, through links."""
+def _by_file(records: Iterable[CaptionedImage]) -> dict[str, CaptionedImage]:
+    """Join the records of each file, which links may give several names."""
     folders: dict[str, str] = {}
-    files: dict[str, list[CaptionedImage]] = {}
+    files: dict[str, CaptionedImage] = {}
     for record in records:
         path = os.fspath(record.path)
         if not isinstance(record, ArchivedImage):
             path = _without_links(path, folders)
-        files.setdefault(path, []).append(record)
+        other = files.setdefault(path, record)
+        if other is not record or len(set(record.captions)) < len(record.captions):
+            captions = (*other.captions, *record.captions)
+            files[path] = replace(
+                other,
+                captions=tuple(dict.fromkeys(captions)),
+                fields={**other.fields, **record.fields},
+            )
     return files
 
 
