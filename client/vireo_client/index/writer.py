@@ -14,7 +14,6 @@ import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +32,7 @@ from .legacy import convert, sweep_legacy
 from .loading import load_vectors
 from .lock import HOLDER_FILE, LOCK_FILE, WriterLock
 from .nearest import nearest
+from .pending import Pending, checked
 from .relevance import (
     CAPTIONS,
     MIN_CAPTIONS,
@@ -57,28 +57,10 @@ from .segments import (
 )
 from .writable import WritableCatalogue
 
-_UNIT_TOLERANCE = 1e-3
 _SAVED_JOURNAL = "saved_journal"
 """The meta key of the journal whose additions the last save took in."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class _Pending:
-    """Changes since the last save, by path."""
-
-    added: dict[str, NewImage] = field(default_factory=dict)
-    replaced: dict[str, int] = field(default_factory=dict)
-    """Ids of saved images that leave if there is another of their path among `added`."""
-    removed: dict[str, int] = field(default_factory=dict)
-    """Ids of saved images that leave."""
-    stamps: dict[str, tuple[int, FileStamp]] = field(default_factory=dict)
-    """Ids of saved images that have another stamp now."""
-
-    def gone(self) -> dict[str, int]:
-        """Return the ids of all saved images that leave."""
-        return self.removed | {p: i for p, i in self.replaced.items() if p in self.added}
 
 
 class IndexWriter:
@@ -100,7 +82,7 @@ class IndexWriter:
         self._dim = bundle.config.embedding_dim
         # Drawn anew after a save that failed: a name that was written once is not written again.
         self._writer_id = _new_writer_id()
-        self._pending = _Pending()
+        self._pending = Pending()
         self._closed = False
         with ExitStack() as opened:
             try:
@@ -150,7 +132,7 @@ class IndexWriter:
 
     def _replay(self, path: Path, batch: Sequence[NewImage]) -> None:
         try:
-            images = [self._checked(image) for image in batch if not self._holds(image)]
+            images = [checked(image, self._dim) for image in batch if not self._holds(image)]
             self._columns.check(images)
         except DataError as error:
             logger.warning("%s: a batch is passed over (%s)", path, error)
@@ -240,17 +222,17 @@ class IndexWriter:
             SearchIndexError: the disk does not take the journal. Nothing was added.
         """
         self._check_open()
-        checked = [self._checked(image) for image in images]
-        self._columns.check(checked)
+        images = [checked(image, self._dim) for image in images]
+        self._columns.check(images)
         if self._journal is None:
             self._journal = Journal(self.folder / f"{JOURNAL_PREFIX}{secrets.token_hex(4)}.bin")
         try:
-            self._journal.append(checked)
+            self._journal.append(images)
         except OSError as error:
             raise SearchIndexError(
                 f"{self.folder}: cannot be written ({error}); nothing was added"
             ) from error
-        self._take(checked)
+        self._take(images)
 
     def _take(self, images: Sequence[NewImage]) -> None:
         for image in images:
@@ -343,26 +325,6 @@ class IndexWriter:
                 pending.removed[path] = row[0]
             pending.added.pop(path, None)
 
-    def _checked(self, image: NewImage) -> NewImage:
-        """Return an image with embeddings of its own, which were looked at."""
-        embedding = np.array(image.embedding, dtype=np.float32)
-        if embedding.shape != (self._dim,):
-            raise DataError(
-                f"{image.path}: its embedding is of shape {embedding.shape}, the index's are of "
-                f"size {self._dim}"
-            )
-        _check_unit(embedding[None], f"{image.path}: its embedding")
-        if not image.captions:
-            return image._replace(embedding=embedding, caption_embeddings=None)
-        expected = (len(image.captions), self._dim)
-        if image.caption_embeddings is None or image.caption_embeddings.shape != expected:
-            raise DataError(
-                f"{image.path}: the embeddings of its captions must be of shape {expected}"
-            )
-        captions = np.array(image.caption_embeddings, dtype=np.float32)
-        _check_unit(captions, f"{image.path}: the embedding of a caption")
-        return image._replace(embedding=embedding, caption_embeddings=captions)
-
     def save(self) -> None:
         """Make all changes so far lasting, in one step.
 
@@ -382,7 +344,7 @@ class IndexWriter:
             return
         gone = list(pending.gone().values())
         state = self._next_state()._replace(images=len(self), captions=self.captions)
-        with self._saving(state, _Pending()):
+        with self._saving(state, Pending()):
             # Looked at before anything is written: files of a committed state are never replaced.
             self._catalogue.check_state(self._saved)
             images, captions = self._new_rows()
@@ -606,7 +568,7 @@ class IndexWriter:
         return written
 
     @contextmanager
-    def _saving(self, state: State, pending: _Pending) -> Iterator[None]:
+    def _saving(self, state: State, pending: Pending) -> Iterator[None]:
         """Move to a state once the block has committed it, whatever fails after the commit."""
         try:
             yield
@@ -626,7 +588,7 @@ class IndexWriter:
         if self._closed:
             raise SearchIndexError(f"{self.folder}: the index is closed")
 
-    def _settle(self, state: State, pending: _Pending) -> None:
+    def _settle(self, state: State, pending: Pending) -> None:
         if pending is not self._pending:  # which is saved now
             self._clear_journals()
         self._vectors = load_vectors(
@@ -647,17 +609,6 @@ class IndexWriter:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _check_unit(vectors: Embeddings, what: str) -> None:
-    lengths = np.linalg.norm(vectors, axis=1)
-    if not np.isfinite(lengths).all():
-        raise DataError(f"{what} holds what is no number (NaN or infinity); nothing was added")
-    if np.abs(lengths - 1).max(initial=0) > _UNIT_TOLERANCE:
-        raise DataError(
-            f"{what} is not of length 1 ({lengths[np.argmax(np.abs(lengths - 1))]:.4g}); divide it "
-            "by its length"
-        )
 
 
 def _not_indexed(path: str) -> DataError:
