@@ -33,6 +33,8 @@ MAX_LINE = 16 << 20
 
 class OutsideError(ValueError):
     """An image that a data set names lies outside the data set's folder."""
+
+
 _NO_FIELDS: Mapping[str, str | int | float] = {}
 """One for all images without fields: a folder may have millions."""
 

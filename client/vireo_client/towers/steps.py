@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""The steps of a conversation with Triton, which a synchronous and an asyncio client carry out."""
-=======
 """The steps of an exchange with Triton, which a synchronous and an asyncio client take alike."""
->>>>>>> w15-surface
 
 from __future__ import annotations
 
