@@ -266,7 +266,9 @@ def _parse(line: bytes) -> tuple[str, list[object], object]:
     return described(record)
 
 
-def find_image(folder: Path, image: str, *, within: Path | None = None) -> Path:
+def find_image(
+    folder: Path, image: str, *, within: Path | None = None, anywhere: bool = False
+) -> Path:
     """Find an image whose name may be written in NFC or in NFD.
 
     Each part of the path may have the other form on disk.
@@ -275,13 +277,14 @@ def find_image(folder: Path, image: str, *, within: Path | None = None) -> Path:
         folder: the folder that the name starts from.
         image: the name.
         within: the folder below which the image must lie, links followed; by default `folder`.
-            `VIREO_ALLOW_OUTSIDE=1` allows any place.
+        anywhere: allow any place, as `VIREO_ALLOW_OUTSIDE=1` does.
 
     Returns:
         The path as it is on disk.
 
     Raises:
-        ValueError: there is no such file below `within`.
+        OutsideError: the file does not lie below `within`.
+        ValueError: there is no such file.
     """
     path = folder
     try:
@@ -302,7 +305,7 @@ def find_image(folder: Path, image: str, *, within: Path | None = None) -> Path:
         raise ValueError(f"no such image: {folder / image} ({error.strerror})") from None
     if not usable:
         raise ValueError(f"not a file: {path}")
-    if not environment.allow_outside():
+    if not anywhere and not environment.allow_outside():
         real, root = os.path.realpath(path), os.path.realpath(within or folder)
         if os.path.commonpath([real, root]) != root:
             raise OutsideError(

@@ -12,13 +12,12 @@ import datetime
 import json
 import logging
 import math
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
-from ..captions import CaptionedImage, Described, Skip, collect, find_image
+from ..captions import CaptionedImage, Described, OutsideError, Skip, collect, find_image
 from ..errors import DataError, MissingExtraError, first_line
 from ..fields import (
     caption_fields,
@@ -64,15 +63,14 @@ def read_list(
     suffix = path.suffix.lower()
     reader = {".csv": _read_table, ".tsv": _read_table, ".parquet": _read_parquet}
     folder = path.parent
-    root = os.path.realpath(folder)
 
     def find(image: str) -> Path:
-        found = find_image(folder, image)
-        if not allow_outside and not _is_below(os.path.realpath(found), root):
+        try:
+            return find_image(folder, image, anywhere=allow_outside)
+        except OutsideError:
             raise ValueError(
                 f"{image}: lies outside the folder of the list; give --allow-outside to index it"
-            )
-        return found
+            ) from None
 
     try:
         captions = collect(path, reader.get(suffix, _read_lines)(path), find, bare=True)
@@ -125,10 +123,6 @@ def _leave_out_built_in(path: Path, records: Sequence[CaptionedImage]) -> None:
         for record in records:
             for name in clashing & record.fields.keys():
                 del cast(dict[str, Value], record.fields)[name]
-
-
-def _is_below(path: str, folder: str) -> bool:
-    return path.startswith(os.path.join(folder, ""))
 
 
 def _read_lines(path: Path) -> Iterator[Described | Skip]:

@@ -119,7 +119,8 @@ class Structure:
             value: of the kind's knob.
             selector: FAISS's, of the rows that may be found.
         """
-        assert self.index is not None and self._for_few is not None
+        assert self.index is not None
+        assert self._for_few is not None
         if self.kind.knob == "ef":
             value = max(value, fetch)
         params = self.kind.parameters(self.index, value, selector)
