@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from vireo_client.index import kinds
+import vireo_client.index.kinds as kinds
 from vireo_client.index.kinds.tuning import least
 
 Floats = npt.NDArray[np.float32]
