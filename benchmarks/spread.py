@@ -4,8 +4,8 @@ Uniform noise in 512 dimensions is no benchmark: all its vectors are equally far
 search structure can help. Embeddings of photos lie close to a few hundred directions, share a large
 mean, and come in clusters. `fit_spread.py` measures how much, on MobileNetV2's embeddings
 (pretrained on ImageNet) of the 627 photos of `photos_vi`, eight random crops of each: the mean, and
-along each of the 512 main directions the variance between topics (24 k-means cells of the photos), between the
-photos of a topic, and between the crops of a photo.
+along each of the 512 main directions the variance between topics (24 k-means cells of the photos),
+between the photos of a topic, and between the crops of a photo.
 
 `draw` puts the parts together again: a vector is the mean, plus a topic, plus a photo, plus a view,
 normal with the measured variances, turned by a random rotation (a tower's axes are no main
