@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import vireo_client.index.kinds as kinds
 from index_contenders import PEERS, Floats, Rows, Search, build, open_ours, open_peer, scikit_learn
 from spread import DIM, Spread, draw
 from support import ROOT, machine, option_parser, print_heading, print_table, write_report
-from vireo_client.index import kinds
 from vireo_client.index.kinds.master import Master
 
 TARGET = 0.99

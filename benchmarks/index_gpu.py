@@ -26,10 +26,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import vireo_client.index.gpu as gpu
+import vireo_client.index.kinds as kinds
 from spread import DIM, Spread, draw
 from support import machine, option_parser, print_heading, print_table, write_report
 from vireo_client.errors import VireoError
-from vireo_client.index import gpu, kinds
 from vireo_client.index.kinds.cells import cells_for
 
 BATCHES = (1, 8, 32, 128, 1024)

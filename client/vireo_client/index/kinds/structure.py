@@ -119,12 +119,11 @@ class Structure:
             value: of the kind's knob.
             selector: FAISS's, of the rows that may be found.
         """
-        assert self.index is not None
-        assert self._for_few is not None
         if self.kind.knob == "ef":
             value = max(value, fetch)
         params = self.kind.parameters(self.index, value, selector)
         index = self._for_few if len(queries) <= FEW_QUERIES else self.index
+        assert index is not None
         rows: Rows = index.search(queries, fetch, params=params)[1]
         return rows
 
