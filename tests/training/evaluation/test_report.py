@@ -24,13 +24,12 @@ from vireo_training.models.torch_towers import TorchTowers
 IMAGES = ("recall_curves", "training_curves", "similarity", "best_queries", "worst_queries")
 
 
-def _command(command, *words):
+def _command(command, *words, width=400):
     """Runs a command as `vireo` does; errors of the project come through."""
     app = typer.Typer()
     app.command()(command)
-    # Wide, so that no cell is folded.
     return CliRunner().invoke(app, [str(w) for w in words], catch_exceptions=False,
-                              env={"COLUMNS": "400"})  # fmt: skip
+                              env={"COLUMNS": str(width)})  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -228,10 +227,9 @@ def test_compare_puts_runs_side_by_side(written, report, tmp_path):
 
 
 @pytest.mark.parametrize("width", [80, 200])
-def test_a_comparison_fits_its_terminal_and_breaks_no_figure(written, report, monkeypatch, width):
-    monkeypatch.setenv("COLUMNS", str(width))
-    text = _command(compare, written / "a", written / "b").stdout
-    assert all(len(line) <= width for line in text.splitlines() if "│" in line)
+def test_a_comparison_fits_its_terminal_and_breaks_no_figure(written, report, width):
+    text = _command(compare, written / "a", written / "b", width=width).stdout
+    assert [line for line in text.splitlines() if "│" in line and len(line) > width] == []
     for figure in ("recall_at_1", "mean_reciprocal_rank"):
         low, high = report["intervals"]["text_to_image"][figure]
         assert f"{report['text_to_image'][figure]:.3f}" in text

@@ -229,6 +229,5 @@ def _stacked(cell: str) -> str:
         return cell
     low, high = (float(end) for end in interval.rstrip(")").split(" to "))
     is_rank = len(figure.partition(".")[2]) == 1
-    digits = 0 if is_rank else 2
-    ends = (f"{end:.{digits}f}".removeprefix("0" if digits else "") for end in (low, high))
+    ends = (f"{end:.0f}" if is_rank or end > 0.995 else f"{end:.2f}"[1:] for end in (low, high))
     return f"{figure}\n{'-'.join(ends)}"
