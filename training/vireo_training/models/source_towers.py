@@ -114,7 +114,7 @@ def open_for_training(config: TrainConfig) -> OpenedSource:
     bias = getattr(model, "logit_bias", None)
     if bias is not None and "siglip_bias" not in config.model_fields_set:
         update["siglip_bias"] = float(bias)
-    encoders = Encoders(
+    encoders = _without_temperature(
         source.image_tower.get_submodule("encoder"), source.text_tower.get_submodule("encoder")
     )
     for encoder in encoders:
@@ -142,10 +142,17 @@ def build_encoders(source: SourceConfig, pad_id: int) -> Encoders:
         raise TrainingError(
             f"source.architecture: cannot be built ({first_line(error)})"
         ) from error
-    return Encoders(
+    return _without_temperature(
         HuggingFaceImageEncoder(model),
         HuggingFaceTextEncoder(model, pad_id, masked=source.masked, pad_ends=source.pad_ends),
     )
+
+
+def _without_temperature(image: nn.Module, text: nn.Module) -> Encoders:
+    """Take the temperature out of both halves: it is the loss's, and they would share it."""
+    for encoder in (image, text):
+        encoder.get_submodule("model")._parameters = {}
+    return Encoders(image, text)
 
 
 def _temperature(model: nn.Module) -> float:

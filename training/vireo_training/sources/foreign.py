@@ -85,16 +85,11 @@ def buckets_up_to(longest: int) -> tuple[int, ...]:
 
 
 def without(model: Module, *prefixes: str) -> Module:
-    """Return a copy that shares the weights and lacks the modules with these name prefixes.
-
-    It lacks parameters of the model itself as well.
-    """
+    """Return a copy that shares the weights and lacks the modules with these name prefixes."""
     rest = copy.copy(model)
     rest._modules = {
         name: module for name, module in model._modules.items() if not name.startswith(prefixes)
     }
-    # A temperature, which belongs to the loss; both halves would hold it.
-    rest._parameters = {}
     return rest
 
 
