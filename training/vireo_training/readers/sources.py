@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from vireo_client.captions import (
@@ -92,7 +93,9 @@ def read_data(
         MissingExtraError: the format needs a package that is not installed.
     """
     if isinstance(source, Frame):
-        return collect(Path("data frame"), frame.read(source), _finder(Path("frame"), Path()))
+        # The program itself names these files, so that they may lie anywhere.
+        find = partial(find_image, Path(), anywhere=True)
+        return collect(Path("data frame"), frame.read(source), find)
     if isinstance(source, str):
         source = Source.parse(source)
     elif isinstance(source, Path):
