@@ -5,15 +5,11 @@ FAISS reads the rows where they lie, in a file that is mapped into memory, and c
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import faiss
 import numpy as np
 import numpy.typing as npt
 
-from ..cores import usable_cores
+from .threads import threads
 
 Embeddings = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
@@ -69,7 +65,7 @@ def _scan(
     if allowed is not None:
         bits = np.packbits(allowed, bitorder="little")
         words.append(faiss.IDSelectorBitmap(len(vectors), faiss.swig_ptr(bits)))
-    with limited_threads(len(queries)):
+    with threads(len(queries)):
         faiss.knn_inner_product(*words)
     return scores, rows
 
@@ -108,30 +104,3 @@ def best(scores: Embeddings, ids: Rows, k: int) -> tuple[Embeddings, Rows]:
     """
     order = np.lexsort((ids, np.where(ids < 0, np.inf, -scores)), axis=1)[:, :k]
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1)
-
-
-@contextmanager
-def limited_threads(limit: int) -> Iterator[None]:
-    """Let FAISS use at most `limit` threads, and at most one a usable core, inside the block.
-
-    A search starts FAISS's whole team of OpenMP threads, for a single query too, and waits for all
-    of them. Where the cores have other work, PyTorch's or ONNX Runtime's threads say, that wait
-    takes 30 to 70 ms for a search of 0.2 ms (one query, 10,000 embeddings of size 256, two cores).
-    Despite its name, the setting is one of the calling thread: OpenMP keeps it for each thread of
-    the program, and other threads, new ones included, are not affected.
-    """
-    before = faiss.omp_get_max_threads()
-    try:
-        faiss.omp_set_num_threads(min(limit, usable_cores(), before) if limit > 1 else 1)
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)
-
-
-def _search_alone() -> None:
-    """Search on one thread in a forked child: the parent's OpenMP threads are not there."""
-    faiss.omp_set_num_threads(1)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_search_alone)

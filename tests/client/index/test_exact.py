@@ -6,7 +6,7 @@ import pytest
 from support.small_index import DIM, new_image, unit
 from vireo_client.errors import DataError
 from vireo_client.index import Index, IndexWriter
-from vireo_client.index import exact as module
+from vireo_client.index import threads as module
 from vireo_client.index.exact import nearest_rows
 
 

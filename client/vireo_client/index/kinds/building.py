@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from ...errors import DataError, SearchIndexError
+from ..threads import threads
 from .kind import Kind
 from .library import faiss
 from .master import Floats
 from .structure import Structure, read
-from .threads import threads
 from .tuning import trial, tune
 
 BLOCK_ROWS = 20_000

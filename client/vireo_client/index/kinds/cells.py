@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ..threads import threads
 from .kind import Kind
 from .library import faiss
 from .master import Floats
 from .rotation import balanced_directions
-from .threads import threads
 
 _METRIC = faiss.METRIC_INNER_PRODUCT
 _BLOCK = 32

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import DataError, SearchIndexError
+from ..threads import threads
 from .kind import Kind
 from .library import faiss
 from .master import Floats, Master, Rows
 from .settings import SearchSettings
-from .threads import threads
 
 TOP = 10
 """Tuning measures the recall among so many matches."""

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..threads import threads
 from .master import Floats, Master, Rows
 from .structure import TOP, Structure
-from .threads import threads
 
 QUERIES = 300
 """Queries of each sort."""
