@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from .catalogue import FileStamp
+from ..errors import DataError
+from .exact import Embeddings
+from .rows import NO_FIELDS, FileStamp
 
-NO_FIELDS: Mapping[str, str | int | float] = MappingProxyType({})
+UNIT_TOLERANCE = 1e-3
+"""How far from 1 the length of an embedding may be."""
 
 
 class NewImage(NamedTuple):
@@ -20,10 +21,10 @@ class NewImage(NamedTuple):
     path: str
     sha256: str
     stamp: FileStamp
-    embedding: npt.NDArray[np.float32]
+    embedding: Embeddings
     """FP32 `[D]`."""
     captions: tuple[str, ...] = ()
-    caption_embeddings: npt.NDArray[np.float32] | None = None
+    caption_embeddings: Embeddings | None = None
     """FP32 `[len(captions), D]`; None or anything without captions."""
     fields: Mapping[str, str | int | float] = NO_FIELDS
     """Metadata by column: what the file says of itself, and the user's own."""
@@ -36,3 +37,42 @@ class Move(NamedTuple):
     new: str
     stamp: FileStamp
     """The file's at its new path; without captions, the image keeps those it has."""
+
+
+def checked(image: NewImage, dim: int) -> NewImage:
+    """Return an image with embeddings of its own, which were looked at.
+
+    Args:
+        image: the image.
+        dim: the index's embedding size.
+
+    Raises:
+        DataError: an embedding has another size, holds what is no number, or is not of length 1; or
+            there is not one for each caption.
+    """
+    embedding = np.array(image.embedding, dtype=np.float32)
+    if embedding.shape != (dim,):
+        raise DataError(
+            f"{image.path}: its embedding is of shape {embedding.shape}, the index's are of "
+            f"size {dim}"
+        )
+    _check_unit(embedding[None], f"{image.path}: its embedding")
+    if not image.captions:
+        return image._replace(embedding=embedding, caption_embeddings=None)
+    expected = (len(image.captions), dim)
+    if image.caption_embeddings is None or image.caption_embeddings.shape != expected:
+        raise DataError(f"{image.path}: the embeddings of its captions must be of shape {expected}")
+    captions = np.array(image.caption_embeddings, dtype=np.float32)
+    _check_unit(captions, f"{image.path}: the embedding of a caption")
+    return image._replace(embedding=embedding, caption_embeddings=captions)
+
+
+def _check_unit(vectors: Embeddings, what: str) -> None:
+    lengths = np.linalg.norm(vectors, axis=1)
+    if not np.isfinite(lengths).all():
+        raise DataError(f"{what} holds what is no number (NaN or infinity); nothing was added")
+    if np.abs(lengths - 1).max(initial=0) > UNIT_TOLERANCE:
+        raise DataError(
+            f"{what} is not of length 1 ({lengths[np.argmax(np.abs(lengths - 1))]:.4g}); divide it "
+            "by its length"
+        )

@@ -1,4 +1,4 @@
-"""Compaction: several segments become one, without the rows that were removed.
+"""Compaction: an index gets fewer segments, and a search structure over them.
 
 Two kinds of it. A save merges small segments, so that their number stays small: each embedding is
 written again a few times in its life, in proportion to the logarithm of their number. Only when it
@@ -7,50 +7,123 @@ is asked for, a compaction merges all segments of a part and builds a search str
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..bundle import file_sha256
+from ..errors import SearchIndexError
 from . import kinds
+from .committed import Committed
 from .exact import Embeddings
-from .kinds import AUTO
-from .segments import FLAT, Segment, SegmentRow, structure_file, sync, write_segment
+from .kinds import AUTO, Progress
+from .merging import merge, mergeable
+from .rows import State
+from .segments import (
+    FLAT,
+    NO_ROWS,
+    PARTS,
+    Segment,
+    SegmentRow,
+    open_segment,
+    segment_name,
+    structure_file,
+    sync,
+)
 
-Progress = Callable[[str, int, int], None]
-"""Called with the name of a step, what is done of it and what there is to do."""
+logger = logging.getLogger(__name__)
 
-_BLOCK = 16_384
-"""Rows in memory at once: 32 MiB of size 512."""
-_MANY_SEGMENTS = 8
-_LARGER = 2
-"""A segment is merged with newer ones once these hold half as many rows."""
+DEFAULT_RECALL = 0.99
+KIND, TARGET_RECALL = "kind", "target_recall"
+"""Meta keys: what the last compaction was asked for."""
 _DUE_SHARE = 0.25
 _QUERIES = 1000
 
 
-def mergeable(segments: Sequence[Segment]) -> Sequence[Segment]:
-    """Return the newest segments that a save should merge into one; empty while there are few.
+def compact(
+    committed: Committed, kind: str, target_recall: float, progress: Progress | None
+) -> None:
+    """Merge all segments into one a part, and build a search structure over each.
 
     Args:
-        segments: those of one part, in the order of their ids.
+        committed: the index.
+        kind: a name in `KINDS`, or `auto`.
+        target_recall: the recall@10 to tune for.
+        progress: told of the steps.
+
+    Raises:
+        DataError: there is no such kind, or the target is out of range.
+        SearchIndexError: the disk does not take it. The index stays as it was.
     """
-    if len(segments) <= _MANY_SEGMENTS:
-        return ()
-    first, rows = len(segments), 0
-    while first > 0:
-        older = segments[first - 1]
-        if older.entry.kind != FLAT or (rows and older.entry.rows > _LARGER * rows):
-            break
-        rows += older.entry.rows
-        first -= 1
-    return segments[first:] if len(segments) - first > 1 else ()
+    state = committed.next_state()
+    replaced = [s for part in PARTS for s in committed.segments(part)]
+    queries = _sample(committed.segments("captions"))
+    with committed.moving_to(state):
+        written = []
+        for part in PARTS:
+            merged = _merge(committed, state, committed.segments(part), progress)
+            if merged is not None:
+                segment = open_segment(committed.folder, merged, committed.dim, NO_ROWS)
+                written.append(
+                    _build_structure(
+                        committed.folder,
+                        segment,
+                        kind,
+                        target_recall,
+                        queries if part == "images" else None,
+                        progress,
+                    )
+                )
+        noted = {KIND: kind, TARGET_RECALL: str(target_recall)}
+        committed.replace(state, replaced, written, **noted)
+    committed.sweep()
 
 
-def is_due(segments: Sequence[Segment], dim: int, kind: str) -> bool:
+def compact_if_due(committed: Committed, progress: Progress | None) -> bool:
+    """Compact as the last time, if a part is due; return whether it was.
+
+    Raises:
+        SearchIndexError: the disk does not take it. The index stays as it was.
+    """
+    kind = committed.catalogue.meta(KIND) or AUTO
+    if not any(_is_due(committed.segments(part), committed.dim, kind) for part in PARTS):
+        return False
+    target_recall = float(committed.catalogue.meta(TARGET_RECALL) or DEFAULT_RECALL)
+    compact(committed, kind, target_recall, progress)
+    return True
+
+
+def merge_small(committed: Committed) -> None:
+    """Merge the newest segments where there are many; what fails here can wait."""
+    merging = [few for part in PARTS if (few := mergeable(committed.segments(part)))]
+    if not merging:
+        return
+    state = committed.next_state()
+    try:
+        with committed.moving_to(state):
+            merged = [_merge(committed, state, segments) for segments in merging]
+            replaced = [segment for segments in merging for segment in segments]
+            committed.replace(state, replaced, [entry for entry in merged if entry is not None])
+    except SearchIndexError as error:
+        logger.warning("%s: small segments stay as they are (%s)", committed.folder, error)
+    committed.sweep()
+
+
+def _merge(
+    committed: Committed,
+    state: State,
+    segments: Sequence[Segment],
+    progress: Progress | None = None,
+) -> SegmentRow | None:
+    if not segments:
+        return None
+    name = segment_name(segments[0].entry.part, state.generation, state.writer_id)
+    return merge(committed.folder, name, segments, committed.dim, progress)
+
+
+def _is_due(segments: Sequence[Segment], dim: int, kind: str) -> bool:
     """Return whether a compaction would make searches of a part notably faster.
 
     It would when over a quarter of the rows are in no search structure, or are removed.
@@ -68,38 +141,7 @@ def is_due(segments: Sequence[Segment], dim: int, kind: str) -> bool:
     return outside + removed > _DUE_SHARE * rows
 
 
-def merge(
-    folder: Path,
-    name: str,
-    segments: Sequence[Segment],
-    dim: int,
-    progress: Progress | None = None,
-) -> SegmentRow | None:
-    """Write one flat segment that holds what is present in several, block by block.
-
-    Args:
-        folder: the index.
-        name: of the new segment.
-        segments: of one part, in the order of their ids.
-        dim: the embedding size.
-        progress: told how many rows are written.
-
-    Returns:
-        The new segment's entry; None where no row is present.
-
-    Raises:
-        SearchIndexError: an embedding is damaged; nothing damaged is written anew.
-        OSError: the disk does not take it.
-    """
-    ids = np.concatenate([_kept(s, s.ids) for s in segments])
-    if not len(ids):
-        return None
-    checksums = np.concatenate([_kept(s, s.checksums) for s in segments])
-    blocks = _present(segments, len(ids), progress)
-    return write_segment(folder, name, segments[0].entry.part, ids, blocks, dim, checksums)
-
-
-def build_structure(
+def _build_structure(
     folder: Path,
     segment: Segment,
     kind: str,
@@ -145,29 +187,8 @@ def build_structure(
     return entry._replace(kind=built, settings=settings, files=files)
 
 
-def sample(segments: Sequence[Segment]) -> Embeddings | None:
+def _sample(segments: Sequence[Segment]) -> Embeddings | None:
     """Return some of a part's embeddings, spread over all of them; None where there is none."""
     rows = sum(segment.entry.rows for segment in segments)
     step = max(1, rows // _QUERIES)
     return np.concatenate([s.vectors[::step] for s in segments]) if rows else None
-
-
-def _kept(segment: Segment, values: npt.NDArray[Any] | None) -> npt.NDArray[Any]:
-    """Return the values of rows that are present."""
-    assert values is not None  # an index of schema 1 is converted before it is compacted
-    return values if segment.present is None else values[segment.present]
-
-
-def _present(
-    segments: Sequence[Segment], total: int, progress: Progress | None
-) -> Iterator[Embeddings]:
-    done = 0
-    for segment in segments:
-        for start in range(0, len(segment.ids), _BLOCK):
-            block = segment.vectors[start : start + _BLOCK]
-            if segment.present is not None:
-                block = block[segment.present[start : start + _BLOCK]]
-            yield block
-            done += len(block)
-            if progress:
-                progress("merge", done, total)

@@ -28,8 +28,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from .catalogue import FileStamp
 from .changes import NewImage
+from .rows import FileStamp
 
 logger = logging.getLogger(__name__)
 
@@ -135,11 +135,6 @@ class Journal:
                 "`vireo index` embeds these images again",
                 self.path, size - end,
             )  # fmt: skip
-
-
-def left_journals(folder: Path) -> list[Path]:
-    """Return the journals in an index's folder, the oldest first."""
-    return sorted(folder.glob(f"{JOURNAL_PREFIX}*.bin"), key=lambda path: path.stat().st_mtime_ns)
 
 
 def _write(file: io.FileIO, data: bytes) -> None:

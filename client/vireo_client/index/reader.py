@@ -28,6 +28,7 @@ from .matches import Matches
 from .nearest import nearest
 from .relevance import Relevance
 from .rows import FoundRow
+from .segments import embeddings_of
 
 T = TypeVar("T")
 
@@ -223,10 +224,7 @@ class Index:
         """
         self._check_open()
         wanted = np.fromiter(ids, dtype=np.int64)
-        found: dict[int, Embeddings] = {}
-        for segment in self._opened.vectors.parts["images"]:
-            found |= segment.embeddings(wanted)
-        return found
+        return embeddings_of(self._opened.vectors.parts["images"], wanted)
 
     def _look_up(self, read: Callable[[Catalogue], T]) -> T:
         """Read from the catalogue alone, of the newest state."""

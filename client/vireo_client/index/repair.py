@@ -20,7 +20,7 @@ from ..errors import BundleError, SearchIndexError
 from . import digests, words
 from .bundle_files import BUNDLE_FOLDER
 from .catalogue import CATALOGUE_FILE
-from .compaction import merge
+from .merging import merge
 from .rows import Ids, State
 from .segments import (
     ARRAYS,

@@ -92,16 +92,6 @@ class Segment:
         present[self.removed] = False
         return present
 
-    def embeddings(self, ids: Rows) -> dict[int, Embeddings]:
-        """Return the embeddings of those of `ids`, INT64 `[M]`, that are here, FP32 `[D]` each."""
-        if not len(self.ids):
-            return {}
-        rows = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
-        here = self.ids[rows] == ids
-        if self.present is not None:
-            here &= self.present[rows]
-        return {int(self.ids[row]): self.vectors[row] for row in rows[here]}
-
     def search(
         self,
         queries: Embeddings,
@@ -139,6 +129,17 @@ class Segment:
         rows[rows == len(self.ids)] = 0
         found: Rows = rows[self.ids[rows] == ids]
         return found
+
+
+def embeddings_of(segments: Iterable[Segment], ids: Rows) -> dict[int, Embeddings]:
+    """Return the embeddings, FP32 `[D]` each, of those of `ids` that are present, by id."""
+    found: dict[int, Embeddings] = {}
+    for segment in segments:
+        rows = segment.rows_of(ids)
+        if segment.present is not None:
+            rows = rows[segment.present[rows]]
+        found.update(zip(segment.ids[rows].tolist(), segment.vectors[rows], strict=True))
+    return found
 
 
 def segment_name(part: str, generation: int, writer_id: str) -> str:

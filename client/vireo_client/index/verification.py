@@ -16,11 +16,11 @@ from ..errors import SearchIndexError, VireoError, first_line
 from . import digests
 from .bundle_files import BUNDLE_DIGESTS, BUNDLE_FOLDER
 from .catalogue import CATALOGUE_FILE, Catalogue, read_state
+from .changes import UNIT_TOLERANCE
 from .legacy import load_legacy
 from .rows import Ids, Layout
 from .segments import NO_ROWS, PARTS, SEGMENTS_FOLDER, Segment, SegmentRow, open_segment
 
-UNIT_TOLERANCE = 1e-3
 _BLOCK = 16_384
 _ATTEMPTS = 5
 _NAMED = 5

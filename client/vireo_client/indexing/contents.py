@@ -15,6 +15,7 @@ from ..index.catalogue import CATALOGUE_FILE, Catalogue
 from ..index.changes import NewImage
 from ..index.loading import Vectors, load_vectors
 from ..index.rows import NO_FIELDS, FileStamp
+from ..index.segments import embeddings_of
 
 _BLOCK = 4096
 
@@ -72,7 +73,8 @@ def _images(
         ):
             captions.setdefault(image, []).append((caption, text))
         fields = metadata.read(db, rows)
-    of_captions = _by_id(vectors, [i for several in captions.values() for i, _ in several])
+    wanted = np.array([i for several in captions.values() for i, _ in several], dtype=np.int64)
+    of_captions = embeddings_of(vectors.parts["captions"], wanted)
     images = []
     for id_, embedding in zip(ids.tolist(), embeddings, strict=True):
         if id_ not in rows:  # it was removed since the embeddings were opened
@@ -89,12 +91,3 @@ def _images(
             )
         )
     return images
-
-
-def _by_id(vectors: Vectors, ids: list[int]) -> dict[int, Embeddings]:
-    wanted = np.array(sorted(ids), dtype=np.int64)
-    found: dict[int, Embeddings] = {}
-    for segment in vectors.parts["captions"]:
-        rows = segment.rows_of(wanted)
-        found.update(zip(segment.ids[rows].tolist(), segment.vectors[rows], strict=True))
-    return found

@@ -156,7 +156,7 @@ def test_small_segments_that_cannot_be_merged_do_not_fail_a_save(
             raise OSError(28, "No space left on device")
 
         with monkeypatch.context() as patch:
-            patch.setattr("vireo_client.index.writer.merge", full)
+            patch.setattr("vireo_client.index.compaction.merge", full)
             writer.add([new_image("9.jpg", 9)])
             writer.save()
         assert "small segments stay as they are" in caplog.text

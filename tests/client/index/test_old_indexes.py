@@ -132,7 +132,7 @@ import json, os, signal, sys
 sys.path[:0] = json.loads(sys.argv[4])
 from support.small_index import new_image
 from vireo_client.bundle import Bundle
-from vireo_client.index import IndexWriter, segments, writer as module
+from vireo_client.index import IndexWriter, committed, segments
 from vireo_client.index.writable import WritableCatalogue
 
 def die(*_):
@@ -146,7 +146,7 @@ with IndexWriter(sys.argv[1], Bundle(sys.argv[2])) as writer:
     elif sys.argv[3] == "inside-the-transaction":
         WritableCatalogue.add_segments = lambda *words: (plain(*words), die())
     else:
-        module.sweep_legacy = die
+        committed.sweep_legacy = die
     writer.save()
 """
 

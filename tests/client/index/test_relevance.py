@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from support.small_index import DIM
 from vireo_client.errors import DataError, SearchIndexError
-from vireo_client.index import Index, IndexWriter, NewImage, relevance
+from vireo_client.index import Index, IndexWriter, NewImage, learning
 from vireo_client.index.catalogue import FileStamp
-from vireo_client.index.relevance import (
-    Relevance,
+from vireo_client.index.learning import (
     learn_from_captions,
     learn_from_neutral_queries,
     neutral_queries,
     sample_captions,
 )
+from vireo_client.index.relevance import Relevance
 
 
 def unit(rng, count):
@@ -162,7 +162,7 @@ def test_captions_are_chosen_evenly_with_all_images_that_they_describe(monkeypat
     assert every.own[0] == {0, 99}  # a copy of the file, and the same caption
     assert every.own[2] == {1}
     assert every.own[199] == {99, 0}
-    monkeypatch.setattr(relevance, "MAX_CAPTIONS", 3)
+    monkeypatch.setattr(learning, "MAX_CAPTIONS", 3)
     assert sample_captions(db, 100).caption_ids == [1000, 1099, 1199]
     db.close()
 

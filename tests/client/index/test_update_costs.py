@@ -40,14 +40,14 @@ def test_a_save_writes_in_proportion_to_what_was_added(large, monkeypatch):
         writer.remove([f"/photos/{n:06}.jpg" for n in range(0, _THERE, _THERE // 10)])
         journal = sum(p.stat().st_size for p in folder.glob("journal-*"))
         # The rollback journal holds each page that the transaction changed, as it was.
-        plain = writer._catalogue.set_state
+        plain = writer._committed.catalogue.set_state
 
         def set_state(state):
             plain(state)
             rollback = folder / f"{CATALOGUE_FILE}-journal"
             pages.append(rollback.stat().st_size if rollback.is_file() else 0)
 
-        monkeypatch.setattr(writer._catalogue, "set_state", set_state)
+        monkeypatch.setattr(writer._committed.catalogue, "set_state", set_state)
         writer.save()
     after = _sizes(folder)
     assert all(after[path] == before[path] for path in before if path.suffix == ".npy")
@@ -66,7 +66,7 @@ def test_opening_and_counting_read_no_row_of_the_images(large):
     """SQLite tells which statements a connection runs: none of them goes through a table."""
     folder, bundle = large
     with Index(folder, bundle) as index, IndexWriter(folder, bundle) as writer:
-        for catalogue in (index._opened.catalogue, writer._catalogue):
+        for catalogue in (index._opened.catalogue, writer._committed.catalogue):
             statements = []
             catalogue._db.set_trace_callback(statements.append)
             catalogue.layout()
@@ -74,9 +74,9 @@ def test_opening_and_counting_read_no_row_of_the_images(large):
             assert len(statements) > 3
             assert not [s for s in statements if "FROM images" in s or "FROM captions" in s]
         statements = []
-        writer._catalogue._db.set_trace_callback(statements.append)
+        writer._committed.catalogue._db.set_trace_callback(statements.append)
         assert len(writer) > 0
         assert writer.is_current("/photos/000001.jpg", FileStamp(1, 1))
-        writer._catalogue._db.set_trace_callback(None)
+        writer._committed.catalogue._db.set_trace_callback(None)
         assert len(statements) == 1
         assert statements[0].endswith("WHERE path = '/photos/000001.jpg'")

@@ -11,10 +11,11 @@ import pytest
 from support.small_index import DIM, best, best_caption, new_image, unit, write_small_bundle
 from vireo_client.bundle import Bundle
 from vireo_client.errors import DataError, IndexLocked, SearchIndexError
-from vireo_client.index import Index, IndexWriter, segments
-from vireo_client.index import writer as module
+from vireo_client.index import Index, IndexWriter, committed, segments
 from vireo_client.index.catalogue import CATALOGUE_FILE, Catalogue, FileStamp
 from vireo_client.index.changes import Move
+from vireo_client.index.committed import Committed
+from vireo_client.index.journal import Journal
 from vireo_client.index.writable import WritableCatalogue
 
 
@@ -171,7 +172,7 @@ def test_a_failed_transaction_never_lends_its_vectors_to_the_next_writer(
     """Both writers number their generation 2; nobody sweeps the first one's files away."""
     folder = tmp_path / "i"
     for sweep in ("sweep_segments", "drop_segments"):
-        monkeypatch.setattr(module, sweep, lambda *_: None)
+        monkeypatch.setattr(committed, sweep, lambda *_: None)
     with IndexWriter(folder, small_bundle) as first:
         first.add([new_image("a.jpg", 1, captions=1)])
         first.save()
@@ -224,7 +225,7 @@ def test_a_writer_that_lost_its_lock_cannot_save_over_another(tmp_path, small_bu
 def test_a_ctrl_c_right_after_the_commit_does_not_save_twice(tmp_path, small_bundle, monkeypatch):
     with IndexWriter(tmp_path / "i", small_bundle) as writer:
         writer.add([new_image("a.jpg", 1)])
-        settle = IndexWriter._settle
+        settle = Committed._settle
         calls = []
 
         def interrupted(*words):
@@ -233,7 +234,7 @@ def test_a_ctrl_c_right_after_the_commit_does_not_save_twice(tmp_path, small_bun
                 raise KeyboardInterrupt
             settle(*words)
 
-        monkeypatch.setattr(IndexWriter, "_settle", interrupted)
+        monkeypatch.setattr(Committed, "_settle", interrupted)
         with pytest.raises(KeyboardInterrupt):
             writer.save()
         writer.add([new_image("b.jpg", 2)])
@@ -248,7 +249,7 @@ def test_an_addition_that_was_cut_short_loses_nothing(tmp_path, small_bundle, mo
     with IndexWriter(tmp_path / "i", small_bundle) as writer:
         writer.add([new_image("a.jpg", 1)])
         writer.save()
-        plain, calls = writer._catalogue.stamp, []
+        plain, calls = writer._committed.catalogue.stamp, []
 
         def interrupted(path):
             calls.append(path)
@@ -256,7 +257,7 @@ def test_an_addition_that_was_cut_short_loses_nothing(tmp_path, small_bundle, mo
                 raise KeyboardInterrupt
             return plain(path)
 
-        monkeypatch.setattr(writer._catalogue, "stamp", interrupted)
+        monkeypatch.setattr(writer._committed.catalogue, "stamp", interrupted)
         with pytest.raises(KeyboardInterrupt):
             writer.add([new_image(f"{name}.jpg", seed) for seed, name in enumerate("bac", 2)])
         writer.save()
@@ -285,6 +286,7 @@ from support.small_index import new_image
 from vireo_client import files
 from vireo_client.bundle import Bundle
 from vireo_client.index import IndexWriter, bundle_files, segments
+from vireo_client.index.committed import Committed
 from vireo_client.index.writable import WritableCatalogue
 
 def die(*_):
@@ -315,7 +317,7 @@ elif moment == "half-a-catalogue":
         die()
     WritableCatalogue.add = spill
 elif moment == "after-commit":
-    IndexWriter._settle = die
+    Committed._settle = die
 elif moment == "half-a-bundle":
     bundle_files.os.fsync = die
 elif moment == "before-the-bundle":
@@ -473,7 +475,7 @@ def test_what_a_journal_holds_and_the_index_too_is_not_added_again(
     """A kill between the commit and the removal of the journal."""
     folder = tmp_path / "i"
     with monkeypatch.context() as patch:
-        patch.setattr(module.Journal, "clear", lambda _: None)
+        patch.setattr(Journal, "clear", lambda _: None)
         with IndexWriter(folder, small_bundle) as writer:
             writer.add([new_image("a.jpg", 1), new_image("b.jpg", 2)])
             writer.save()
@@ -495,7 +497,7 @@ def test_an_addition_whose_journal_cannot_be_written_is_refused(
         def full(*_):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(module.Journal, "append", full)
+        monkeypatch.setattr(Journal, "append", full)
         with pytest.raises(
             SearchIndexError, match=r"cannot be written.*No space left.*nothing was added"
         ):

@@ -374,6 +374,7 @@ import os, signal, sys
 from pathlib import Path
 from vireo_client.bundle import Bundle
 from vireo_client.index import IndexWriter, segments
+from vireo_client.index.committed import Committed
 from vireo_client.index.writable import WritableCatalogue
 from vireo_client.indexing.pipeline import index_images
 from vireo_client.indexing.sources import list_images
@@ -393,7 +394,7 @@ with open_embedder(bundle, None) as embedder, IndexWriter(folder, bundle) as wri
     elif moment == "inside-transaction":
         WritableCatalogue.remove_images = lambda *a: (plain_remove(*a), die())
     elif moment == "after-commit":
-        IndexWriter._settle = die
+        Committed._settle = die
     index_images(writer, embedder, list_images(Path(source))[0], source=Path(source))
 """
 
