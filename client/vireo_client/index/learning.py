@@ -125,7 +125,7 @@ def learn_from_captions(
         None if fewer than `MIN_CAPTIONS` of the captions have another image to find.
     """
     usable = [place for place, ids in enumerate(own) if len(ids) <= _MAX_OWN]
-    if not usable:
+    if len(usable) < MIN_CAPTIONS:  # each save asks again: a search would be in vain
         return None
     k = 1 + max(len(own[place]) for place in usable)
     scores, ids = nearest(np.ascontiguousarray(captions[usable]), k)

@@ -200,7 +200,7 @@ class Index:
             SearchIndexError: as `search_images`.
         """
         k = checked_k(k)
-        hits, found = self._look_up(lambda catalogue: catalogue.search_words(text, k, filter))
+        hits, found = self._read(lambda opened: opened.catalogue.search_words(text, k, filter))
         ids = np.array([id_ for id_, _ in hits], dtype=np.int64)
         scores = np.array([score for _, score in hits], dtype=np.float32)
         return _matches(scores, ids, found.rows)
@@ -212,7 +212,7 @@ class Index:
             SearchIndexError: as `search_images`.
         """
         wanted = [int(id_) for id_ in ids]
-        return self._look_up(lambda catalogue: catalogue.images(wanted)).rows
+        return self._read(lambda opened: opened.catalogue.images(wanted)).rows
 
     def embeddings(self, ids: Iterable[int]) -> dict[int, Embeddings]:
         """Return the embeddings of images by id, FP32 `[D]`; an id that is no image's is left out.
@@ -226,20 +226,25 @@ class Index:
         wanted = np.fromiter(ids, dtype=np.int64)
         return embeddings_of(self._opened.vectors.parts["images"], wanted)
 
-    def _look_up(self, read: Callable[[Catalogue], T]) -> T:
-        """Read from the catalogue alone, of the newest state."""
+    def _read(self, read: Callable[[_Opened], T | None]) -> T:
+        """Read from the newest state; `read` returns None where its state is not the newest."""
         for _ in range(_SEARCH_ATTEMPTS):
             self._check_open()
             opened = self._opened
             if opened.catalogue.is_in_place():
                 try:
-                    return read(opened.catalogue)
+                    found = read(opened)
                 except SearchIndexError:
                     # Another thread moved on to a new file and closed this one.
                     if self._opened.catalogue is opened.catalogue:
                         raise
+                    continue
+                if found is not None:
+                    return found
             self.refresh()
-        raise self._too_busy()
+        raise SearchIndexError(
+            f"{self.folder}: was saved {_SEARCH_ATTEMPTS} times during one search; try again"
+        )
 
     def _search(
         self,
@@ -252,23 +257,10 @@ class Index:
     ) -> list[Matches]:
         k = checked_k(k)
         queries = self._checked(queries)
-        for _ in range(_SEARCH_ATTEMPTS):
-            self._check_open()
-            opened = self._opened
-            if opened.catalogue.is_in_place():
-                try:
-                    found = self._answer(opened, part, queries, k, filter_, search)
-                except SearchIndexError:
-                    # Another thread moved on to a new file and closed this one.
-                    if self._opened.catalogue is opened.catalogue:
-                        raise
-                    continue
-                if found is not None:
-                    if min_score is None:
-                        return found
-                    return [m.where(m.scores >= np.float32(min_score)) for m in found]
-            self.refresh()
-        raise self._too_busy()
+        found = self._read(lambda opened: self._answer(opened, part, queries, k, filter_, search))
+        if min_score is None:
+            return found
+        return [m.where(m.scores >= np.float32(min_score)) for m in found]
 
     def _answer(
         self,
@@ -302,11 +294,6 @@ class Index:
                 "embeddings; see `vireo index verify`"
             )
         return None
-
-    def _too_busy(self) -> SearchIndexError:
-        return SearchIndexError(
-            f"{self.folder}: was saved {_SEARCH_ATTEMPTS} times during one search; try again"
-        )
 
     def _checked(self, queries: Embeddings) -> Embeddings:
         queries = np.ascontiguousarray(queries, dtype=np.float32)

@@ -32,8 +32,6 @@ class ImageRow(NamedTuple):
     path: str
     sha256: str
     stamp: FileStamp
-    metadata: str = "{}"
-    """JSON of the user's own."""
 
 
 class CaptionRow(NamedTuple):

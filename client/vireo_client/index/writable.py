@@ -200,9 +200,9 @@ class WritableCatalogue(Catalogue):
     ) -> None:
         """Add images with ids that follow each other, their captions, and their metadata."""
         self._db.executemany(
-            "INSERT INTO images (id, path, sha256, bytes, mtime_ns, captions_digest, metadata) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [(r.id, r.path, r.sha256, *r.stamp, r.metadata) for r in images],
+            "INSERT INTO images (id, path, sha256, bytes, mtime_ns, captions_digest) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
+            [(r.id, r.path, r.sha256, *r.stamp) for r in images],
         )
         texts: dict[int, list[str]] = {}
         captions = list(captions)

@@ -86,12 +86,17 @@ def test_images_of_the_same_caption_are_no_unrelated_ones():
 
 
 def test_too_few_captions_teach_nothing():
-    images = unit(np.random.default_rng(3), 99)
+    def never(*_):
+        raise AssertionError("a search in vain")
+
+    images = unit(np.random.default_rng(3), 200)
     own = [frozenset([n]) for n in range(99)]
-    assert learn_from_captions(images, own, searching(images), 99) is None
-    everything = [frozenset(range(200))] * 200
-    assert learn_from_captions(images, everything, searching(images), 99) is None
-    assert learn_from_captions(images[:0], [], searching(images), 99) is None
+    assert learn_from_captions(images[:99], own, never, 99) is None
+    everything = [frozenset(range(200))] * 101  # these describe too many images
+    assert learn_from_captions(images, own + everything, never, 200) is None
+    assert learn_from_captions(images[:0], [], never, 99) is None
+    alone = unit(np.random.default_rng(3), 1)
+    assert learn_from_captions(images, [frozenset([0])] * 200, searching(alone), 1) is None
 
 
 def test_neutral_queries_are_there_and_distinct():
