@@ -29,7 +29,7 @@ from vireo_client.captions import read_captions
 from vireo_client.embedder import Embedder
 from vireo_client.images import load_pixels
 from vireo_client.index import Index, IndexWriter, NewImage
-from vireo_client.index.catalogue import FileStamp
+from vireo_client.index.rows import FileStamp
 from vireo_client.indexing.pipeline import index_images
 from vireo_client.towers.onnx import OnnxTowers
 from vireo_client.towers.triton import TritonTowers

@@ -32,7 +32,7 @@ from vireo_client.bundle import Bundle
 from vireo_client.captions import read_captions
 from vireo_client.embedder import Embedder
 from vireo_client.index import Index, IndexWriter, NewImage
-from vireo_client.index.catalogue import FileStamp
+from vireo_client.index.rows import FileStamp
 from vireo_training.evaluation.evaluate import captions_of, embed_images, select_records
 from vireo_training.models.torch_towers import TorchTowers
 

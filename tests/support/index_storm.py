@@ -26,9 +26,9 @@ import numpy as np
 import numpy.typing as npt
 from vireo_client.bundle import Bundle
 from vireo_client.index import Index, IndexWriter, NewImage
-from vireo_client.index.catalogue import FileStamp
 from vireo_client.index.kinds import SearchSettings
 from vireo_client.index.maintenance import verify
+from vireo_client.index.rows import FileStamp
 
 from support.small_index import DIM, write_small_bundle
 

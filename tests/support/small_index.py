@@ -15,7 +15,7 @@ from vireo_client.bundle import (
     write_config,
 )
 from vireo_client.index import Index, NewImage
-from vireo_client.index.catalogue import FileStamp
+from vireo_client.index.rows import FileStamp
 
 DIM = 64
 

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 from ..bundle import BUNDLE_FILE, Bundle, file_sha256, read_bundle_config
@@ -79,12 +80,9 @@ def open_bundle(folder: str | Path, *, engines: bool) -> Bundle:
     folder = Path(folder)
     if not engines and (folder / BUNDLE_FOLDER).is_dir():
         return Bundle(folder / BUNDLE_FOLDER)
-    catalogue = Catalogue(folder / CATALOGUE_FILE)
-    try:
+    with closing(Catalogue(folder / CATALOGUE_FILE)) as catalogue:
         bundle_id = catalogue.meta("bundle_id") or ""
         places = list(dict.fromkeys(_places(folder, catalogue)))
-    finally:
-        catalogue.close()
     tried = []
     for place in places:
         if not (place / BUNDLE_FILE).is_file():

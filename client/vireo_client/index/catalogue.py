@@ -23,13 +23,12 @@ from ..bundle import Bundle
 from ..errors import SearchIndexError
 from ..forks import abandon, renew_after_fork
 from . import metadata, words
-from .filters import Filter, as_predicate, matching_ids
+from .filters import Filter, as_predicate
+from .predicates import matching_ids
 from .relevance import META_KEY as RELEVANCE_KEY
 from .relevance import Relevance
-from .rows import NO_FIELDS, FileStamp, Found, FoundRow, Ids, Layout, State
+from .rows import NO_FIELDS, Found, FoundRow, Ids, Layout, State
 from .segments import SegmentRow
-
-__all__ = ["CATALOGUE_FILE", "Catalogue", "FileStamp", "find_saved", "read_state"]
 
 logger = logging.getLogger(__name__)
 
@@ -63,8 +62,7 @@ class Catalogue:
     _db: sqlite3.Connection
 
     def __init__(self, path: Path) -> None:
-        if not path.is_file():
-            raise SearchIndexError(f"{path.parent}: no index here; `vireo index` makes one")
+        check_is_index(path.parent)
         self._connect(path)
         self._check_schema()
         # The file itself is opened for writing: only then can SQLite roll back the unfinished
@@ -311,6 +309,16 @@ class Catalogue:
         with self._lock:
             self._forked = False
             self._db.close()
+
+
+def check_is_index(folder: Path) -> None:
+    """Check that a folder holds an index.
+
+    Raises:
+        SearchIndexError: it does not.
+    """
+    if not (folder / CATALOGUE_FILE).is_file():
+        raise SearchIndexError(f"{folder}: no index here; `vireo index` makes one")
 
 
 def find_saved(db: sqlite3.Connection) -> tuple[int, str]:

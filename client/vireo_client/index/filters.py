@@ -33,11 +33,7 @@ from .predicates import (
     OneOf,
     Or,
     Predicate,
-    compile_predicate,
-    matching_ids,
 )
-
-__all__ = ["MAX_LENGTH", "Filter", "as_predicate", "compile_predicate", "matching_ids", "parse"]
 
 Filter = str | Mapping[str, object] | Predicate
 """A filter as a caller gives it: a text, a dict, or a tree."""

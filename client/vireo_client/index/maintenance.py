@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import SearchIndexError
 from ..files import replacing
 from .bundle_files import BUNDLE_FOLDER, move_place
-from .catalogue import CATALOGUE_FILE, Catalogue
+from .catalogue import CATALOGUE_FILE, Catalogue, check_is_index
 from .lock import WriterLock
 from .recovery import recover
 from .repair import repair as repair_damage
@@ -84,7 +84,7 @@ def info(folder: str | Path) -> IndexInfo:
         SearchIndexError: there is no index, or its catalogue cannot be read.
     """
     folder = Path(folder)
-    with _reading(folder) as catalogue:
+    with closing(Catalogue(folder / CATALOGUE_FILE)) as catalogue:
         layout = catalogue.layout()
         bundle_id = catalogue.meta("bundle_id") or ""
     kinds, recall = {}, {}
@@ -129,10 +129,8 @@ def verify(folder: str | Path, *, repair: bool = False) -> Verification:
     folder = Path(folder)
     if not repair:
         return Verification(folder, find_damage(folder).problems)
-    if not (folder / CATALOGUE_FILE).is_file():
-        raise SearchIndexError(f"{folder}: no index here; `vireo index` makes one")
-    lock = WriterLock(folder)
-    try:
+    check_is_index(folder)
+    with closing(WriterLock(folder)):
         damage = find_damage(folder)
         problems = damage.problems
         if not problems:
@@ -145,8 +143,6 @@ def verify(folder: str | Path, *, repair: bool = False) -> Verification:
         except (OSError, sqlite3.Error) as error:
             raise SearchIndexError(f"{folder}: cannot be repaired ({error})") from error
         left = find_damage(folder).problems
-    finally:
-        lock.close()
     # The small files of the bundle are copied anew by the next writer that has the bundle.
     beyond = [problem for problem in left if not problem.where.startswith(BUNDLE_FOLDER)]
     if beyond:
@@ -173,18 +169,14 @@ def snapshot(folder: str | Path, target: str | Path) -> State:
     folder, target = Path(folder), Path(target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise SearchIndexError(f"{target}: holds files; a snapshot needs a folder of its own")
-    with _reading(folder):
-        pass  # there is an index, before the target is touched
+    check_is_index(folder)  # before the target is touched
     try:
         with replacing(target, marker=CATALOGUE_FILE) as draft:
             layout = _copy_state(folder, draft)
             if (folder / BUNDLE_FOLDER).is_dir():
                 shutil.copytree(folder / BUNDLE_FOLDER, draft / BUNDLE_FOLDER)
-            catalogue = WritableCatalogue(draft / CATALOGUE_FILE)
-            try:
+            with closing(WritableCatalogue(draft / CATALOGUE_FILE)) as catalogue:
                 move_place(catalogue, folder, target)
-            finally:
-                catalogue.close()
     except (OSError, sqlite3.Error) as error:
         raise SearchIndexError(f"{target}: cannot be written ({error})") from error
     return layout.state
@@ -194,14 +186,14 @@ def _copy_state(folder: Path, draft: Path) -> Layout:
     """Copy the catalogue, then the segments that it names."""
     for attempt in range(1, _ATTEMPTS + 1):
         _copy_catalogue(folder / CATALOGUE_FILE, draft / CATALOGUE_FILE)
-        with _reading(draft) as copy:
+        with closing(Catalogue(draft / CATALOGUE_FILE)) as copy:
             layout = copy.layout()
         try:
             _copy_vectors(folder, draft, layout)
             return layout
         except FileNotFoundError:
             # A compaction has replaced these segments since.
-            with _reading(folder) as catalogue:
+            with closing(Catalogue(folder / CATALOGUE_FILE)) as catalogue:
                 if catalogue.state() == layout.state or attempt == _ATTEMPTS:
                     raise
     raise AssertionError("unreachable")
@@ -229,12 +221,3 @@ def _copy_vectors(folder: Path, draft: Path, layout: Layout) -> None:
     for name in needed:
         if not (target / name).is_file():
             shutil.copyfile(folder / SEGMENTS_FOLDER / name, target / name)
-
-
-@contextmanager
-def _reading(folder: Path) -> Iterator[Catalogue]:
-    catalogue = Catalogue(folder / CATALOGUE_FILE)
-    try:
-        yield catalogue
-    finally:
-        catalogue.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -60,16 +61,13 @@ def repair(folder: Path, damage: Damage) -> list[str]:
             f"{folder / CATALOGUE_FILE}: SQLite cannot read it; bring a snapshot back, or index "
             "the images again into a new folder"
         )
-    catalogue = WritableCatalogue(folder / CATALOGUE_FILE)
-    try:
+    with closing(WritableCatalogue(folder / CATALOGUE_FILE)) as catalogue:
         state = catalogue.state()
         if state.version == 1:
             raise SearchIndexError(
                 f"{folder}: its vector files are damaged; index the images again into a new folder"
             )
         return _Repair(folder, catalogue, damage, state).run()
-    finally:
-        catalogue.close()
 
 
 class _Repair:

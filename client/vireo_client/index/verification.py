@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from ..bundle import Bundle, file_sha256
 from ..errors import SearchIndexError, VireoError, first_line
 from . import digests
 from .bundle_files import BUNDLE_DIGESTS, BUNDLE_FOLDER
-from .catalogue import CATALOGUE_FILE, Catalogue, read_state
+from .catalogue import CATALOGUE_FILE, Catalogue, check_is_index, read_state
 from .changes import UNIT_TOLERANCE
 from .legacy import load_legacy
 from .rows import Ids, Layout
@@ -70,8 +71,7 @@ def find_damage(folder: Path) -> Damage:
     Raises:
         SearchIndexError: there is no index here.
     """
-    if not (folder / CATALOGUE_FILE).is_file():
-        raise SearchIndexError(f"{folder}: no index here; `vireo index` makes one")
+    check_is_index(folder)
     for _ in range(_ATTEMPTS):
         before = _generation(folder)
         damage = Damage()
@@ -83,11 +83,8 @@ def find_damage(folder: Path) -> Damage:
 
 def _generation(folder: Path) -> tuple[int, str] | None:
     try:
-        catalogue = Catalogue(folder / CATALOGUE_FILE)
-        try:
+        with closing(Catalogue(folder / CATALOGUE_FILE)) as catalogue:
             return catalogue.saved()
-        finally:
-            catalogue.close()
     except SearchIndexError:
         return None
 
@@ -99,7 +96,7 @@ def _check(folder: Path, damage: Damage) -> None:
         damage.unreadable = True
         damage.add(CATALOGUE_FILE, first_line(error))
         return
-    try:
+    with closing(catalogue):
         _check_catalogue(catalogue, damage)
         if damage.unreadable:
             return
@@ -111,8 +108,6 @@ def _check(folder: Path, damage: Damage) -> None:
             return
         _check_segments(folder, catalogue, layout, damage)
         _check_bundle(folder, catalogue, damage)
-    finally:
-        catalogue.close()
 
 
 def _layout(catalogue: Catalogue, damage: Damage) -> Layout | None:

@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from vireo_client.errors import DataError
 from vireo_client.index import metadata
-from vireo_client.index.filters import as_predicate, matching_ids, parse
+from vireo_client.index.filters import as_predicate, parse
 from vireo_client.index.metadata import ImageFields
-from vireo_client.index.predicates import And, Comparison, IsNull, Not, OneOf, Or
+from vireo_client.index.predicates import And, Comparison, IsNull, Not, OneOf, Or, matching_ids
 
 
 def database(rows):

@@ -14,8 +14,9 @@ from support.small_index import DIM, best, best_caption, new_image, unit
 from vireo_client.errors import SearchIndexError
 from vireo_client.index import Index, IndexWriter
 from vireo_client.index.bundle_files import open_bundle
-from vireo_client.index.catalogue import CATALOGUE_FILE, FileStamp
+from vireo_client.index.catalogue import CATALOGUE_FILE
 from vireo_client.index.maintenance import info, snapshot, verify
+from vireo_client.index.rows import FileStamp
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);

@@ -5,7 +5,6 @@ import pytest
 from support.small_index import DIM
 from vireo_client.errors import DataError, SearchIndexError
 from vireo_client.index import Index, IndexWriter, NewImage, learning
-from vireo_client.index.catalogue import FileStamp
 from vireo_client.index.learning import (
     learn_from_captions,
     learn_from_neutral_queries,
@@ -13,6 +12,7 @@ from vireo_client.index.learning import (
     sample_captions,
 )
 from vireo_client.index.relevance import Relevance
+from vireo_client.index.rows import FileStamp
 
 
 def unit(rng, count):

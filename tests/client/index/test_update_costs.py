@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from support.small_index import DIM, new_image, write_small_bundle
 from vireo_client.index import Index, IndexWriter, NewImage
-from vireo_client.index.catalogue import CATALOGUE_FILE, FileStamp
+from vireo_client.index.catalogue import CATALOGUE_FILE
+from vireo_client.index.rows import FileStamp
 
 _THERE = 20_000
 _ADDED = 100

@@ -12,10 +12,11 @@ from support.small_index import DIM, best, best_caption, new_image, unit, write_
 from vireo_client.bundle import Bundle
 from vireo_client.errors import DataError, IndexLocked, SearchIndexError
 from vireo_client.index import Index, IndexWriter, committed, segments
-from vireo_client.index.catalogue import CATALOGUE_FILE, Catalogue, FileStamp
+from vireo_client.index.catalogue import CATALOGUE_FILE, Catalogue
 from vireo_client.index.changes import Move
 from vireo_client.index.committed import Committed
 from vireo_client.index.journal import Journal
+from vireo_client.index.rows import FileStamp
 from vireo_client.index.writable import WritableCatalogue
 
 
