@@ -8,6 +8,7 @@ from pathlib import Path
 
 from . import metadata
 from .changes import NewImage
+from .file_fields import path_fields
 from .metadata import Column, ImageFields
 
 Fields = Mapping[str, str | int | float]
@@ -64,4 +65,4 @@ def moved_fields(fields: Mapping[str, str | int | float | bool], old: str, new: 
     root = None
     if not Path(folder).is_absolute() and parent.endswith(folder):
         root = Path(parent[: len(parent) - len(folder)] or ".")
-    return {**fields, **metadata.path_fields(Path(new), root)}
+    return {**fields, **path_fields(Path(new), root)}

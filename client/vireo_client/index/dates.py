@@ -10,6 +10,7 @@ clocks, and a shorter text (`2024-05`) is the beginning of every date in that mo
 from __future__ import annotations
 
 import datetime
+import math
 import re
 from typing import NamedTuple
 
@@ -79,6 +80,11 @@ def is_moment(text: str) -> bool:
 def moment_of(value: datetime.date) -> str:
     """Return a `date` or `datetime` as it is stored."""
     return parse_moment(value.isoformat())
+
+
+def moment_at(seconds: float) -> str:
+    """Return seconds since 1970 as they are stored: in UTC, without what is less than a second."""
+    return moment_of(datetime.datetime.fromtimestamp(math.floor(seconds), datetime.timezone.utc))
 
 
 def _match(text: str) -> re.Match[str]:

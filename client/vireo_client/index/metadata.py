@@ -1,4 +1,4 @@
-"""What an index knows about its images: fields of the file and its EXIF, and the user's columns.
+"""What an index knows about its images: the fields of their files, and the user's columns.
 
 One wide SQLite table holds a row an image. The built-in columns are there from the beginning; a
 column of the user's is added at its first value, whose type it then has for good (whole numbers
@@ -10,17 +10,15 @@ All texts are stored in NFC, so that a name written by macOS equals the one that
 
 from __future__ import annotations
 
-import datetime
-import os
 import sqlite3
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from ..errors import DataError, SearchIndexError
-from .dates import moment_of
+from .dates import moment_at
+from .file_fields import file_fields
 from .values import (
     BOOLEAN,
     DATE,
@@ -34,9 +32,6 @@ from .values import (
     stored_form,
     type_of,
 )
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 BUILT_IN: Mapping[str, str] = {
     "folder": TEXT, "name": TEXT, "bytes": INTEGER, "modified": DATE, "taken": DATE,
@@ -80,56 +75,6 @@ class ImageFields(NamedTuple):
     """The image's path, or the line that its fields were read from, for errors."""
     values: Mapping[str, Value]
     """Built-in fields and the user's, by name."""
-
-
-def image_fields(
-    path: Path,
-    status: os.stat_result,
-    image: Image | bytes | None = None,
-    *,
-    root: Path | None = None,
-) -> dict[str, str | int | float]:
-    """Return the built-in fields of an image.
-
-    Args:
-        path: the image's file.
-        status: of the file: its size, and its time of modification, which is given in UTC.
-        image: the file as Pillow opened it, or its bytes, of which the header alone is read. What
-            is broken in it is left out. None leaves out all that the image itself would tell.
-        root: the folder that is indexed. `folder` is relative to it for files inside it, and
-            absolute for others.
-
-    Returns:
-        The fields that are known. `folder` ends in `/`, and is empty for files that lie directly in
-        `root`.
-    """
-    modified = datetime.datetime.fromtimestamp(status.st_mtime, datetime.timezone.utc)
-    fields: dict[str, str | int | float] = {
-        **path_fields(path, root),
-        "bytes": status.st_size,
-        "modified": moment_of(modified.replace(microsecond=0)),
-    }
-    if image is None:
-        return fields
-    from ..images import open_header
-    from .exif import read_exif
-
-    if not isinstance(image, bytes):
-        return {**fields, **read_exif(image)}
-    try:
-        with open_header(BytesIO(image)) as opened:
-            return {**fields, **read_exif(opened)}
-    except Exception:  # the decoder says what is wrong with the image; here it has no fields
-        return fields
-
-
-def path_fields(path: Path, root: Path | None) -> dict[str, str]:
-    """Return `folder`, relative to `root` where the path lies in it, and `name`."""
-    parent = path.parent
-    if root is not None and parent.is_relative_to(root):
-        parent = parent.relative_to(root)
-    folder = parent.as_posix()
-    return {"folder": "" if folder == "." else folder.rstrip("/") + "/", "name": path.name}
 
 
 def columns(db: sqlite3.Connection) -> dict[str, Column]:
@@ -330,13 +275,7 @@ def rebuild(db: sqlite3.Connection) -> None:
 
 def fields_of_row(image_id: int, path: str, size: int, mtime_ns: int) -> ImageFields:
     """Return the fields that an image's row of the table `images` tells."""
-    modified = datetime.datetime.fromtimestamp(mtime_ns // 10**9, datetime.timezone.utc)
-    values: dict[str, Value] = {
-        **path_fields(Path(path), None),
-        "bytes": size,
-        "modified": modified,
-    }
-    return ImageFields(image_id, path, values)
+    return ImageFields(image_id, path, file_fields(Path(path), size, mtime_ns // 10**9))
 
 
 def restamp(db: sqlite3.Connection, stamps: Mapping[int, tuple[int, int]]) -> None:
@@ -345,10 +284,9 @@ def restamp(db: sqlite3.Connection, stamps: Mapping[int, tuple[int, int]]) -> No
     Nothing is committed here.
     """
     for image_id, (size, mtime_ns) in stamps.items():
-        modified = datetime.datetime.fromtimestamp(mtime_ns // 10**9, datetime.timezone.utc)
         db.execute(
             "UPDATE fields SET bytes = ?, modified = ? WHERE image_id = ?",
-            (size, moment_of(modified), image_id),
+            (size, moment_at(mtime_ns // 10**9), image_id),
         )
 
 

@@ -15,7 +15,7 @@ from ..bundle import ImageSpec
 from ..captions import Skip
 from ..errors import ImageError
 from ..images import open_image, to_pixels
-from ..index.metadata import image_fields
+from ..index.file_fields import image_fields
 from ..index.rows import FileStamp
 from .candidates import Candidate
 from .reading import ByteBudget, Contents, check_size, read_part, read_whole

@@ -11,7 +11,8 @@ from PIL.TiffImagePlugin import IFDRational
 from vireo_client.errors import DataError, SearchIndexError
 from vireo_client.images import open_image
 from vireo_client.index import metadata
-from vireo_client.index.metadata import ImageFields, image_fields
+from vireo_client.index.file_fields import image_fields
+from vireo_client.index.metadata import ImageFields
 
 
 @pytest.fixture
