@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from vireo_client.bundle import (
     TextSpec,
     write_config,
 )
-from vireo_client.index import Index, NewImage
+from vireo_client.index import Index, IndexWriter, NewImage
+from vireo_client.index.catalogue import CATALOGUE_FILE, Catalogue
 from vireo_client.index.rows import FileStamp
 
 DIM = 64
@@ -56,6 +58,20 @@ def write_small_bundle(folder: Path, bundle_id: str = "small-bundle", **metrics:
     (folder / TOKENIZER_FILE).write_text("{}")
     (folder / "vi-vocab").write_text("con_chó")
     return Bundle(folder)
+
+
+def write_index(folder: Path, bundle: Bundle, *images: NewImage) -> None:
+    """Save images in an index, which is made if it is not there."""
+    with IndexWriter(folder, bundle) as writer:
+        writer.add(images)
+        writer.save()
+
+
+def segment_files(folder: Path) -> tuple[set[str], set[str]]:
+    """Return the names of the files of the committed segments, and of those that are there."""
+    with closing(Catalogue(folder / CATALOGUE_FILE)) as catalogue:
+        current = {name for segment in catalogue.layout().segments for name in segment.files}
+    return current, {path.name for path in folder.glob("segments/*")}
 
 
 def best(index: Index, seed: int) -> tuple[str, float]:

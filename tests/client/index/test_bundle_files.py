@@ -3,7 +3,7 @@ import shutil
 import sqlite3
 
 import pytest
-from support.small_index import new_image, write_small_bundle
+from support.small_index import new_image, write_index, write_small_bundle
 from vireo_client.bundle import Bundle
 from vireo_client.errors import SearchIndexError, VireoError
 from vireo_client.index import IndexWriter
@@ -12,9 +12,7 @@ from vireo_client.index.catalogue import CATALOGUE_FILE
 
 
 def _write(folder, bundle):
-    with IndexWriter(folder, bundle) as writer:
-        writer.add([new_image("a.jpg", 1)])
-        writer.save()
+    write_index(folder, bundle, new_image("a.jpg", 1))
 
 
 def test_an_index_keeps_the_small_files_of_its_bundle_and_no_others(tmp_path, small_bundle):
