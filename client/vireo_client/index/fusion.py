@@ -12,22 +12,22 @@ K = 60
 """The paper's constant: how little the first ranks differ."""
 
 
-def fuse(rankings: Sequence[Sequence[int]], *, k: int = K) -> list[tuple[int, float]]:
+def fuse(rankings: Sequence[Sequence[int]]) -> list[tuple[int, float]]:
     """Fuse rankings of ids to one.
 
     Args:
         rankings: ids, best first, each at most once in a ranking.
-        k: the constant; the sum over the rankings of 1 / (k + rank) is an id's score.
 
     Returns:
-        Id and score, best first. Of equal scores, the id comes first that is higher in the first
-        ranking, then in the second and so on; an id that a ranking lacks is last in it.
+        Id and score, the sum of 1 / (K + rank) over the rankings, best first. Of equal scores, the
+        id comes first that is higher in the first ranking, then in the second and so on; an id that
+        a ranking lacks is last in it.
     """
     places = [{id_: rank for rank, id_ in enumerate(ranking, 1)} for ranking in rankings]
     scores: dict[int, float] = {}
     for id_ in dict.fromkeys(id_ for ranking in rankings for id_ in ranking):
         # Added from the smallest, so that the same ranks in another order give the same sum.
-        scores[id_] = sum(sorted(1.0 / (k + place[id_]) for place in places if id_ in place))
+        scores[id_] = sum(sorted(1.0 / (K + place[id_]) for place in places if id_ in place))
     last = max((len(ranking) for ranking in rankings), default=0) + 1
 
     def order(id_: int) -> tuple[float, tuple[int, ...], int]:
