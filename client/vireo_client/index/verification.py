@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,48 +91,31 @@ def _generation(folder: Path) -> tuple[int, str] | None:
 
 def _check(folder: Path, damage: Damage) -> None:
     try:
-        catalogue = Catalogue(folder / CATALOGUE_FILE)
+        with closing(Catalogue(folder / CATALOGUE_FILE)) as catalogue:
+            _check_catalogue(catalogue, damage)
+            if not damage.unreadable:
+                _check_files(folder, catalogue, damage)
     except SearchIndexError as error:
         damage.unreadable = True
         damage.add(CATALOGUE_FILE, first_line(error))
-        return
-    with closing(catalogue):
-        _check_catalogue(catalogue, damage)
-        if damage.unreadable:
-            return
-        layout = _layout(catalogue, damage)
-        if layout is None:
-            return
-        if layout.state.version == 1:
-            _check_legacy(folder, layout, damage)
-            return
-        _check_segments(folder, catalogue, layout, damage)
-        _check_bundle(folder, catalogue, damage)
-
-
-def _layout(catalogue: Catalogue, damage: Damage) -> Layout | None:
-    try:
-        return catalogue.layout()
-    except SearchIndexError as error:
-        damage.unreadable = True
-        damage.add(CATALOGUE_FILE, first_line(error))
-        return None
 
 
 def _check_catalogue(catalogue: Catalogue, damage: Damage) -> None:
-    def attempt(check: Callable[[sqlite3.Connection, Damage], None]) -> None:
-        try:
-            with catalogue.moment() as db:
-                check(db, damage)
-        except SearchIndexError as error:
-            damage.unreadable = True
-            damage.add(CATALOGUE_FILE, first_line(error))
-
-    attempt(_check_pages)
+    with catalogue.moment() as db:
+        _check_pages(db, damage)
     if not damage.unreadable:
-        attempt(_check_rows)
-    if not damage.unreadable:
+        with catalogue.moment() as db:
+            _check_rows(db, damage)
         _check_words(catalogue.path, damage)
+
+
+def _check_files(folder: Path, catalogue: Catalogue, damage: Damage) -> None:
+    layout = catalogue.layout()
+    if layout.state.version == 1:
+        _check_legacy(folder, layout, damage)
+    else:
+        _check_segments(folder, catalogue, layout, damage)
+        _check_bundle(folder, catalogue, damage)
 
 
 def _check_pages(db: sqlite3.Connection, damage: Damage) -> None:
