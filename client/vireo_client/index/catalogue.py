@@ -35,8 +35,6 @@ logger = logging.getLogger(__name__)
 CATALOGUE_FILE = "catalogue.sqlite"
 READABLE_VERSIONS = (1, 2)
 
-# SQLite limits how many values a statement may take (32,766 by default).
-_IDS_PER_QUERY = 10_000
 _SAVED = (
     "SELECT (SELECT value FROM meta WHERE key = 'generation'), "
     "(SELECT value FROM meta WHERE key = 'writer_id')"
@@ -236,11 +234,9 @@ class Catalogue:
 
     def _find(self, db: sqlite3.Connection, query: str, ids: Iterable[int]) -> Found:
         saved = find_saved(db)
-        distinct = sorted(set(ids))
-        found: list[tuple[int, str, str | None, int]] = []
-        for start in range(0, len(distinct), _IDS_PER_QUERY):
-            part = distinct[start : start + _IDS_PER_QUERY]
-            found += db.execute(f"{query} ({','.join('?' * len(part))})", part)
+        # As one value: SQLite limits how many a statement may take.
+        wanted = json.dumps(list(ids))
+        found = db.execute(f"{query} (SELECT value FROM json_each(?))", (wanted,)).fetchall()
         fields: dict[int, dict[str, str | int | float | bool]] = {}
         if found and self._has_fields(db, saved):
             fields = metadata.read(db, {image_id for *_, image_id in found}, self._columns)

@@ -10,6 +10,7 @@ All texts are stored in NFC, so that a name written by macOS equals the one that
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
@@ -53,8 +54,6 @@ SCHEMA = (
 )
 """The statements that make the tables. The columns of `fields` have no declared types: SQLite would
 convert values by them."""
-
-_IDS_PER_QUERY = 10_000
 
 
 class Column(NamedTuple):
@@ -248,19 +247,19 @@ def read(
         known = columns(db).values()
     known = list(known)
     names = ", ".join(column.sql_name for column in known)
-    distinct = sorted({int(i) for i in image_ids})
-    found = {}
-    for start in range(0, len(distinct), _IDS_PER_QUERY):
-        part = distinct[start : start + _IDS_PER_QUERY]
-        marks = ",".join("?" * len(part))
-        query = f"SELECT image_id, {names} FROM fields WHERE image_id IN ({marks})"
-        for image_id, *values in db.execute(query, part):
-            found[image_id] = {
-                column.name: bool(value) if column.type == BOOLEAN else value
-                for column, value in zip(known, values, strict=True)
-                if value is not None
-            }
-    return found
+    # As one value: SQLite limits how many a statement may take.
+    wanted = json.dumps([int(i) for i in image_ids])
+    query = (
+        f"SELECT image_id, {names} FROM fields WHERE image_id IN (SELECT value FROM json_each(?))"
+    )
+    return {
+        image_id: {
+            column.name: bool(value) if column.type == BOOLEAN else value
+            for column, value in zip(known, values, strict=True)
+            if value is not None
+        }
+        for image_id, *values in db.execute(query, (wanted,))
+    }
 
 
 def rebuild(db: sqlite3.Connection) -> None:

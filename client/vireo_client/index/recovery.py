@@ -6,13 +6,13 @@ the words are made anew. Which of the rows are as they were written, their diges
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import SearchIndexError
 from . import metadata, words
+from .segments import sync
 from .writable import SCHEMA
 
 _TABLES = ("meta", "images", "captions", "segments", "removed", "fields", "columns")
@@ -48,8 +48,7 @@ def recover(path: Path) -> None:
     finally:
         old.close()
         new.close()
-    with draft.open("rb") as file:
-        os.fsync(file.fileno())
+    sync(draft)
     # A journal beside it belongs to the old file, which has just been rolled back if it had to be.
     path.with_name(f"{path.name}-journal").unlink(missing_ok=True)
     draft.replace(path)

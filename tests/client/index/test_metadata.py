@@ -146,10 +146,11 @@ def test_numpy_scalars_are_stored_as_numbers(db):
     assert metadata.read(db, [np.int64(1)]) == {1: {"i": 7, "f": 0.5, "b": True}}
 
 
-def test_many_ids_are_read_in_parts(db):
-    write(db, *[{"n": n} for n in range(25_000)])
-    read = metadata.read(db, range(1, 25_001))
-    assert all(read[n + 1] == {"n": n} for n in range(25_000))
+def test_more_ids_are_read_than_a_statement_takes_values(db):
+    many = 33_000  # SQLite's own limit is 32,766
+    write(db, *[{"n": n} for n in range(many)])
+    read = metadata.read(db, range(1, many + 1))
+    assert all(read[n + 1] == {"n": n} for n in range(many))
 
 
 def test_an_index_without_metadata_has_none_and_can_be_given_some():
