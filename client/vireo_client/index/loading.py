@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,11 +73,11 @@ def _open(
                 "have; see `vireo index verify`"
             )
         known = opened.get(entry.name)
-        if known is not None and known.entry != entry:
-            known = None
-        parts[entry.part].append(
-            open_segment(folder, entry, dim, removed, known, structures=structures)
-        )
+        if known is not None and known.entry == entry:
+            segment = replace(known, removed=removed)
+        else:
+            segment = open_segment(folder, entry, dim, removed, structures=structures)
+        parts[entry.part].append(segment)
     for part, segments in parts.items():
         present = sum(s.entry.rows - len(s.removed) for s in segments)
         expected = getattr(layout.state, part)

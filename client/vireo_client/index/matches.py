@@ -10,12 +10,11 @@ import numpy.typing as npt
 
 from ..errors import VireoError
 from ..printing import printable
+from .exact import Embeddings
 
 if TYPE_CHECKING:
     import pandas
     from rich.table import Table
-
-Embeddings = npt.NDArray[np.float32]
 
 Value = str | int | float | bool | None
 """A value of an image's metadata."""

@@ -20,7 +20,7 @@ import logging
 import os
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -190,7 +190,6 @@ def open_segment(
     entry: SegmentRow,
     dim: int,
     removed: Rows,
-    opened: Segment | None = None,
     *,
     structures: bool = True,
 ) -> Segment:
@@ -201,14 +200,11 @@ def open_segment(
         entry: its entry in the catalogue.
         dim: the embedding size.
         removed: rows that were removed, INT64.
-        opened: the same segment as it was opened before, whose files need not be opened again.
         structures: open the search structure, too.
 
     Raises:
         SearchIndexError: a file is missing, or is not what the catalogue says.
     """
-    if opened is not None:
-        return replace(opened, removed=removed)
     target = folder / SEGMENTS_FOLDER
     for name, (size, _) in entry.files.items():
         check_size(target / name, size)
