@@ -104,3 +104,20 @@ def test_an_addition_whose_journal_cannot_be_written_is_refused(
         ):
             writer.add([new_image("a.jpg", 1)])
         assert len(writer) == 0
+
+
+def test_a_journal_that_cannot_be_removed_does_not_keep_the_lock(
+    tmp_path, small_bundle, monkeypatch
+):
+    writer = IndexWriter(tmp_path / "i", small_bundle)
+    writer.add([new_image("a.jpg", 1)])
+
+    def refuse(_):
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "clear", refuse)
+        with pytest.raises(PermissionError):
+            writer.close()
+    with IndexWriter(tmp_path / "i", small_bundle) as again:
+        assert len(again) == 1  # what the journal holds is not lost

@@ -150,7 +150,9 @@ def test_what_was_learned_is_read_back():
     + [f'{{"scores": {scores}, "images": 1, "source": ""}}' for scores in ("[]", "[NaN]", "1")],
 )
 def test_damage_is_named(text):
-    with pytest.raises(SearchIndexError, match="relevance is damaged"):
+    with pytest.raises(
+        SearchIndexError, match=r"relevance is damaged.*`vireo index` on its images"
+    ):
         Relevance.from_json(text)
 
 
