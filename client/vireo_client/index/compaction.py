@@ -57,6 +57,7 @@ def compact(
         DataError: there is no such kind, or the target is out of range.
         SearchIndexError: the disk does not take it. The index stays as it was.
     """
+    kinds.check(kind, target_recall)
     state = committed.next_state()
     replaced = [s for part in PARTS for s in committed.segments(part)]
     queries = _sample(committed.segments("captions"))

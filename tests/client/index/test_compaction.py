@@ -222,3 +222,18 @@ def test_an_unknown_kind_is_refused(tmp_path, small_bundle):
         with pytest.raises(DataError, match="'tree' is no kind of index"):
             writer.compact("tree")
         assert len(_files(tmp_path / "i")) == 3
+
+
+@pytest.mark.parametrize("wrong", [{"kind": "tree"}, {"target_recall": 1.5}])
+def test_what_is_refused_is_refused_before_anything_is_written(
+    tmp_path, small_bundle, monkeypatch, wrong
+):
+    """An empty index, too, remembers nothing that a later compaction would stumble over."""
+    with IndexWriter(tmp_path / "i", small_bundle) as writer:
+        with pytest.raises(DataError):
+            writer.compact(**wrong)
+        assert not writer.compact_if_due()
+        _many(writer, 0, 3)
+        monkeypatch.setattr(segments, "_write_array", None)
+        with pytest.raises(DataError):
+            writer.compact(**wrong)

@@ -30,6 +30,7 @@ __all__ = [
     "SearchSettings",
     "Structure",
     "build",
+    "check",
     "choose",
     "open_structure",
 ]
@@ -62,6 +63,18 @@ def choose(rows: int, dim: int, memory: int | None = None) -> str:
     kind, code = (IVFPQ, dim // 8) if dim >= _SMALLEST_DIM else (IVF, dim)
     needed = rows * (code + 16) + 4 * dim * cells_for(rows)  # codes, ids and slack; centroids
     return FLAT.name if memory is not None and memory < needed else kind.name
+
+
+def check(kind: str, target_recall: float) -> None:
+    """Check what `build` is asked for, before anything is written for it.
+
+    Raises:
+        DataError: an unknown kind, or a target out of range.
+    """
+    if not 0 < target_recall <= 1:
+        raise DataError(f"target_recall is {target_recall}; give a number above 0, up to 1")
+    if kind != AUTO:
+        _named(kind)
 
 
 def build(
@@ -98,8 +111,7 @@ def build(
         DataError: an unknown kind, a target out of range, or vectors that hold NaN.
         SearchIndexError: the file cannot be written.
     """
-    if not 0 < target_recall <= 1:
-        raise DataError(f"target_recall is {target_recall}; give a number above 0, up to 1")
+    check(kind, target_recall)
     if kind == AUTO:
         kind = choose(*vectors.shape)
     return building.build(
