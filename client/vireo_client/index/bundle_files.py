@@ -19,6 +19,7 @@ from ..bundle import BUNDLE_FILE, Bundle, file_sha256, read_bundle_config
 from ..errors import BundleError, SearchIndexError
 from ..files import replacing
 from .catalogue import CATALOGUE_FILE, Catalogue
+from .segments import sync
 from .writable import WritableCatalogue
 
 BUNDLE_FOLDER = "bundle"
@@ -109,10 +110,8 @@ def _copy_files(bundle: Bundle, target: Path) -> None:
         return
     with replacing(target, marker=BUNDLE_FILE) as draft:
         for file in files:
-            with (draft / file.name).open("wb") as copy:
-                copy.write(file.read_bytes())
-                copy.flush()
-                os.fsync(copy.fileno())
+            shutil.copyfile(file, draft / file.name)
+            sync(draft / file.name)
 
 
 def _small_files(bundle: Bundle) -> list[Path]:

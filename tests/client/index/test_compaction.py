@@ -1,5 +1,7 @@
 """Merging of segments: by a save where there are many, and by a compaction."""
 
+from contextlib import closing
+
 import numpy as np
 import pytest
 from support.small_index import best, best_caption, new_image, unit
@@ -10,11 +12,8 @@ from vireo_client.index.kinds import SearchSettings
 
 
 def _layout(folder):
-    catalogue = Catalogue(folder / CATALOGUE_FILE)
-    try:
+    with closing(Catalogue(folder / CATALOGUE_FILE)) as catalogue:
         return catalogue.layout()
-    finally:
-        catalogue.close()
 
 
 def _rows(folder, part="images"):
