@@ -281,9 +281,9 @@ def test_the_end_of_the_input_and_a_break_at_the_prompt(monkeypatch):
     assert list(prompt_module._typed()) == ["xe", "mèo"]
 
 
-def test_names_are_shown_as_they_are(monkeypatch):
-    from vireo_client.commands.showing import lines_of
+def test_names_are_shown_as_they_are(capsys):
+    from vireo_client.commands.showing import show
     from vireo_client.index.matches import Matches
 
-    (line,) = lines_of(Matches([1], [0.5], ["a\x1b[2J\n[red].jpg"], relevance=[0.25]))
-    assert line == "  1   0.500  0.25  a\\x1b[2J\\n[red].jpg"
+    show(Matches([1], [0.5], ["a\x1b[2J\n[red].jpg"], relevance=[0.25]))
+    assert capsys.readouterr().out == "  1   0.500  0.25  a\\x1b[2J\\n[red].jpg\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ...errors import SearchIndexError
+from ...printing import json_line, say
 from ...progress import step_bars
 from ..options import DEFAULT_INDEX, IndexedModelOption, IndexOption, JsonOption
 
@@ -31,7 +31,7 @@ def remove(
 
     bundle = Bundle(model) if model is not None else open_bundle(index, engines=False)
     count = remove_images(index, bundle, paths)
-    typer.echo(f"{count} images removed from {index}")
+    say(f"{count} images removed from {index}")
 
 
 def info(index: IndexOption = DEFAULT_INDEX, as_json: JsonOption = False) -> None:
@@ -51,7 +51,7 @@ def info(index: IndexOption = DEFAULT_INDEX, as_json: JsonOption = False) -> Non
             "bytes": found.bytes,
             "bytes_per_vector": found.bytes_per_vector,
         }
-        typer.echo(json.dumps(answer, ensure_ascii=False))
+        say(json_line(answer))
         return
     rows: list[tuple[str, object]] = [
         ("images", f"{found.images:,}"),
@@ -68,7 +68,7 @@ def info(index: IndexOption = DEFAULT_INDEX, as_json: JsonOption = False) -> Non
         ("bundle", found.bundle_id),
     ]
     for name, value in rows:
-        typer.echo(f"{name:24}{value}")
+        say(f"{name:24}{value}")
 
 
 def verify(
@@ -93,16 +93,16 @@ def verify(
             "repaired": result.repaired,
             "lost": result.lost,
         }
-        typer.echo(json.dumps(answer, ensure_ascii=False))
+        say(json_line(answer))
     else:
         for problem in result.problems:
-            typer.echo(f"{problem.where}: {problem.what}")
+            say(f"{problem.where}: {problem.what}")
         for path in result.lost:
-            typer.echo(f"dropped, to be indexed again: {path}")
+            say(f"dropped, to be indexed again: {path}")
         if not result.problems:
-            typer.echo(f"{index}: whole")
+            say(f"{index}: whole")
         elif result.repaired:
-            typer.echo(f"{index}: repaired; {len(result.lost)} images were dropped")
+            say(f"{index}: repaired; {len(result.lost)} images were dropped")
     if not result.is_whole:
         raise SearchIndexError(
             f"{index}: {len(result.problems)} problems; --repair drops what is damaged and keeps "
@@ -137,7 +137,7 @@ def compact(
         + (f" (recall@10 {found.recall[part]:.4f})" if part in found.recall else "")
         for part, kind in found.kinds.items()
     )
-    typer.echo(f"{index}: compacted to {found.bytes / 1e6:,.1f} MB; {kinds}")
+    say(f"{index}: compacted to {found.bytes / 1e6:,.1f} MB; {kinds}")
 
 
 def snapshot(
@@ -151,4 +151,4 @@ def snapshot(
     from ...index.maintenance import snapshot as copy
 
     state = copy(index, target)
-    typer.echo(f"{target}: {state.images} images and {state.captions} captions copied")
+    say(f"{target}: {state.images} images and {state.captions} captions copied")
