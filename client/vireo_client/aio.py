@@ -290,10 +290,7 @@ class AsyncSearchClient:
             raise
 
     def _open_index(self) -> tuple[Bundle, Index]:
-        if self._model is not None:
-            bundle = Bundle(self._model)
-        else:
-            bundle = open_bundle(self._folder, engines=self._triton is None)
+        bundle = open_bundle(self._folder, self._model, engines=self._triton is None)
         return bundle, Index(self._folder, bundle)
 
 

@@ -235,7 +235,7 @@ def _use(index: Path | None, model: Path | None, triton: str | None) -> Iterator
     try:
         from .index.bundle_files import open_bundle  # needs FAISS
 
-        bundle = Bundle(model) if model else open_bundle(index or "", engines=triton is None)
+        bundle = open_bundle(index or "", model, engines=triton is None)
         yield Finding("Model", "ok", f"{bundle.folder}, bundle {bundle.bundle_id}")
     except VireoError as error:
         yield Finding("Model", "broken", str(model or index), str(error))

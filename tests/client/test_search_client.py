@@ -348,10 +348,15 @@ def test_an_index_of_another_bundle_in_its_place_is_refused(writable, folder, tm
         writable.search("xe")
 
 
-def test_an_index_that_was_deleted_is_an_error(writable, folder):
+def test_an_index_that_was_deleted_is_an_error_and_not_made_anew(writable, folder, photo):
+    writable.search("xe")  # opens it, too
     shutil.rmtree(folder)
     with pytest.raises(VireoError, match=folder.name):
         writable.search("xe")
+    for change in (writable.add, writable.remove):
+        with pytest.raises(SearchIndexError, match="no index here"):
+            change([photo()])
+    assert not folder.exists()
 
 
 def test_the_stages_of_a_search_are_measured(client, made):

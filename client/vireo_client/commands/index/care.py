@@ -25,11 +25,10 @@ def remove(
 
     Example: `vireo index remove ~/Pictures/blurred.jpg --index my-photos`
     """
-    from ...bundle import Bundle
     from ...editing import remove_images
     from ...index.bundle_files import open_bundle
 
-    bundle = Bundle(model) if model is not None else open_bundle(index, engines=False)
+    bundle = open_bundle(index, model, engines=False)
     count = remove_images(index, bundle, paths)
     say(f"{count} images removed from {index}")
 
@@ -122,13 +121,12 @@ def compact(
 
     Example: `vireo index compact --index my-photos --kind hnsw --target-recall 0.95`
     """
-    from ...bundle import Bundle
     from ...index.bundle_files import open_bundle
     from ...index.maintenance import info as read_info
     from ...index.writer import IndexWriter
 
     read_info(index)  # a writer would make an index where there is none
-    bundle = Bundle(model) if model is not None else open_bundle(index, engines=False)
+    bundle = open_bundle(index, model, engines=False)
     with IndexWriter(index, bundle) as writer, step_bars() as progress:
         writer.compact(kind, target_recall, progress)
     found = read_info(index)

@@ -56,11 +56,10 @@ def export_files(
 
     Example: `vireo index export embeddings --index my-photos`
     """
-    from ...bundle import Bundle
     from ...index.bundle_files import open_bundle
     from ...indexing.exchange import export_embeddings
 
-    bundle = Bundle(model) if model is not None else open_bundle(index, engines=False)
+    bundle = open_bundle(index, model, engines=False)
     images, captions = export_embeddings(
         index, bundle, folder, partition_rows=partition_rows, dtype=_dtype(half)
     )
