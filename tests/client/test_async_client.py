@@ -1,4 +1,4 @@
-"""What only the asynchronous client does; what both do is in `test_search_client.py`."""
+"""What only the asynchronous client does; `test_search_client.py` and its neighbours test both."""
 
 import asyncio
 import inspect
@@ -14,11 +14,6 @@ from vireo_client.embedder import Embedder
 from vireo_client.errors import DataError, ImageError, SearchIndexError, ServerUnavailable
 from vireo_client.search import SearchClient
 from vireo_client.towers.onnx import OnnxTowers
-
-
-@pytest.fixture(scope="module")
-def made(repository, tmp_path_factory):
-    return write_photo_index(tmp_path_factory.mktemp("made"), repository)
 
 
 def _verbs(kind):

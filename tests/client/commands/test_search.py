@@ -10,7 +10,6 @@ import sys
 import pytest
 import typer
 from PIL import Image
-from support.clients import write_photo_index
 from typer.testing import CliRunner
 from vireo_client.commands import prompt as prompt_module
 from vireo_client.commands.search import search
@@ -18,11 +17,6 @@ from vireo_client.search import SearchClient
 
 app = typer.Typer()
 app.command()(search)
-
-
-@pytest.fixture(scope="module")
-def made(repository, tmp_path_factory):
-    return write_photo_index(tmp_path_factory.mktemp("made"), repository)
 
 
 @pytest.fixture
