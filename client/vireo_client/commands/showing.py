@@ -35,7 +35,8 @@ def can_draw(path: Path) -> bool:
     """Return whether Pillow writes files of such a name."""
     from PIL import Image
 
-    return path.suffix.lower() in Image.registered_extensions()
+    # Of some formats, such as .psd, Pillow only reads the files.
+    return Image.registered_extensions().get(path.suffix.lower()) in Image.SAVE
 
 
 def draw_sheet(path: Path, query: str, matches: Matches) -> None:

@@ -83,6 +83,7 @@ def test_captions_of_a_text_and_of_an_image(run, made):
         (["--captions", "x", "--image", "i"], "and not both"),
         (["--sheet", "a.png"], "--sheet needs a query"),
         (["x", "--sheet", "a.zzz"], "name it .png or .jpg"),
+        (["x", "--sheet", "a.psd"], "name it .png or .jpg"),
         (["x", "--min-relevance", "2"], "--min-relevance"),
         (["x", "-k", "0"], "-k"),
     ],
