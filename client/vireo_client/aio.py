@@ -207,8 +207,11 @@ class AsyncSearchClient:
         """Close the index and the towers; a second call does nothing."""
         self._closed = True
         opening, self._opened = self._opened, None
-        if opening is not None and not _failed(opening):
-            opened = await opening  # what another task is opening is closed too
+        if opening is None:
+            return
+        await asyncio.wait([opening])  # what another task is opening is closed too
+        if not _failed(opening):
+            opened = opening.result()
             opened.index.close()
             await opened.embedder.close()
 
