@@ -207,8 +207,11 @@ class AsyncSearchClient:
         """Close the index and the towers; a second call does nothing."""
         self._closed = True
         opening, self._opened = self._opened, None
-        if opening is not None and not _failed(opening):
-            opened = await opening  # what another task is opening is closed too
+        if opening is None:
+            return
+        await asyncio.wait([opening])  # what another task is opening is closed too
+        if not _failed(opening):
+            opened = opening.result()
             opened.index.close()
             await opened.embedder.close()
 
@@ -290,10 +293,7 @@ class AsyncSearchClient:
             raise
 
     def _open_index(self) -> tuple[Bundle, Index]:
-        if self._model is not None:
-            bundle = Bundle(self._model)
-        else:
-            bundle = open_bundle(self._folder, engines=self._triton is None)
+        bundle = open_bundle(self._folder, self._model, engines=self._triton is None)
         return bundle, Index(self._folder, bundle)
 
 

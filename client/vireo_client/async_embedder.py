@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from .bundle import Bundle
-from .embedder import Embedder, Embeddings
+from .embedder import Embedder, Embeddings, image_name
 from .images import ImageSource, load_pixels
 from .queries import check_images
 from .text.pipeline import TextPath
@@ -106,7 +105,9 @@ class TowersEmbedder:
         async def embed(positions: range) -> None:
             async with slots:
                 pixels = await _all(
-                    asyncio.to_thread(load_pixels, images[p], self._spec, name=_name(p, images[p]))
+                    asyncio.to_thread(
+                        load_pixels, images[p], self._spec, name=image_name(p, images[p])
+                    )
                     for p in positions
                 )
                 out[positions.start : positions.stop] = await self._towers.encode_image(
@@ -151,7 +152,3 @@ async def _all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         raise
-
-
-def _name(position: int, source: ImageSource) -> str:
-    return str(source) if isinstance(source, (str, Path)) else f"image {position}"

@@ -20,6 +20,7 @@ from pathlib import Path
 from . import environment
 from .errors import DataError
 from .fields import described, joined_keys, split_named
+from .printing import printable
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ class CaptionSet:
 def log_skips(skipped: Sequence[Skip], limit: int = 5) -> None:
     """Log the number of skips, and the first few of them."""
     if skipped:
-        shown = "; ".join(str(skip) for skip in skipped[:limit])
+        shown = "; ".join(map(printable, skipped[:limit]))
         more = f"; and {len(skipped) - limit} more" if len(skipped) > limit else ""
         logger.warning("skipped %d: %s%s", len(skipped), shown, more)
 

@@ -16,7 +16,7 @@ from rich.text import Text
 from . import __version__
 from .errors import VireoError
 from .extras import clashing_builds
-from .printing import PrintableFormatter, error_text, printable_lines
+from .printing import PrintableFormatter, error_text, printable_lines, say
 from .progress import console
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ _ORDER = ("demo", "data", "train", "evaluate", "compare", "export", "rollback", 
 
 def _print_version(requested: bool) -> None:
     if requested:
-        typer.echo(f"vireo {__version__}")
+        say(f"vireo {__version__}")
         raise typer.Exit
 
 

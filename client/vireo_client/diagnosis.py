@@ -10,7 +10,6 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -18,7 +17,7 @@ from . import __version__, environment
 from .bundle import Bundle
 from .cores import usable_cores
 from .errors import MissingExtraError, VireoError, first_line
-from .extras import BUILDS, clashing_builds, import_faiss, import_onnxruntime
+from .extras import BUILDS, clashing_builds, import_faiss, import_onnxruntime, installed_version
 from .repository import BUNDLE_PARAMETER, IMAGE_MODEL, TEXT_MODEL, model_file
 from .text.pipeline import TextPath
 from .towers.connection import read_addresses
@@ -77,7 +76,9 @@ def diagnose(
 def _builds(*, in_process: bool) -> Iterator[Finding]:
     """Look for FAISS and ONNX Runtime; without Triton both are needed."""
     for library, load in (("FAISS", import_faiss), ("ONNX Runtime", import_onnxruntime)):
-        builds = [f"{name} {found}" for name in BUILDS[library] if (found := _version(name))]
+        builds = [
+            f"{name} {found}" for name in BUILDS[library] if (found := installed_version(name))
+        ]
         try:
             module = load()
         except MissingExtraError as error:
@@ -94,16 +95,9 @@ def _builds(*, in_process: bool) -> Iterator[Finding]:
 
 def _optional_packages() -> Iterator[Finding]:
     for name, extra in _OPTIONAL.items():
-        found = _version(name)
+        found = installed_version(name)
         advice = None if found else f"pip install 'vireo[{extra}]' for what needs it"
         yield Finding(name, "ok" if found else "missing", found or "not installed", advice)
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None
 
 
 def _gpu() -> Iterator[Finding]:
@@ -235,7 +229,7 @@ def _use(index: Path | None, model: Path | None, triton: str | None) -> Iterator
     try:
         from .index.bundle_files import open_bundle  # needs FAISS
 
-        bundle = Bundle(model) if model else open_bundle(index or "", engines=triton is None)
+        bundle = open_bundle(index or "", model, engines=triton is None)
         yield Finding("Model", "ok", f"{bundle.folder}, bundle {bundle.bundle_id}")
     except VireoError as error:
         yield Finding("Model", "broken", str(model or index), str(error))

@@ -9,6 +9,7 @@ from .bundle import Bundle
 from .captions import CaptionedImage
 from .embedder import Embedder
 from .errors import DataError
+from .index.maintenance import info
 from .index.writer import IndexWriter
 from .indexing.pipeline import index_images
 from .indexing.report import IndexReport
@@ -44,6 +45,7 @@ def add_images(
     Raises:
         DataError: there are not as many captions or fields as images, a field has a value that
             its column cannot hold, or `paths` is a single path.
+        SearchIndexError: there is no index.
         IndexLocked: another writer is at work in the index; the message says who.
     """
     files = _listed(paths)
@@ -57,7 +59,7 @@ def add_images(
         CaptionedImage(path, (text,) if isinstance(text, str) else tuple(text), fields=dict(value))
         for path, text, value in zip(files, texts, values, strict=True)
     ]
-    with IndexWriter(folder, bundle) as writer:
+    with _open_writer(folder, bundle) as writer:
         report = index_images(writer, embedder, records)
     if report.interrupted:
         raise KeyboardInterrupt
@@ -78,10 +80,11 @@ def remove_images(folder: Path, bundle: Bundle, paths: Paths) -> int:
 
     Raises:
         DataError: one is not in the index; nothing was removed.
+        SearchIndexError: there is no index.
         IndexLocked: another writer is at work in the index; the message says who.
     """
     files = _listed(paths)
-    with IndexWriter(folder, bundle) as writer:
+    with _open_writer(folder, bundle) as writer:
         indexed = writer.stamps()
         named = []
         for path in files:
@@ -95,6 +98,11 @@ def remove_images(folder: Path, bundle: Bundle, paths: Paths) -> int:
             writer.remove(named)
             writer.save()
     return len(named)
+
+
+def _open_writer(folder: Path, bundle: Bundle) -> IndexWriter:
+    info(folder)  # a writer would make an index where there is none
+    return IndexWriter(folder, bundle)
 
 
 def _listed(paths: Paths) -> list[Path]:

@@ -179,7 +179,7 @@ class Embedder:
 
     def _decode(self, item: tuple[int, ImageSource]) -> tuple[int, Pixels | Skip]:
         position, source = item
-        name = _name(position, source)
+        name = image_name(position, source)
         try:
             return position, load_pixels(source, self.bundle.config.image, name=name)
         except ImageError as error:
@@ -220,7 +220,7 @@ class Embedder:
         self.close()
 
 
-def _name(position: int, source: ImageSource) -> str:
+def image_name(position: int, source: ImageSource) -> str:
     """Return the name of an image in errors: its path, or its position in the call."""
     return str(source) if isinstance(source, (str, Path)) else f"image {position}"
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from .errors import MissingExtraError, VireoError
@@ -93,7 +93,7 @@ def clashing_builds() -> list[str]:
     """
     messages = []
     for library, names in BUILDS.items():
-        installed = [name for name in names if _is_installed(name)]
+        installed = [name for name in names if installed_version(name)]
         if len(installed) > 1:
             messages.append(
                 f"{' and '.join(installed)} are installed together and overwrite each other's "
@@ -103,9 +103,9 @@ def clashing_builds() -> list[str]:
     return messages
 
 
-def _is_installed(name: str) -> bool:
+def installed_version(name: str) -> str | None:
+    """Return the version of a distribution; None where it is not installed."""
     try:
-        distribution(name)
+        return version(name)
     except PackageNotFoundError:
-        return False
-    return True
+        return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import sys
 from typing import Any
 
 # What moves the cursor, colours, clears or rings (C0 and C1); the other ends of lines; what turns
@@ -26,10 +27,22 @@ def printable_lines(text: object) -> str:
     return "\n".join(printable(line) for line in str(text).split("\n"))
 
 
+def say(*lines: object, err: bool = False) -> None:
+    """Print lines for a person, each as `printable`; all that a command answers goes through here.
+
+    Args:
+        lines: what is a line here stays one, whatever is in it.
+        err: whether they go to standard error.
+    """
+    print(*map(printable, lines), sep="\n", file=sys.stderr if err else sys.stdout, flush=True)
+
+
 def json_line(value: Any) -> str:
-    r"""Write a value as one line of JSON: Vietnamese as it is, half a surrogate as `\udc80`."""
-    text = json.dumps(value, ensure_ascii=False)
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    r"""Write a value as a line of JSON: letters stay, what `printable` escapes becomes `\u001b`."""
+    # Between its strings, JSON on one line holds none of these characters.
+    return _UNSAFE.sub(
+        lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False)
+    )
 
 
 def error_text(error: Exception) -> str:

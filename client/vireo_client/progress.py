@@ -14,15 +14,28 @@ from rich.progress import (
     ProgressColumn,
     Task,
     TaskID,
-    TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.text import Text
 
+from .printing import printable
+
 T = TypeVar("T")
 
 console = Console(stderr=True)
+
+
+def note(*lines: object, style: str = "") -> None:
+    """Print lines on standard error, above a bar that is drawn there, each as `printable`."""
+    console.print(Text("\n".join(map(printable, lines)), style), soft_wrap=True)
+
+
+class _DescriptionColumn(ProgressColumn):
+    """What is done: a text, in which brackets are no markup."""
+
+    def render(self, task: Task) -> Text:
+        return Text(printable(task.description))
 
 
 class _RateColumn(ProgressColumn):
@@ -44,7 +57,7 @@ def progress_bar(*, rate: str | None = None) -> Progress:
         rate: the unit of a speed to show too, as "images/s".
     """
     return Progress(
-        TextColumn("{task.description}"),
+        _DescriptionColumn(),
         BarColumn(),
         MofNCompleteColumn(),
         *([_RateColumn(rate)] if rate else []),

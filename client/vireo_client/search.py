@@ -75,9 +75,7 @@ class SearchClient:
         tls: ClientTls | None = None,
         connection: ConnectionOptions | None = None,
     ) -> None:
-        self._bundle = (
-            Bundle(model) if model is not None else open_bundle(index, engines=triton is None)
-        )
+        self._bundle = open_bundle(index, model, engines=triton is None)
         self._closed = False
         self._writing = Lock()
         self._index = Index(index, self._bundle)

@@ -92,7 +92,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 def _paste(sheet: Image.Image, draw: ImageDraw.ImageDraw, path: str, left: int, top: int) -> None:
     try:
-        image = open_image(Path(path))
+        image = open_image(Path(path), least=CELL)
     except ImageError:
         box = (left, top, left + CELL, top + CELL)
         draw.rectangle(box, outline="gray")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from vireo_client.extras import require
+from vireo_client.printing import json_line, say
 
 from .target_options import TargetCommand
 
@@ -91,29 +91,29 @@ def publish(
             opened, folder, images.records, options, engine_options, images.calibration, keep=keep
         )
     if as_json:
-        typer.echo(json.dumps(parity.as_dict()))
+        say(json_line(parity.as_dict()))
         return
     for tower in ("text", "image"):
         figures = getattr(parity, tower)
-        typer.echo(
+        say(
             f"{tower:5} tower in {getattr(parity.precisions, tower)}: cosine to PyTorch >= {figures.min_cosine:.7f} over "
             f"{figures.compared} inputs, largest difference {figures.max_abs_difference:.1e}"
         )
     versions = read_versions(folder)
     older = [version for version in versions.kept if version != versions.current]
-    typer.echo(
+    say(
         f"model repository: {folder}, version {versions.current}"
         + (f" (kept: {', '.join(map(str, older))})" if older else "")
         + f"; figures: {folder / TABLE_FILE}"
     )
     build = chosen.plan_build()
     if build and not build.here:
-        typer.echo(
+        say(
             f"next: copy {shlex.quote(str(folder))} to the machine with the GPU and run ./build.sh there"
         )
         return
     quoted = shlex.quote(str(folder))
-    typer.echo(f"next: vireo serve {quoted}   or   vireo index PHOTOS --model {quoted}")
+    say(f"next: vireo serve {quoted}   or   vireo index PHOTOS --model {quoted}")
 
 
 def demo(

@@ -22,7 +22,7 @@ from vireo_client.files import replacing
 from vireo_client.index import Index, IndexWriter
 from vireo_client.index.catalogue import CATALOGUE_FILE
 from vireo_client.indexing.pipeline import index_images
-from vireo_client.progress import console
+from vireo_client.progress import console, note
 from vireo_client.sheet import contact_sheet
 from vireo_client.towers.triton import TritonTowers
 from vireo_serving.server.ports import Ports
@@ -69,7 +69,7 @@ def run_demo(
 
     @contextmanager
     def stage(name: str, title: str) -> Iterator[None]:
-        console.print(f"[bold]{len(seconds) + 1}. {title}[/bold]")
+        note(f"{len(seconds) + 1}. {title}", style="bold")
         started = time.perf_counter()
         yield
         seconds[name] = round(time.perf_counter() - started, 2)
@@ -147,36 +147,32 @@ def _summarise(out: Path, report: dict[str, Any]) -> None:
     console.rule()
     for query in report["queries"]:
         best = query["matches"][0]
-        console.print(
-            f"{query['text']}\n    -> {best['score']:.3f}  {best['path']}",
-            highlight=False, markup=False, soft_wrap=True,
-        )  # fmt: skip
+        note(query["text"], f"    -> {best['score']:.3f}  {best['path']}")
     console.rule()
     for way, label in (
         ("text_to_image", "text to image"),
         ("image_to_text", "image to text"),
     ):
         recall, chance = report[way]["recall_at_1"], report[f"chance_{way}"]["recall_at_1"]
-        console.print(
+        note(
             f"{label}: recall@1 {recall:.3f} among {report[way]['candidates']}, chance {chance:.3f}"
         )
-    console.print(
+    note(
         f"Triton {report['triton']['version']}, {report['total_seconds']:.0f} s in all; "
         f"look at {out / 'results.png'} and {out / 'report.json'}"
     )
     if shutil.which("vireo") is None:
         activate = shlex.quote(f"{sys.prefix}/bin/activate")
-        console.print(f"\nFirst: . {activate}", highlight=False, markup=False)
+        note("", f"First: . {activate}")
     index, repository = (shlex.quote(str(out / name)) for name in ("index", "model_repository"))
-    console.print(
-        "\nSearch it yourself:\n"
-        f'  vireo search "ba con cá màu tím" --index {index} --sheet hits.png\n'
-        f"  vireo serve {repository}\n"
-        "With your own photos and captions (a folder with captions.jsonl):\n"
-        "  vireo train PHOTOS --out runs/mine --set image.weights=FILE\n"
-        "  vireo export runs/mine/bundle --data PHOTOS\n"
-        "  vireo index PHOTOS --model runs/mine/model_repository --index my-photos\n"
+    note(
+        "",
+        "Search it yourself:",
+        f'  vireo search "ba con cá màu tím" --index {index} --sheet hits.png',
+        f"  vireo serve {repository}",
+        "With your own photos and captions (a folder with captions.jsonl):",
+        "  vireo train PHOTOS --out runs/mine --set image.weights=FILE",
+        "  vireo export runs/mine/bundle --data PHOTOS",
+        "  vireo index PHOTOS --model runs/mine/model_repository --index my-photos",
         '  vireo search "một câu tiếng Việt" --index my-photos',
-        highlight=False,
-        markup=False,
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from vireo_client.printing import say
 
 
 def serve(
@@ -41,7 +42,7 @@ def serve(
     if install_carrier:
         from .server import carrier
 
-        typer.echo(f"Triton carrier: {carrier.install()}")
+        say(f"Triton carrier: {carrier.install()}")
         return
     if repository is None:
         raise typer.BadParameter("give the model repository that `vireo export` wrote")
@@ -73,19 +74,19 @@ def serve(
             binary=triton,
             timeout=timeout,
         ) as server:
-            typer.echo(f"Triton {server.version} is ready; log: {server.log_path}")
-            typer.echo(f"gRPC {server.url}   HTTP {server.http_url}   metrics {server.metrics_url}")
-            typer.echo(f'next: vireo search "..." --triton {server.url} --index INDEX')
+            say(f"Triton {server.version} is ready; log: {server.log_path}")
+            say(f"gRPC {server.url}   HTTP {server.http_url}   metrics {server.metrics_url}")
+            say(f'next: vireo search "..." --triton {server.url} --index INDEX')
             try:
                 watch(
                     server,
                     reload_requested=reload_requested,
-                    report=typer.echo,
+                    report=say,
                     new_publications=reload,
                     dead_after=dead_after,
                 )
             except KeyboardInterrupt:
-                typer.echo("stopping Triton")
+                say("stopping Triton")
 
 
 def rollback(
@@ -105,4 +106,4 @@ def rollback(
     before = read_versions(repository).current
     version = run(repository, to)
     kept = ", ".join(map(str, read_versions(repository).kept))
-    typer.echo(f"{repository}: version {version} is in use, {before} was (kept: {kept})")
+    say(f"{repository}: version {version} is in use, {before} was (kept: {kept})")

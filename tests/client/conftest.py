@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 from support.bundles import write_bundle, write_repository
+from support.clients import CLIENTS, open_client, write_photo_index
 from vireo_client.bundle import Bundle
 
 
@@ -28,3 +29,28 @@ def photos(scenes, tmp_path):
     for name, path in zip("abcdef", images, strict=False):
         shutil.copy(path, folder / f"{name}.png")
     return folder
+
+
+@pytest.fixture(scope="module")
+def made(repository, tmp_path_factory):
+    """Return an index of six photos that no test changes."""
+    return write_photo_index(tmp_path_factory.mktemp("made"), repository)
+
+
+@pytest.fixture
+def folder(made, tmp_path):
+    """Return a copy of that index, to be changed, beside its images."""
+    shutil.copytree(made.parent, tmp_path / "made")
+    return tmp_path / "made" / made.name
+
+
+@pytest.fixture(params=CLIENTS)
+def client(request, made):
+    with open_client(request.param, made) as client:
+        yield client
+
+
+@pytest.fixture(params=CLIENTS)
+def writable(request, folder, repository):
+    with open_client(request.param, folder, model=repository.folder) as client:
+        yield client

@@ -1,4 +1,4 @@
-"""What only the asynchronous client does; what both do is in `test_search_client.py`."""
+"""What only the asynchronous client does; `test_search_client.py` and its neighbours test both."""
 
 import asyncio
 import inspect
@@ -11,14 +11,15 @@ from support.clients import write_photo_index
 from vireo_client.aio import AsyncSearchClient
 from vireo_client.async_embedder import TowersEmbedder
 from vireo_client.embedder import Embedder
-from vireo_client.errors import DataError, ImageError, SearchIndexError, ServerUnavailable
+from vireo_client.errors import (
+    DataError,
+    ImageError,
+    SearchIndexError,
+    ServerUnavailable,
+    VireoError,
+)
 from vireo_client.search import SearchClient
 from vireo_client.towers.onnx import OnnxTowers
-
-
-@pytest.fixture(scope="module")
-def made(repository, tmp_path_factory):
-    return write_photo_index(tmp_path_factory.mktemp("made"), repository)
 
 
 def _verbs(kind):
@@ -180,11 +181,29 @@ def test_an_index_that_comes_later_is_opened_then(repository, tmp_path):
 def test_a_client_that_is_closed_while_it_opens_leaves_nothing_open(made):
     async def ask():
         client = AsyncSearchClient(made)
-        opening = asyncio.create_task(client.search("xe"))
+        asking = asyncio.create_task(client.search("xe"))
         await asyncio.sleep(0)
+        opening = client._opened
         await client.close()
+        with pytest.raises(VireoError, match="closed"):
+            await asking
+        opened = await opening
         with pytest.raises(SearchIndexError, match="closed"):
-            await opening
+            opened.index.refresh()
+        with pytest.raises(VireoError, match="closed"):
+            await opened.embedder.embed_images([Image.new("RGB", (4, 4))])
+
+    asyncio.run(ask())
+
+
+def test_a_client_that_cannot_open_can_be_closed_meanwhile(tmp_path):
+    async def ask():
+        client = AsyncSearchClient(tmp_path / "none")
+        asking = asyncio.create_task(client.search("xe"))
+        await asyncio.sleep(0)
+        await client.close()  # the error is for the one who asked
+        with pytest.raises(SearchIndexError, match="no index here"):
+            await asking
 
     asyncio.run(ask())
 

@@ -30,7 +30,7 @@ def prepared(bundle, test_records, tmp_path_factory):
         printed = []
         from vireo_export.tensorrt import plans
 
-        patch.setattr(plans.console, "print", lambda line, **_: printed.append(line))
+        patch.setattr(plans, "note", lambda *lines: printed.extend(lines))
         parity = export(open_source(bundle.folder), folder, test_records, serving, options)
     return folder, parity, printed
 

@@ -1,11 +1,12 @@
 """Both clients through a real Triton, against the same towers in process."""
 
 import asyncio
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
-from support.clients import CLIENTS, open_client, write_photo_index
+from support.clients import CLIENTS, assert_near, open_client, write_photo_index
 from vireo_client.aio import AsyncSearchClient
 from vireo_client.search import SearchClient
 from vireo_client.towers.connection import ConnectionOptions
@@ -24,9 +25,7 @@ def client(request, made, triton):
         yield client
 
 
-def _near(first, second):
-    assert [match.path for match in first] == [match.path for match in second]
-    assert np.abs(first.scores - second.scores).max() < 1e-4
+_near = partial(assert_near, most=1e-4)
 
 
 def test_they_answer_as_in_process(client, made):

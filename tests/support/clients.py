@@ -15,7 +15,7 @@ from vireo_client.aio import AsyncSearchClient
 from vireo_client.bundle import Bundle
 from vireo_client.captions import CaptionedImage
 from vireo_client.embedder import Embedder
-from vireo_client.index import IndexWriter
+from vireo_client.index import IndexWriter, Matches
 from vireo_client.indexing.pipeline import index_images
 from vireo_client.search import SearchClient
 from vireo_client.towers.onnx import OnnxTowers
@@ -81,3 +81,9 @@ def open_client(kind: str, index: Path, **options: Any) -> Iterator[Any]:
             yield client
         finally:
             client.end()
+
+
+def assert_near(first: Matches, second: Matches, most: float = 1e-5) -> None:
+    """Checks that two answers name the same images in order; scores differ by `most` at most."""
+    assert first.paths == second.paths
+    assert np.abs(first.scores - second.scores).max() < most

@@ -34,7 +34,7 @@ def doctor(
     Example: `vireo doctor --triton 127.0.0.1:8001 --index my-photos`
     """
     from ..diagnosis import diagnose, is_healthy
-    from ..printing import json_line, printable
+    from ..printing import json_line, say
     from ..towers.tls import tls_from
 
     if index is None and DEFAULT_INDEX.is_dir():
@@ -43,12 +43,12 @@ def doctor(
     for finding in diagnose(index, model, triton, tls_from(tls_ca, tls_cert, tls_key)):
         findings.append(finding)
         if not as_json:  # as they come: a server may take seconds to answer
-            typer.echo(f"{finding.state:<8} {finding.topic}: {printable(finding.found)}")
+            say(f"{finding.state:<8} {finding.topic}: {finding.found}")
             if finding.advice:
-                typer.echo(f"{'':<8}   {printable(finding.advice)}")
+                say(f"{'':<8}   {finding.advice}")
     healthy = is_healthy(findings)
     if as_json:
         found = [finding._asdict() for finding in findings]
-        typer.echo(json_line({"healthy": healthy, "findings": found}))
+        say(json_line({"healthy": healthy, "findings": found}))
     if not healthy:
         raise typer.Exit(1)

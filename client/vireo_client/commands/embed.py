@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..printing import say
 from .options import ModelOption, TlsCaOption, TlsCertOption, TlsKeyOption, TritonOption
 
 
@@ -72,7 +73,7 @@ def embed(
     what = "texts" if texts else "images"
     speed = f", {report.rows / report.seconds:.0f} a second" if report.rows else ""
     captions = f"{report.captions} captions{speed}" if report.captions else speed.lstrip(", ")
-    typer.echo(
+    say(
         f"{report.rows} {what} embedded ({captions}) in {report.partitions} partitions, "
         f"{report.known} were there, {len(skipped) + len(report.skipped)} skipped; see {out}"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ import typer
 from .. import environment
 from ..errors import DataError, VireoError
 from ..index.matches import Match, Matches
-from ..printing import error_text, printable_lines
+from ..printing import error_text, say
 from ..ranking import SearchOptions
 from ..search import SearchClient
 from .query_files import read_lines
@@ -84,7 +83,7 @@ class Prompt:
             How many lines of a pipe failed; 0 for a terminal, whose user saw it.
         """
         if source.isatty():
-            typer.echo("Type a query, or :help", err=True)
+            say("Type a query, or :help", err=True)
             with _history(environment.state_folder() / "history"):
                 self._answer_all(_typed())
             return 0
@@ -99,7 +98,7 @@ class Prompt:
                 self._answer(line)
             except (VireoError, OSError) as error:
                 failures += 1
-                typer.echo(f"error: {printable_lines(error_text(error))}", err=True)
+                say(f"error: {error_text(error)}", err=True)
         return failures
 
     def _answer(self, line: str) -> None:
@@ -150,10 +149,9 @@ class Prompt:
     def _show(self, query: str, matches: Matches) -> None:
         self._query, self._matches = query, matches
         if self._as_json:
-            typer.echo(answer_line(query, matches))
+            say(answer_line(query, matches))
         else:
             show(matches)
-        sys.stdout.flush()  # who reads a pipe waits for this answer
 
     def _set_k(self, number: str) -> None:
         k = _number(number, int)
@@ -184,7 +182,7 @@ class Prompt:
         draw_sheet(file, self._query, self._matches)
 
     def _help(self, _: str) -> None:
-        typer.echo(HELP, err=True)
+        say(*HELP.split("\n"), err=True)
 
 
 def _number(text: str, kind: Callable[[str], T]) -> T | None:
@@ -200,10 +198,10 @@ def _typed() -> Iterator[str]:
         try:
             line = input(_PROMPT).strip()
         except EOFError:
-            typer.echo()
+            say("")
             return
         except KeyboardInterrupt:
-            typer.echo()
+            say("")
             continue
         if line:
             yield line

@@ -8,11 +8,9 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-import typer
-
 from ..errors import DataError
 from ..index.matches import Matches
-from ..printing import json_line
+from ..printing import json_line, say
 from ..ranking import SearchOptions
 from ..search import SearchClient
 from .showing import answer_line, draw_sheet
@@ -68,12 +66,11 @@ def answer_file(
                 total += 1
                 if isinstance(answer, DataError):
                     failed += 1
-                    typer.echo(json_line({"query": text, "error": str(answer)}))
+                    say(json_line({"query": text, "error": str(answer)}))
                     continue
-                typer.echo(answer_line(text, answer))
+                say(answer_line(text, answer))
                 if sheets is not None:
                     draw_sheet(sheets / f"{number:05d}.png", text, answer)
-            sys.stdout.flush()
     if failed:
         raise DataError(f"{source}: {failed} of {total} queries could not be answered; see `error`")
 

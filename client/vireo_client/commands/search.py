@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..printing import printable
+from ..printing import printable, say
 from .options import (
     DEFAULT_INDEX,
     IndexedModelOption,
@@ -95,12 +95,12 @@ def search(
     query = text if text is not None else str(image)
     if as_json:
         more = {"image": str(image)} if text is not None and image is not None else {}
-        typer.echo(answer_line(query, matches, **more))
+        say(answer_line(query, matches, **more))
     else:
         show(matches)
     if sheet is not None:
         draw_sheet(sheet, query, matches)
-        typer.echo(f"contact sheet: {printable(sheet)}", err=True)
+        say(f"contact sheet: {sheet}", err=True)
 
 
 def _weights(text: str | None) -> tuple[float, ...]:

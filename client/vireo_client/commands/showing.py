@@ -6,27 +6,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from ..index.matches import Matches
-from ..printing import json_line, printable
+from ..printing import json_line, say
 
 
 def lines_of(matches: Matches) -> Iterator[str]:
     """Yield a line a hit: rank, score, relevance where the index knows it, caption and path."""
     for match in matches:
-        path = printable(match.path)
-        hit = f"{printable(match.caption)}  ({path})" if match.caption else path
+        hit = f"{match.caption}  ({match.path})" if match.caption else match.path
         relevance = "" if match.relevance is None else f"  {match.relevance:4.2f}"
         yield f"{match.rank:>3}  {match.score:6.3f}{relevance}  {hit}"
 
 
 def show(matches: Matches) -> None:
     """Print the hits; that there are none goes to standard error."""
-    for line in lines_of(matches):
-        typer.echo(line)
-    if not len(matches):
-        typer.echo("nothing found", err=True)
+    if len(matches):
+        say(*lines_of(matches))
+    else:
+        say("nothing found", err=True)
 
 
 def answer_line(query: str, matches: Matches, **more: Any) -> str:
@@ -38,7 +35,8 @@ def can_draw(path: Path) -> bool:
     """Return whether Pillow writes files of such a name."""
     from PIL import Image
 
-    return path.suffix.lower() in Image.registered_extensions()
+    # Of some formats, such as .psd, Pillow only reads the files.
+    return Image.registered_extensions().get(path.suffix.lower()) in Image.SAVE
 
 
 def draw_sheet(path: Path, query: str, matches: Matches) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..printing import json_line, printable_lines, say
 from .options import JsonOption
 
 if TYPE_CHECKING:
@@ -42,10 +42,9 @@ def text(
         for line in texts:
             stages = asdict(path.stages(line))
             if as_json:
-                sys.stdout.write(_as_json(stages) + "\n")
+                say(json_line(stages))
             else:
                 _show(stages, path.segmenter.name)
-        sys.stdout.flush()
     except BrokenPipeError:
         # The reader ended ("| head"). The rest of the buffer is dropped, and so is the message that
         # Python would print at exit.
@@ -102,15 +101,6 @@ def _lines(file: Path) -> Iterator[str]:
         raise VireoError(f"{file}: cannot be read ({error.strerror})") from error
 
 
-def _as_json(stages: dict[str, Any]) -> str:
-    try:
-        line = json.dumps(stages, ensure_ascii=False)
-        line.encode()
-    except UnicodeEncodeError:  # a lone surrogate from the command line; JSON can escape it
-        line = json.dumps(stages)
-    return line
-
-
 def _show(stages: dict[str, Any], segmenter: str) -> None:
     from rich import box
     from rich.console import Console
@@ -125,5 +115,5 @@ def _show(stages: dict[str, Any], segmenter: str) -> None:
         separator = "\n" if stage == "sentences" else " "
         shown = separator.join(map(str, value)) if isinstance(value, list | tuple) else str(value)
         # Not a plain string: brackets in a text are no markup.
-        table.add_row(label, Text(shown.encode(errors="replace").decode()))
+        table.add_row(label, Text(printable_lines(shown)))
     Console().print(table)

@@ -66,11 +66,12 @@ def sweep_drafts(folder: Path) -> None:
         shutil.rmtree(draft)
 
 
-def open_bundle(folder: str | Path, *, engines: bool) -> Bundle:
+def open_bundle(folder: str | Path, model: str | Path | None = None, *, engines: bool) -> Bundle:
     """Open the bundle that made an index, so that a search need not name it.
 
     Args:
         folder: the index.
+        model: the bundle's folder, where it is named all the same.
         engines: whether the towers will run in this process; otherwise the files that the index
             keeps suffice.
 
@@ -78,6 +79,8 @@ def open_bundle(folder: str | Path, *, engines: bool) -> Bundle:
         SearchIndexError: there is no index, or its model repository is not found.
         BundleError: the bundle's files are damaged.
     """
+    if model is not None:
+        return Bundle(model)
     folder = Path(folder)
     if not engines and (folder / BUNDLE_FOLDER).is_dir():
         return Bundle(folder / BUNDLE_FOLDER)

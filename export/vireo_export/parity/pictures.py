@@ -10,7 +10,7 @@ from vireo_client.bundle import Bundle
 from vireo_client.captions import CaptionedImage, read_captions
 from vireo_client.errors import ExportError
 from vireo_client.held import temporary_folder
-from vireo_client.progress import console
+from vireo_client.progress import note
 from vireo_training.data.scenes import write_scenes
 from vireo_training.evaluation.evaluate import default_split, select_records
 
@@ -60,9 +60,7 @@ def parity_images(
             raise ExportError("int8 engines are chosen by their recall on real photos; give --data")
         if split is not None:
             raise ExportError(f"--split {split} selects images of a data set; give --data as well")
-        console.print(
-            "no --data: engines are compared with PyTorch on drawn scenes; recall is not measured"
-        )
+        note("no --data: engines are compared with PyTorch on drawn scenes; recall is not measured")
         with temporary_folder("vireo-scenes-") as folder:
             write_scenes(folder, "train", _SCENES, seed=0)
             yield ParityImages(read_captions(folder).records, None)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vireo_client.errors import ExportError, MissingExtraError
 from vireo_client.files import replacing_file
-from vireo_client.progress import console, progress_bar
+from vireo_client.progress import note, progress_bar
 from vireo_serving.plans.manifest import Manifest, adopt_plan, new_plan_file
 from vireo_serving.plans.options import BuildOptions
 from vireo_serving.plans.present import present_gpu
@@ -82,7 +82,7 @@ def build_plan(
                 pass
         except KeyboardInterrupt:
             cancelled.set()
-            console.print("stopping at TensorRT's next step")
+            note("stopping at TensorRT's next step")
             raise  # leaving the pool waits for the thread
     built = building.result()
     assert built is not None  # only a cancelled build returns None

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 from vireo_client.errors import EngineError, ExportError
+from vireo_client.printing import say
 from vireo_serving.plans.manifest import PLAN_FILE, Manifest, adopt_plan, check_plans, new_plan_file
 from vireo_serving.plans.present import present_gpu, present_tensorrt
 from vireo_serving.plans.recipe import Recipe, graph_sha256
@@ -63,7 +64,7 @@ def check(repository: Repository) -> None:
     if not manifests:
         raise EngineError(f"{repository}: no {PLAN_FILE} in it")
     for manifest in manifests:
-        typer.echo(f"{manifest.plan_sha256[:12]}  {manifest.gpu}, TensorRT {manifest.tensorrt}: ok")
+        say(f"{manifest.plan_sha256[:12]}  {manifest.gpu}, TensorRT {manifest.tensorrt}: ok")
 
 
 def _read(path: Path) -> tuple[Recipe, Path]:
@@ -85,4 +86,4 @@ def _read(path: Path) -> tuple[Recipe, Path]:
 
 
 def _print_built(plan: Path, manifest: Manifest) -> None:
-    typer.echo(f"{plan}: {manifest.precision}, for {manifest.gpu}, TensorRT {manifest.tensorrt}")
+    say(f"{plan}: {manifest.precision}, for {manifest.gpu}, TensorRT {manifest.tensorrt}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from vireo_client.bundle import Bundle
 from vireo_client.captions import CaptionedImage
 from vireo_client.embedder import Embedder
-from vireo_client.progress import console
+from vireo_client.progress import note
 from vireo_client.repository import IMAGE_MODEL, MODELS, TEXT_MODEL, current_version
 from vireo_serving.plans.manifest import PLAN_FILE
 from vireo_serving.plans.options import BuildOptions
@@ -63,7 +63,7 @@ def build_plans(
             options,
             timing_cache=Path(TIMING_CACHE_FILE),
         )
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
+        note(line)
         build_plan(
             graph,
             plans[model],
@@ -121,9 +121,8 @@ def prepare_plans(
         version=version,
         precisions={TEXT_MODEL: precisions.text, IMAGE_MODEL: precisions.image},
     )
-    for line in lines:
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
-    console.print(f"nothing was built; run {BUILD_SCRIPT} on the machine that will serve it")
+    note(*lines)
+    note(f"nothing was built; run {BUILD_SCRIPT} on the machine that will serve it")
 
 
 def timing_cache_of(repository: Path) -> Path:

@@ -5,7 +5,6 @@ import sys
 
 import pytest
 import typer
-from support.clients import write_photo_index
 from support.triton_standin import Service, standing_in
 from typer.testing import CliRunner
 from vireo_client import diagnosis, environment
@@ -13,11 +12,6 @@ from vireo_client.commands.doctor import doctor
 
 app = typer.Typer()
 app.command()(doctor)
-
-
-@pytest.fixture(scope="module")
-def made(repository, tmp_path_factory):
-    return write_photo_index(tmp_path_factory.mktemp("made"), repository)
 
 
 @pytest.fixture

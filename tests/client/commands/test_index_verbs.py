@@ -48,6 +48,13 @@ def test_a_folder_is_added_without_a_verb_and_with_options_first(vireo, photos, 
     assert "images                  7" in vireo("info")
 
 
+def test_no_verb_but_add_makes_an_index(vireo, repository):
+    model = ("--model", repository.folder)
+    for words in (("remove", "a.jpg"), ("compact",), ("export", "out")):
+        assert "no index here" in vireo(*words, *model, fails=SearchIndexError)
+    assert not os.path.exists("i")
+
+
 def test_help_teaches_the_verbs_and_the_short_form():
     result = CliRunner().invoke(index, ["--help"])
     assert result.exit_code == 0

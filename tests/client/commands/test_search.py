@@ -10,7 +10,6 @@ import sys
 import pytest
 import typer
 from PIL import Image
-from support.clients import write_photo_index
 from typer.testing import CliRunner
 from vireo_client.commands import prompt as prompt_module
 from vireo_client.commands.search import search
@@ -18,11 +17,6 @@ from vireo_client.search import SearchClient
 
 app = typer.Typer()
 app.command()(search)
-
-
-@pytest.fixture(scope="module")
-def made(repository, tmp_path_factory):
-    return write_photo_index(tmp_path_factory.mktemp("made"), repository)
 
 
 @pytest.fixture
@@ -89,6 +83,7 @@ def test_captions_of_a_text_and_of_an_image(run, made):
         (["--captions", "x", "--image", "i"], "and not both"),
         (["--sheet", "a.png"], "--sheet needs a query"),
         (["x", "--sheet", "a.zzz"], "name it .png or .jpg"),
+        (["x", "--sheet", "a.psd"], "name it .png or .jpg"),
         (["x", "--min-relevance", "2"], "--min-relevance"),
         (["x", "-k", "0"], "-k"),
     ],
@@ -281,9 +276,9 @@ def test_the_end_of_the_input_and_a_break_at_the_prompt(monkeypatch):
     assert list(prompt_module._typed()) == ["xe", "mèo"]
 
 
-def test_names_are_shown_as_they_are(monkeypatch):
-    from vireo_client.commands.showing import lines_of
+def test_names_are_shown_as_they_are(capsys):
+    from vireo_client.commands.showing import show
     from vireo_client.index.matches import Matches
 
-    (line,) = lines_of(Matches([1], [0.5], ["a\x1b[2J\n[red].jpg"], relevance=[0.25]))
-    assert line == "  1   0.500  0.25  a\\x1b[2J\\n[red].jpg"
+    show(Matches([1], [0.5], ["a\x1b[2J\n[red].jpg"], relevance=[0.25]))
+    assert capsys.readouterr().out == "  1   0.500  0.25  a\\x1b[2J\\n[red].jpg\n"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from vireo_client.printing import json_line, say
 
 if TYPE_CHECKING:
     from ..data.data_check import DataReport, Overlap, Part, SplitReport, Spread
@@ -111,9 +111,9 @@ def check(
     report = data_check.check(parts)
     if as_json:
         findings = {"problems": report.problems, "warnings": report.warnings}
-        typer.echo(json.dumps(asdict(report) | findings, ensure_ascii=False))
+        say(json_line(asdict(report) | findings))
     else:
-        typer.echo(describe(report))
+        say(*describe(report).split("\n"))
     if report.problems or (strict and report.warnings):
         raise typer.Exit(1)
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from vireo_client.extras import require
+from vireo_client.printing import say
 
 
 def encoders(
@@ -24,8 +25,8 @@ def encoders(
     from ..models.encoder_files import save_encoders
 
     settings = save_encoders(Bundle(bundle), out)
-    typer.echo(f"encoders: {out}")
-    typer.echo("load: " + " ".join(f"--set {shlex.quote(each)}" for each in settings))
+    say(f"encoders: {out}")
+    say("load: " + " ".join(f"--set {shlex.quote(each)}" for each in settings))
 
 
 def import_(
@@ -43,4 +44,4 @@ def import_(
     from ..models.encoder_files import import_checkpoint
 
     bundle = import_checkpoint(checkpoint, load_config(preset, settings), out)
-    typer.echo(f"bundle: {bundle}")
+    say(f"bundle: {bundle}")

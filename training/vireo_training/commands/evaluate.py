@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from vireo_client.commands.options import JsonOption, TritonOption
 from vireo_client.extras import require
+from vireo_client.printing import json_line, printable_lines, say
 
 
 def evaluate(
@@ -46,7 +46,7 @@ def evaluate(
     require("train", "torch", "timm")
     from vireo_client.bundle import WEIGHTS_FILE, Bundle
     from vireo_client.embedder import Embedder
-    from vireo_client.progress import console
+    from vireo_client.progress import note
     from vireo_client.search import open_embedder
 
     from ..evaluation.evaluate import SPLITS, default_split, select_records
@@ -98,18 +98,13 @@ def evaluate(
     if queries is not None and references is not None and matches is not None:
         with open_towers() as embedder:
             report = evaluate_images(embedder, queries, references, matches, cutoffs)
-        typer.echo(
-            json.dumps(report, ensure_ascii=False) if as_json else metrics_table(report, cutoffs)
-        )
+        say(*(json_line(report) if as_json else metrics_table(report, cutoffs)).split("\n"))
         return
     assert data is not None
     split = split or default_split(model, "test", data, columns=names, file_format=file_format)
     records = select_records(model, data, split, columns=names, file_format=file_format)
     if split != "all" and any(record.split is not None for record in records):
-        console.print(
-            f"{data} names its splits: measured on its {split} split, {len(records)} images",
-            highlight=False, markup=False, soft_wrap=True,
-        )  # fmt: skip
+        note(f"{data} names its splits: measured on its {split} split, {len(records)} images")
     training = None
     if out is not None and baseline:
         training = baseline_records(
@@ -129,12 +124,9 @@ def evaluate(
                 split=split,
             )
             for path in write_report(full, out, run=None if foreign else name.parent):
-                console.print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
+                note(f"wrote {path}")
             report = full.report
-    if as_json:
-        typer.echo(json.dumps(report, ensure_ascii=False))
-    else:
-        typer.echo(metrics_table(report, cutoffs))
+    say(*(json_line(report) if as_json else metrics_table(report, cutoffs)).split("\n"))
 
 
 def metrics_table(report: dict[str, Any], at: Sequence[int] = (1, 5, 10)) -> str:
@@ -181,9 +173,9 @@ def compare(
     Example: `vireo compare runs/small runs/base --out runs/comparison`
     """
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
-    from vireo_client.progress import console
+    from rich.text import Text
+    from vireo_client.progress import note
 
     from ..evaluation.compare import differences, read_runs, write_comparison
     from ..evaluation.metrics import WAYS
@@ -193,7 +185,7 @@ def compare(
     if out is not None:
         write_comparison(out, reports)
     for line in differences(reports):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        note(line)
     answers = Console()
     for way in WAYS:
         rows, heads = comparison_rows(reports, way), comparison_head()
@@ -210,7 +202,7 @@ def compare(
                 head, justify="right" if number else "left", overflow="fold", no_wrap=number > 0
             )
         for row in rows:
-            table.add_row(*(escape(cell) for cell in row))
+            table.add_row(*(Text(printable_lines(cell)) for cell in row))
         answers.print(table)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from vireo_client.extras import require
+from vireo_client.printing import say
 
 
 def train(
@@ -43,12 +44,12 @@ def train(
 
     if presets:
         for name in preset_names():
-            typer.echo(f"{name:22} {preset_about(name)}")
+            say(f"{name:22} {preset_about(name)}")
         return
     preset = preset or ("vireo-small" if source is None else None)
     config = load_config(preset, settings, source=source)
     if show:
-        typer.echo(config.model_dump_json(indent=2))
+        say(*config.model_dump_json(indent=2).split("\n"))
         return
     if not data:
         raise typer.BadParameter("name the captions to train on", param_hint="DATA")
@@ -72,8 +73,8 @@ def train(
         restart=restart,
     )
     if result.is_main_process:
-        typer.echo(f"bundle: {result.bundle}")
-        typer.echo(
+        say(f"bundle: {result.bundle}")
+        say(
             f"next: vireo export {shlex.quote(str(result.bundle))}"
             # Of a file whose format must be named, an export knows nothing.
             + (f" --data {shlex.quote(validation or data[0])}" if file_format is None else "")

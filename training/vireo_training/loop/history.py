@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vireo_client.files import replacing_file
-from vireo_client.progress import console
+from vireo_client.progress import note
 
 
 def write_history(out: Path, history: list[dict[str, Any]]) -> None:
@@ -29,7 +29,7 @@ def print_epoch(line: dict[str, Any], epochs: int) -> None:
             )
     if "seconds" in line:
         parts.append(f"{line['seconds']:.1f} s ({line['waiting']:.0%} waiting)")
-    console.print("  ".join(parts), highlight=False)
+    note("  ".join(parts))
 
 
 def flatten(nested: dict[str, Any], separator: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-from vireo_client.progress import console
+from vireo_client.progress import note
 
 
 class StopRequests:
@@ -37,7 +37,7 @@ class StopRequests:
     def _request(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
         self._restore()
-        console.print("stopping after this step; once more stops at once")
+        note("stopping after this step; once more stops at once")
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

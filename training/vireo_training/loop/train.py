@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from vireo_client import __version__
 from vireo_client.errors import TrainingError
-from vireo_client.progress import console, progress_bar
+from vireo_client.progress import note, progress_bar
 
 from ..config import TrainConfig
 from ..data.batches import Batch, batches_ahead, plan_epoch
@@ -231,7 +231,7 @@ def train(
 
     # The bundle: the best weights so far, also of a run that was stopped.
     if stopping:
-        console.print(f"stopped; {out} holds the run: the same command goes on with --resume")
+        note(f"stopped; {out} holds the run: the same command goes on with --resume")
         if not run.best:
             accelerator.end_training()
             raise KeyboardInterrupt

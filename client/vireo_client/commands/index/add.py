@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +10,7 @@ import typer
 
 from ...errors import DataError
 from ...indexing.report import IndexReport, check_report_file, write_report
+from ...printing import json_line, printable, say
 from ...progress import step_bars
 from ..options import (
     DEFAULT_INDEX,
@@ -111,7 +111,7 @@ def add(
         write_report(report, report_file)
     if as_json:
         answer = report.as_dict() | {"skipped": [str(skip) for skip in report.skipped]}
-        typer.echo(json.dumps(answer | {"total": total}, ensure_ascii=False))
+        say(json_line(answer | {"total": total}))
     else:
         log_skips(report.skipped)
         _tell(report, out, total)
@@ -131,7 +131,7 @@ def _tell(report: IndexReport, out: Path, total: int) -> None:
     _log_names("groups of the same bytes", [" = ".join(group) for group in report.duplicates])
     _log_names("groups that look alike", [" ~ ".join(group) for group in report.near_duplicates])
     speed = f", {report.added / report.seconds:.0f} a second" if report.added else ""
-    typer.echo(
+    say(
         f"{report.added} images added ({report.captions} captions{speed}), "
         f"{report.unchanged} unchanged, {len(report.moved)} moved, "
         f"{len(report.removed)} removed, {len(report.skipped)} skipped; "
@@ -142,4 +142,6 @@ def _tell(report: IndexReport, out: Path, total: int) -> None:
 def _log_names(what: str, names: list[str], limit: int = 5) -> None:
     if names:
         more = f"; and {len(names) - limit} more" if len(names) > limit else ""
-        logger.warning("%s %d: %s%s", what, len(names), "; ".join(names[:limit]), more)
+        logger.warning(
+            "%s %d: %s%s", what, len(names), "; ".join(map(printable, names[:limit])), more
+        )

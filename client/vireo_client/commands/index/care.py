@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ...errors import SearchIndexError
+from ...printing import json_line, say
 from ...progress import step_bars
 from ..options import DEFAULT_INDEX, IndexedModelOption, IndexOption, JsonOption
 
@@ -25,13 +25,12 @@ def remove(
 
     Example: `vireo index remove ~/Pictures/blurred.jpg --index my-photos`
     """
-    from ...bundle import Bundle
     from ...editing import remove_images
     from ...index.bundle_files import open_bundle
 
-    bundle = Bundle(model) if model is not None else open_bundle(index, engines=False)
+    bundle = open_bundle(index, model, engines=False)
     count = remove_images(index, bundle, paths)
-    typer.echo(f"{count} images removed from {index}")
+    say(f"{count} images removed from {index}")
 
 
 def info(index: IndexOption = DEFAULT_INDEX, as_json: JsonOption = False) -> None:
@@ -51,7 +50,7 @@ def info(index: IndexOption = DEFAULT_INDEX, as_json: JsonOption = False) -> Non
             "bytes": found.bytes,
             "bytes_per_vector": found.bytes_per_vector,
         }
-        typer.echo(json.dumps(answer, ensure_ascii=False))
+        say(json_line(answer))
         return
     rows: list[tuple[str, object]] = [
         ("images", f"{found.images:,}"),
@@ -68,7 +67,7 @@ def info(index: IndexOption = DEFAULT_INDEX, as_json: JsonOption = False) -> Non
         ("bundle", found.bundle_id),
     ]
     for name, value in rows:
-        typer.echo(f"{name:24}{value}")
+        say(f"{name:24}{value}")
 
 
 def verify(
@@ -93,16 +92,16 @@ def verify(
             "repaired": result.repaired,
             "lost": result.lost,
         }
-        typer.echo(json.dumps(answer, ensure_ascii=False))
+        say(json_line(answer))
     else:
         for problem in result.problems:
-            typer.echo(f"{problem.where}: {problem.what}")
+            say(f"{problem.where}: {problem.what}")
         for path in result.lost:
-            typer.echo(f"dropped, to be indexed again: {path}")
+            say(f"dropped, to be indexed again: {path}")
         if not result.problems:
-            typer.echo(f"{index}: whole")
+            say(f"{index}: whole")
         elif result.repaired:
-            typer.echo(f"{index}: repaired; {len(result.lost)} images were dropped")
+            say(f"{index}: repaired; {len(result.lost)} images were dropped")
     if not result.is_whole:
         raise SearchIndexError(
             f"{index}: {len(result.problems)} problems; --repair drops what is damaged and keeps "
@@ -122,13 +121,12 @@ def compact(
 
     Example: `vireo index compact --index my-photos --kind hnsw --target-recall 0.95`
     """
-    from ...bundle import Bundle
     from ...index.bundle_files import open_bundle
     from ...index.maintenance import info as read_info
     from ...index.writer import IndexWriter
 
     read_info(index)  # a writer would make an index where there is none
-    bundle = Bundle(model) if model is not None else open_bundle(index, engines=False)
+    bundle = open_bundle(index, model, engines=False)
     with IndexWriter(index, bundle) as writer, step_bars() as progress:
         writer.compact(kind, target_recall, progress)
     found = read_info(index)
@@ -137,7 +135,7 @@ def compact(
         + (f" (recall@10 {found.recall[part]:.4f})" if part in found.recall else "")
         for part, kind in found.kinds.items()
     )
-    typer.echo(f"{index}: compacted to {found.bytes / 1e6:,.1f} MB; {kinds}")
+    say(f"{index}: compacted to {found.bytes / 1e6:,.1f} MB; {kinds}")
 
 
 def snapshot(
@@ -151,4 +149,4 @@ def snapshot(
     from ...index.maintenance import snapshot as copy
 
     state = copy(index, target)
-    typer.echo(f"{target}: {state.images} images and {state.captions} captions copied")
+    say(f"{target}: {state.images} images and {state.captions} captions copied")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ...printing import say
 from ..options import DEFAULT_INDEX, IndexedModelOption, IndexOption, ModelOption
 
 PartitionOption = Annotated[int, typer.Option("--partition-rows", min=1, help="Rows in one file.")]
@@ -36,7 +37,7 @@ def import_files(
         report = import_embeddings(writer, bundle, folder)
         total = len(writer)
     log_skips(report.skipped)
-    typer.echo(
+    say(
         f"{report.added} images imported ({report.captions} captions), {len(report.skipped)} "
         f"skipped; {out} now holds {total} images"
     )
@@ -55,15 +56,14 @@ def export_files(
 
     Example: `vireo index export embeddings --index my-photos`
     """
-    from ...bundle import Bundle
     from ...index.bundle_files import open_bundle
     from ...indexing.exchange import export_embeddings
 
-    bundle = Bundle(model) if model is not None else open_bundle(index, engines=False)
+    bundle = open_bundle(index, model, engines=False)
     images, captions = export_embeddings(
         index, bundle, folder, partition_rows=partition_rows, dtype=_dtype(half)
     )
-    typer.echo(f"{images} images and {captions} captions written to {folder}")
+    say(f"{images} images and {captions} captions written to {folder}")
 
 
 def _dtype(half: bool) -> str:
