@@ -21,6 +21,7 @@ from vireo_client.towers.triton import TritonTowers
 
 IDS = np.array([[3, 5], [7, 5]], dtype=np.int32)
 AWAY = grpc.StatusCode.UNAVAILABLE, "away"
+ENDING = grpc.StatusCode.CANCELLED, "CANCELLED"
 FULL = grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size"
 LATE = grpc.StatusCode.UNAVAILABLE, "Request timeout expired"
 REFUSED = grpc.StatusCode.INVALID_ARGUMENT, "batch-size must be <= 8"
@@ -42,7 +43,7 @@ def _towers(bundle, url, **options):
     return TritonTowers(bundle, url, options=ConnectionOptions(**options))
 
 
-@pytest.mark.parametrize("failures", [[AWAY], [FULL], [AWAY, FULL]])
+@pytest.mark.parametrize("failures", [[AWAY], [ENDING], [FULL], [AWAY, FULL]])
 def test_what_is_safe_is_sent_again(service, url, bundle, failures):
     towers = _towers(bundle, url)
     service.failures = list(failures)

@@ -42,6 +42,7 @@ def url(service):
         ("UNAVAILABLE", "Request timeout expired", ServerTimeout),
         ("UNAVAILABLE", "Request for unknown model: 'x' has no available versions",
          ServerUnavailable),
+        ("CANCELLED", "CANCELLED", ServerUnavailable),  # gRPC's own, of a server that ends
         ("INVALID_ARGUMENT", "inference request batch-size must be <= 64", ServerRejected),
         ("RESOURCE_EXHAUSTED", "Received message larger than max (9 vs. 4)", ServerRejected),
         ("RESOURCE_EXHAUSTED", "too many requests", ServerOverloaded),
