@@ -9,7 +9,6 @@ import grpc
 import numpy as np
 import pytest
 from support.bundles import DIM
-from support.triton_standin import Service, standing_in
 from vireo_client import errors
 from vireo_client.errors import (
     ServerError,
@@ -21,17 +20,6 @@ from vireo_client.errors import (
 from vireo_client.towers.triton import TritonTowers
 
 IDS = np.full((2, 16), 5, dtype=np.int32)
-
-
-@pytest.fixture
-def service(bundle):
-    return Service(bundle.bundle_id)
-
-
-@pytest.fixture
-def url(service):
-    with standing_in(service) as url:
-        yield url
 
 
 @pytest.mark.parametrize(
@@ -80,7 +68,7 @@ def test_a_model_that_is_not_ready_is_unavailable(service, url, bundle):
 
 def test_no_server_is_unavailable(bundle):
     with pytest.raises(ServerUnavailable, match="vireo serve REPOSITORY"):
-        TritonTowers(bundle, "127.0.0.1:9", connect_timeout=2)
+        TritonTowers(bundle, "127.0.0.1:9")
 
 
 _FORKS = """
