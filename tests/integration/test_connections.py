@@ -5,15 +5,13 @@ import json
 import logging
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
 
 import numpy as np
 import pytest
-from support.processes import in_fork
+from support.processes import in_fork, run_python
 from support.waiting import wait_until
 from vireo_client.errors import ServerError, ServerTimeout, ServerUnavailable
 from vireo_client.towers.aio import AsyncTritonTowers
@@ -237,12 +235,9 @@ def test_mutual_tls_with_two_servers_one_of_which_is_killed(repository, certific
 
 
 def test_many_requests_leave_nothing_behind(triton, repository):
-    done = subprocess.run(
-        [sys.executable, "-m", "support.many_requests", str(repository.folder), triton.url,
-         "--requests", "2000"],
-        capture_output=True, text=True, timeout=300,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
+    done = run_python(
+        "-m", "support.many_requests", repository.folder, triton.url, "--requests", 2000
+    )
     assert done.returncode == 0, done.stderr
     *_, warm, _, _, last = json.loads(done.stdout)
     assert last["files"] <= warm["files"]
@@ -390,12 +385,8 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_process_that_is_killed_leaves_no_region(triton, repository):
-    done = subprocess.run(
-        [sys.executable, "-c", _KILLED, str(repository.folder), triton.url, GRPC_KEY_HEADER,
-         triton.options.admin_key],
-        capture_output=True, text=True, timeout=120,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
+    key = triton.options.admin_key
+    done = run_python("-c", _KILLED, repository.folder, triton.url, GRPC_KEY_HEADER, key)
     assert done.returncode == -signal.SIGKILL, done.stderr
     (name,) = json.loads(done.stdout.replace("'", '"'))
     wait_until(lambda: name not in _regions())

@@ -1,14 +1,12 @@
 """The client's errors, against a gRPC server that answers as Triton does."""
 
-import os
-import subprocess
-import sys
 from concurrent import futures
 
 import grpc
 import numpy as np
 import pytest
 from support.bundles import DIM
+from support.processes import run_python
 from vireo_client import errors
 from vireo_client.errors import (
     ServerError,
@@ -96,22 +94,11 @@ towers.close()
 
 def test_a_forked_child_that_cannot_connect_says_so_at_once(url, bundle):
     program = _FORKS.replace("here = run()", "run(); in_fork(run, 10)")
-    environment = {"PYTHONPATH": os.pathsep.join(sys.path), "GRPC_ENABLE_FORK_SUPPORT": "0"}
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(bundle.folder), url],
-        capture_output=True, text=True, timeout=120, env=os.environ | environment,
-    )  # fmt: skip
+    done = run_python("-c", program, bundle.folder, url, GRPC_ENABLE_FORK_SUPPORT="0")
     assert "ServerError: " in done.stderr
     assert "unset it" in done.stderr
 
 
 def test_a_forked_child_connects_anew(url, bundle):
-    command = [sys.executable, "-c", _FORKS, str(bundle.folder), url]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )
+    done = run_python("-c", _FORKS, bundle.folder, url)
     assert done.returncode == 0, done.stderr
