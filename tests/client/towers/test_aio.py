@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from support.bundles import DIM
 from support.triton_standin import Service, standing_in
+from support.waiting import wait_until
 from vireo_client.errors import ServerError, ServerRejected, ServerTimeout, ServerUnavailable
 from vireo_client.towers.aio import AsyncTritonTowers
 from vireo_client.towers.connection import ConnectionOptions
@@ -26,11 +27,7 @@ def _ids(first, rows=1, length=16):
 
 
 async def _until(condition):
-    for _ in range(6000):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("not within a minute")
+    await asyncio.to_thread(wait_until, condition, 60)
 
 
 def _run(main):
