@@ -242,7 +242,7 @@ def test_many_requests_leave_nothing_behind(triton, repository):
     assert done.returncode == 0, done.stderr
     *_, warm, _, _, last = json.loads(done.stdout)
     assert last["files"] <= warm["files"]
-    # 800 requests of 12 KiB: a leak of each one's values alone would be larger.
+    # Between the two, 240 requests of 384 KiB: a leak of their pixels alone would be larger.
     assert last["bytes"] - warm["bytes"] < 8 * 2**20
 
 
