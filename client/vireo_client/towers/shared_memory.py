@@ -118,6 +118,7 @@ class Regions:
         self._free: dict[Endpoint, list[SystemRegion | CudaRegion]] = {e: [] for e in endpoints}
         self._late: list[tuple[float, Endpoint, SystemRegion | CudaRegion]] = []
         self._without: set[Endpoint] = set()
+        self._closed = False
         for endpoint in endpoints:
             if not is_loopback(endpoint.url):
                 self._refuse(endpoint, "it is not at a loopback address, so perhaps elsewhere")
@@ -218,7 +219,9 @@ class Regions:
         dropped it.
         """
         with self._lock:
-            if answered:
+            if self._closed:
+                region.destroy()
+            elif answered:
                 self._free[endpoint].append(region)
             else:
                 region.registered = False
@@ -255,8 +258,9 @@ class Regions:
         yield Ask(endpoint, method, (region.name,), self._options_of_a_call())
 
     def close(self) -> Steps[None]:
-        """Unregister and unlink all regions."""
+        """Unregister and unlink all regions; those in use are unlinked as their requests end."""
         with self._lock:
+            self._closed = True
             regions = [(e, region) for e, free in self._free.items() for region in free]
             regions += [(e, region) for _, e, region in self._late]
             self._late.clear()
