@@ -158,9 +158,11 @@ class Bundle:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.config = read_bundle_config(self.folder)
-        for name in (TOKENIZER_FILE, *self.config.text.segmenter_files):
-            if not (self.folder / name).is_file():
-                raise BundleError(f"{self.folder}: {name} is missing; copy the whole bundle again")
+        for file in self.text_files():
+            if not file.is_file():
+                raise BundleError(
+                    f"{self.folder}: {file.name} is missing; copy the whole bundle again"
+                )
 
     @property
     def bundle_id(self) -> str:

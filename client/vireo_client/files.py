@@ -23,7 +23,8 @@ def replacing(target: Path, *, marker: str) -> Iterator[Path]:
     """Yield an empty folder to fill, which becomes `target` in one step.
 
     That happens when the block ends without an error. If it raises, `target` stays as it was and
-    the new folder is removed. If the process is killed, the next replacement removes it.
+    the new folder is removed. If the process is killed, the next replacement removes it, unless the
+    file system has no locks (`held`).
 
     Args:
         target: the folder to write or replace.

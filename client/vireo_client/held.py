@@ -1,7 +1,8 @@
 """Folders that a running process holds; those of processes that were killed are removed.
 
 A folder is held by a lock on it (`flock`), which the kernel drops when the process ends, however
-that happens. Nobody has to know the process's number, which may be another program's by now.
+that happens. Nobody has to know the process's number, which may be another program's by now. NFS
+and some other file systems cannot lock a folder: there, nothing is ever taken for abandoned.
 """
 
 from __future__ import annotations
@@ -30,17 +31,20 @@ class HeldFolder:
         prefix: begins the names of such folders, and of no others.
 
     Raises:
-        OSError: `parent` cannot be written.
+        OSError: `parent` cannot be written, or this process has too many files open.
     """
 
     def __init__(self, parent: Path, prefix: str) -> None:
         while True:
             self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-            lock = _lock(self.path, wait=True)
-            # Before it was locked, another process may have taken it for an abandoned one.
-            if lock is not None:
-                self._lock = lock
+            try:
+                self._lock = _lock(self.path, wait=True)
                 return
+            except FileNotFoundError:
+                pass  # before it was locked, another process took it for an abandoned one
+            except OSError:
+                self.path.rmdir()
+                raise
 
     def close(self) -> None:
         """Remove whatever has the folder's name now; calling it twice does no harm."""
@@ -71,8 +75,9 @@ def remove_abandoned(parent: Path, prefix: str) -> Iterator[Path]:
     for folder in sorted(parent.glob(f"{escape(prefix)}*")):
         if not _RANDOM.fullmatch(folder.name.removeprefix(prefix)):
             continue
-        lock = _lock(folder, wait=False)
-        if lock is None:
+        try:
+            lock = _lock(folder, wait=False)
+        except OSError:
             continue  # it is held, or somebody else's
         try:
             yield folder
@@ -81,19 +86,27 @@ def remove_abandoned(parent: Path, prefix: str) -> Iterator[Path]:
             os.close(lock)
 
 
-def _lock(folder: Path, *, wait: bool) -> int | None:
-    """Lock a folder; return the open lock, or None if it is locked, gone or not ours."""
+def _lock(folder: Path, *, wait: bool) -> int:
+    """Lock a folder, and return the open lock; -1 if `wait`, and the file system has no locks.
+
+    Raises:
+        FileNotFoundError: it is gone.
+        OSError: it is locked, or not ours.
+    """
     if sys.platform == "win32":
         return -1
-    try:
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return None
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        os.close(lock)
+        if wait:
+            return -1
+        raise
+    try:
         if os.path.samestat(os.stat(folder, follow_symlinks=False), os.fstat(lock)):
             return lock
+        raise FileNotFoundError(f"{folder}: was removed before it was locked")
     except OSError:
-        pass
-    os.close(lock)
-    return None
+        os.close(lock)
+        raise

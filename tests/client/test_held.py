@@ -1,11 +1,13 @@
 """Folders that a process holds, and those of processes that were killed."""
 
+import errno
 import multiprocessing
 import os
 import signal
 import sys
 import tempfile
 
+import pytest
 from support.processes import start
 from support.waiting import wait_until
 from vireo_client import held
@@ -60,6 +62,32 @@ def test_a_folder_that_is_swept_before_it_is_locked_is_made_anew(tmp_path, monke
     assert not left
     assert folder.path.is_dir()
     assert _sweep(tmp_path) == []
+
+
+def test_on_a_file_system_without_locks_a_folder_is_made_and_never_taken(tmp_path, monkeypatch):
+    def refuse(descriptor, how):
+        raise OSError(errno.EBADF, "Bad file descriptor")  # as NFS answers for a folder
+
+    monkeypatch.setattr(held.fcntl, "flock", refuse)
+    folder = HeldFolder(tmp_path, PREFIX)
+    assert _sweep(tmp_path) == []
+    folder.close()
+    target = tmp_path / "models"
+    for content in ("old", "new"):
+        with replacing(target, marker="marker") as draft:
+            (draft / "marker").write_text(content)
+    assert (target / "marker").read_text() == "new"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_where_no_file_can_be_opened_that_is_an_error(tmp_path, monkeypatch):
+    def refuse(path, flags):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(held.os, "open", refuse)
+    with pytest.raises(OSError, match="Too many open files"):
+        HeldFolder(tmp_path, PREFIX)
+    assert list(tmp_path.iterdir()) == []
 
 
 def _make_and_close(folder, barrier, failures):

@@ -1,13 +1,10 @@
 """The measured stages."""
 
-import os
 import re
-import subprocess
-import sys
 import threading
 
 import pytest
-from support.processes import in_fork
+from support.processes import in_fork, run_python
 from vireo_client import telemetry
 from vireo_client.telemetry import BOUNDS, prometheus_text, snapshot, stage
 
@@ -116,11 +113,8 @@ assert request.events[0].attributes["exception.type"] == "KeyError"
 
 def test_stages_are_spans_in_a_program_with_opentelemetry():
     pytest.importorskip("opentelemetry.sdk", reason="opentelemetry-sdk comes with [dev]")
-    subprocess.run(
-        [sys.executable, "-c", _SPANS],
-        check=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )
+    done = run_python("-c", _SPANS)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_program_without_opentelemetry_does_not_load_it():
@@ -128,8 +122,5 @@ def test_a_program_without_opentelemetry_does_not_load_it():
         "import sys; from vireo_client.telemetry import stage\nwith stage('x'): pass\n"
         "assert 'opentelemetry' not in sys.modules and 'numpy' not in sys.modules"
     )
-    subprocess.run(
-        [sys.executable, "-c", program],
-        check=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )
+    done = run_python("-c", program)
+    assert done.returncode == 0, done.stderr

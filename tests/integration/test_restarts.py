@@ -146,8 +146,10 @@ def test_an_engine_that_is_stopped_counts_as_dead_after_a_time(serve):
     served = serve("--dead-after", 2)
     os.kill(served.stub("text_encoder"), signal.SIGSTOP)
     served.wait_for("Triton started anew")
-    assert served.embeds()
-    assert served.restarts("engine") == [1]
+    wait_until(served.embeds)
+    # On a busy machine, an engine that is not stopped may be silent for as long.
+    (count,) = served.restarts("engine")
+    assert count >= 1
 
 
 def test_a_triton_that_ends_is_started_anew(serve):

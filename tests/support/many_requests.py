@@ -2,7 +2,8 @@
 
     PYTHONPATH=tests python -m support.many_requests REPOSITORY HOST:PORT --requests 10000
 
-The test sends 2,000. Each tenth request opens and closes a client of its own.
+The test sends 2,000. Half of them go through the asyncio client, ten at once. Of the others, each
+tenth opens and closes a client of its own.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def send(bundle: Bundle, url: str, requests: int) -> list[dict[str, int]]:
     """
     size = bundle.config.image.size
     ids = np.full((2, 16), 5, dtype=np.int32)
-    pixels = np.zeros((4, 3, size, size), dtype=np.uint8)
+    pixels = np.zeros((32, 3, size, size), dtype=np.uint8)
     measured = []
     towers = TritonTowers(bundle, url)
 

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,6 +20,19 @@ def start(command: Sequence[Any], **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [str(word) for word in command], text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler), **options,
+    )  # fmt: skip
+
+
+def run_python(*words: Any, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs a program in a new interpreter, which imports what this one does.
+
+    Args:
+        words: `-c` or `-m`, and what follows it.
+        environment: variables to set besides.
+    """
+    return subprocess.run(
+        [sys.executable, *map(str, words)], capture_output=True, text=True, timeout=300,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | environment, check=False,
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from ..bundle import Bundle
 from ..errors import ServerError
 from ..telemetry import stage
 from .connection import ConnectionOptions, read_addresses
-from .exchange import IMAGE, TEXT, Exchange, ServerTimes, all_failed
+from .exchange import IMAGE, TEXT, Exchange, ServerTimes
 from .joining import Joiner
 from .pool import Endpoint
 from .steps import Ask, Steps, Wait
@@ -150,13 +150,8 @@ class AsyncTritonTowers:
 
     async def _check_all(self) -> None:
         """Check all servers at once; one that fails is put aside if another is right."""
-        endpoints = self._exchange.pool.endpoints
-        failures = await asyncio.gather(*map(self._failure, endpoints))
-        errors = {e: error for e, error in zip(endpoints, failures, strict=True) if error}
-        if len(errors) == len(endpoints):
-            raise all_failed(list(errors.values()))
-        for endpoint, error in errors.items():
-            self._exchange.pool.put_aside(endpoint, error)
+        failures = await asyncio.gather(*map(self._failure, self._exchange.pool.endpoints))
+        self._exchange.put_aside_failed(failures)
 
     async def _failure(self, endpoint: Endpoint) -> ServerError | None:
         try:

@@ -116,6 +116,8 @@ def server_error(error: InferenceServerException, message: str) -> ServerError:
         if "timeout expired" in text:
             return ServerTimeout(message)
         return ServerUnavailable(message)
+    if status == "CANCELLED":  # by the server: as it ends, it cancels what has just arrived
+        return ServerUnavailable(message)
     if status == "RESOURCE_EXHAUSTED":  # gRPC's limit of a message's size has this status too
         return (MessageTooLarge if "larger than max" in text else ServerOverloaded)(message)
     return (ServerRejected if status in _REJECTED else ServerError)(message)

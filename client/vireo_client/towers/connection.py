@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from ..errors import ServerError
 from .tls import SCHEME, ClientTls, split_url
@@ -86,9 +86,8 @@ class ConnectionOptions:
 
     def with_given(self, **given: float | None) -> ConnectionOptions:
         """Return these options with those replaced that are given, that is not None."""
-        values = {option.name: getattr(self, option.name) for option in fields(self)}
-        replaced = {name: value for name, value in given.items() if value is not None}
-        return ConnectionOptions(**(values | replaced))
+        changes: dict[str, Any] = {name: v for name, v in given.items() if v is not None}
+        return replace(self, **changes)
 
     def channel_arguments(self) -> list[tuple[str, int]]:
         """Return the settings of a gRPC channel.

@@ -7,7 +7,7 @@ how long to wait; the client does it and sends the answer back. So both check, r
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -157,6 +157,21 @@ class Exchange:
         endpoint.answered_at = time.monotonic()
         return versions
 
+    def put_aside_failed(self, failures: Iterable[ServerError | None]) -> None:
+        """Put those servers aside whose first check failed.
+
+        Args:
+            failures: of each server in turn, the error or None.
+
+        Raises:
+            ServerError: all of them failed.
+        """
+        errors = {e: error for e, error in zip(self.pool.endpoints, failures, strict=True) if error}
+        if len(errors) == len(self.pool.endpoints):
+            raise _all_failed(list(errors.values()))
+        for endpoint, error in errors.items():
+            self.pool.put_aside(endpoint, error)
+
     def server_times(self) -> Steps[dict[str, dict[str, ServerTimes]]]:
         """Ask the healthy servers for their statistics.
 
@@ -202,18 +217,17 @@ class Exchange:
             advice = _connection_advice(self._text(error), tls=endpoint.tls is not None)
             raise server_error(error, f"{endpoint.name}: {advice}") from None
 
-    def embed(
-        self, tower: Tower, values: npt.NDArray[np.generic], deadline: Deadline | None = None
-    ) -> Steps[Embeddings]:
+    def embed(self, tower: Tower, values: npt.NDArray[np.generic]) -> Steps[Embeddings]:
         """Embed a batch of ids or pixels, in several requests where it is too large for one.
 
         Raises:
             ServerError: as the subclass says.
         """
-        deadline = deadline or Deadline(self.options.request_timeout)
+        deadline = Deadline(self.options.request_timeout)
         dim = self._bundle.config.embedding_dim
-        out = np.empty((len(values), dim), dtype=np.float32)
-        parts = list(_slices(len(values), self._rows_a_message(values)))
+        count, size = len(values), self._rows_a_message(values)
+        out = np.empty((count, dim), dtype=np.float32)
+        parts = [slice(start, min(start + size, count)) for start in range(0, count, size)]
         while parts:
             part = parts.pop(0)
             try:
@@ -355,7 +369,7 @@ class Exchange:
         return text
 
 
-def all_failed(errors: list[ServerError]) -> ServerError:
+def _all_failed(errors: list[ServerError]) -> ServerError:
     """Make one error of those of all servers."""
     kinds = {type(error) for error in errors}
     kind = kinds.pop() if len(kinds) == 1 else ServerError
@@ -375,7 +389,3 @@ def _connection_advice(message: str, *, tls: bool) -> str:
         )
     hint = "" if tls else "; if it speaks TLS, say grpcs://HOST:PORT"
     return f"{message}; start one with `vireo serve REPOSITORY`{hint}"
-
-
-def _slices(count: int, size: int) -> Iterator[slice]:
-    return (slice(start, min(start + size, count)) for start in range(0, count, size))

@@ -143,10 +143,12 @@ class Joiner:
                     self._start(lane, [member])
                 return
             for member in present:
-                # Each waiting task raises, and so extends the traceback of, an error of its own.
-                own = type(error)(*error.args)
-                own.__cause__ = error
-                member.answer.set_exception(error if len(members) == 1 else own)
+                own = error
+                if len(members) > 1:
+                    # Each waiting task extends the traceback of what it raises: one error each.
+                    own = type(error)(*error.args)
+                    own.__cause__ = error
+                member.answer.set_exception(own)
             return
         start = 0
         for member in members:

@@ -11,7 +11,6 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Generator
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -25,7 +24,7 @@ from ..forks import abandon
 from .answers import server_error
 from .connection import ConnectionOptions
 from .pool import Endpoint
-from .steps import Ask
+from .steps import Ask, Steps
 
 _log = logging.getLogger(__name__)
 _numbers = itertools.count()
@@ -119,6 +118,7 @@ class Regions:
         self._free: dict[Endpoint, list[SystemRegion | CudaRegion]] = {e: [] for e in endpoints}
         self._late: list[tuple[float, Endpoint, SystemRegion | CudaRegion]] = []
         self._without: set[Endpoint] = set()
+        self._closed = False
         for endpoint in endpoints:
             if not is_loopback(endpoint.url):
                 self._refuse(endpoint, "it is not at a loopback address, so perhaps elsewhere")
@@ -136,8 +136,8 @@ class Regions:
         """Return whether pixels for a server go through shared memory."""
         return endpoint not in self._without
 
-    def try_out(self, endpoint: Endpoint) -> Generator[Any, Any, None]:
-        """Find out, once, whether a server lets this client share memory with it.
+    def try_out(self, endpoint: Endpoint) -> Steps[None]:
+        """Find out whether a server lets this client share memory with it.
 
         Raises:
             ServerError: it does not, and gRPC may not take its place.
@@ -168,7 +168,7 @@ class Regions:
         values: npt.NDArray[np.generic],
         model: tuple[str, str],
         options: dict[str, Any],
-    ) -> Generator[Any, Any, Any]:
+    ) -> Steps[Any]:
         """Ask for one inference whose values lie in a region."""
         # Each is large enough for a full batch, so that any request fits into any region.
         row = values[:1].nbytes
@@ -219,7 +219,9 @@ class Regions:
         dropped it.
         """
         with self._lock:
-            if answered:
+            if self._closed:
+                region.destroy()
+            elif answered:
                 self._free[endpoint].append(region)
             else:
                 region.registered = False
@@ -245,23 +247,20 @@ class Regions:
             "client_timeout": self._options.connect_timeout,
         }
 
-    def _register(
-        self, endpoint: Endpoint, region: SystemRegion | CudaRegion
-    ) -> Generator[Any, Any, None]:
+    def _register(self, endpoint: Endpoint, region: SystemRegion | CudaRegion) -> Steps[None]:
         yield from self._unregister(endpoint, region)  # a name that is taken would be refused
         method, words = f"register_{region.registration}", region.registering()
         yield Ask(endpoint, method, words, self._options_of_a_call())
         region.registered = True
 
-    def _unregister(
-        self, endpoint: Endpoint, region: SystemRegion | CudaRegion
-    ) -> Generator[Any, Any, None]:
+    def _unregister(self, endpoint: Endpoint, region: SystemRegion | CudaRegion) -> Steps[None]:
         method = f"unregister_{region.registration}"
         yield Ask(endpoint, method, (region.name,), self._options_of_a_call())
 
-    def close(self) -> Generator[Any, Any, None]:
-        """Unregister and unlink all regions."""
+    def close(self) -> Steps[None]:
+        """Unregister and unlink all regions; those in use are unlinked as their requests end."""
         with self._lock:
+            self._closed = True
             regions = [(e, region) for e, free in self._free.items() for region in free]
             regions += [(e, region) for _, e, region in self._late]
             self._late.clear()

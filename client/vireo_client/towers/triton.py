@@ -17,7 +17,7 @@ from ..errors import ServerError
 from ..forks import abandon, renew_after_fork
 from ..telemetry import stage
 from .connection import ConnectionOptions, read_addresses
-from .exchange import IMAGE, TEXT, Exchange, ServerTimes, all_failed
+from .exchange import IMAGE, TEXT, Exchange, ServerTimes
 from .pool import Endpoint
 from .steps import Ask, Steps, Wait
 from .tls import ClientTls
@@ -136,12 +136,8 @@ class TritonTowers:
             self._run(self._exchange.check(endpoints[0]))
             return
         with ThreadPoolExecutor(len(endpoints), thread_name_prefix="vireo-connect") as threads:
-            failures = dict(zip(endpoints, threads.map(self._failure, endpoints), strict=True))
-        errors = {endpoint: error for endpoint, error in failures.items() if error is not None}
-        if len(errors) == len(endpoints):
-            raise all_failed(list(errors.values()))
-        for endpoint, error in errors.items():
-            self._exchange.pool.put_aside(endpoint, error)
+            failures = list(threads.map(self._failure, endpoints))
+        self._exchange.put_aside_failed(failures)
 
     def _failure(self, endpoint: Endpoint) -> ServerError | None:
         try:

@@ -1,20 +1,15 @@
 """What `vireo index` shows of a folder that holds more than sound photos."""
 
-import os
 import struct
-import subprocess
-import sys
 
 import pytest
 from PIL import Image
+from support.processes import run_python
 
 
 def _vireo(*arguments):
     program = "from vireo_client.cli import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
+    return run_python("-c", program, *arguments)
 
 
 @pytest.mark.parametrize("verbose", [False, True])

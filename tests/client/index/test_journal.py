@@ -1,11 +1,8 @@
-import os
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-from support.processes import in_fork
+from support.processes import in_fork, run_python
 from support.small_index import new_image
 from vireo_client.index.journal import Journal
 from vireo_client.index.rows import FileStamp
@@ -133,11 +130,8 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_process_that_is_killed_loses_nothing_that_was_appended(journal):
-    done = subprocess.run(
-        [sys.executable, "-c", _KILLED, journal.path],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, check=False,
-    )  # fmt: skip
-    assert done.returncode == -signal.SIGKILL
+    done = run_python("-c", _KILLED, journal.path)
+    assert done.returncode == -signal.SIGKILL, done.stderr
     assert _holds(journal, 1, 2)
 
 

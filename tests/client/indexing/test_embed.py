@@ -4,11 +4,10 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from support.processes import run_python
 from vireo_client.errors import DataError
 from vireo_client.index import Index, IndexWriter
 from vireo_client.indexing import embedding_files
@@ -88,11 +87,8 @@ module.embed_images_to(out, embedder, list_images(data)[0], partition_rows=4)
 
 def test_a_run_goes_on_after_the_partitions_that_are_complete(data, tmp_path, shared_embedder):
     out = tmp_path / "out"
-    done = subprocess.run(
-        [sys.executable, "-c", _KILLED, data, out, shared_embedder.bundle.folder],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, check=False,
-    )  # fmt: skip
-    assert done.returncode == -signal.SIGKILL
+    done = run_python("-c", _KILLED, data, out, shared_embedder.bundle.folder)
+    assert done.returncode == -signal.SIGKILL, done.stderr
     report = _embed(data, out, shared_embedder)
     assert (report.rows, report.partitions, report.known) == (2, 1, 1)
     whole = tmp_path / "whole"

@@ -1,17 +1,12 @@
 """kill -9 at random moments of a run; `python -m support.kills` does it more often."""
 
 import json
-import os
-import subprocess
-import sys
+
+from support.processes import run_python
 
 
 def test_runs_that_are_killed_leave_a_whole_index_and_go_on(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "support.kills", "--kills", "10", "--folder", tmp_path],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = run_python("-m", "support.kills", "--kills", 10, "--folder", tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     counts = json.loads(done.stdout)
     assert counts["killed"] == 10

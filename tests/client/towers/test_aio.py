@@ -8,24 +8,16 @@ from concurrent import futures
 import grpc
 import numpy as np
 import pytest
+from support.bundles import DIM
 from support.triton_standin import Service, standing_in
+from support.waiting import wait_until
 from vireo_client.errors import ServerError, ServerRejected, ServerTimeout, ServerUnavailable
 from vireo_client.towers.aio import AsyncTritonTowers
 from vireo_client.towers.connection import ConnectionOptions
+from vireo_client.towers.joining import Joiner
 
 FOREVER = ConnectionOptions(join_window=60.0)
 """Nothing is sent because time has passed."""
-
-
-@pytest.fixture
-def service(bundle):
-    return Service(bundle.bundle_id)
-
-
-@pytest.fixture
-def url(service):
-    with standing_in(service) as url:
-        yield url
 
 
 def _ids(first, rows=1, length=16):
@@ -35,11 +27,7 @@ def _ids(first, rows=1, length=16):
 
 
 async def _until(condition):
-    for _ in range(6000):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("not within a minute")
+    await asyncio.to_thread(wait_until, condition, 60)
 
 
 def _run(main):
@@ -147,6 +135,21 @@ def test_an_error_of_the_server_is_that_of_each_call(service, url, bundle):
     _run(main())
 
 
+def test_whatever_error_there_is_reaches_the_call():
+    class OddError(Exception):
+        def __init__(self, first, second):
+            super().__init__(f"{first} {second}")
+
+    async def send(ids):
+        raise OddError("not", "of ours")
+
+    async def main():
+        with pytest.raises(OddError, match="not of ours"):
+            await Joiner(send, lambda: 8, 60.0).embed(_ids(1))
+
+    _run(main())
+
+
 def test_a_cancelled_task_cancels_its_call(service, url, bundle):
     async def main():
         async with AsyncTritonTowers(bundle, url, options=FOREVER) as towers:
@@ -216,7 +219,7 @@ def test_the_first_call_connects_and_a_failed_connection_is_tried_again(service,
     async def main():
         with standing_in(service) as url:
             pass
-        towers = AsyncTritonTowers(bundle, url, connect_timeout=5)
+        towers = AsyncTritonTowers(bundle, url)
         with pytest.raises(ServerUnavailable, match="vireo serve"):
             await towers.encode_text(_ids(1))
         with standing_in(service, url):
@@ -258,28 +261,32 @@ def test_it_belongs_to_one_event_loop_and_can_be_closed(url, bundle):
     loop.close()
 
 
-def test_two_servers_one_of_which_ends(bundle):
+def test_two_servers_one_of_which_ends(bundle, caplog):
     services = [Service(bundle.bundle_id) for _ in range(2)]
-    options = ConnectionOptions(probe_interval=0.05, connect_timeout=2)
+    options = ConnectionOptions(probe_interval=0.05)
 
     async def main():
         with standing_in(services[0]) as stays:
             with standing_in(services[1]) as goes:
                 towers = AsyncTritonTowers(bundle, [stays, goes], options=options)
 
-                async def ask(count):
-                    for first in range(count):
+                ended = asyncio.Event()
+
+                async def ask():
+                    first = 0
+                    while not ended.is_set():
                         vectors = await towers.encode_text(_ids(first, length=16 + first % 3))
                         assert vectors.argmax() == first
+                        first = (first + 1) % DIM
 
-                asking = asyncio.gather(*(ask(200) for _ in range(4)))
+                asking = [asyncio.create_task(ask()) for _ in range(4)]
                 await _until(lambda: min(len(service.requests) for service in services) > 5)
-            await asking
+            await _until(lambda: "is put aside" in caplog.text)
             seen = len(services[1].requests)
             with standing_in(services[1], goes):
-                await _until(lambda: not any(e.aside for e in towers._exchange.pool.endpoints))
-                await ask(4)
-                assert len(services[1].requests) > seen
+                await _until(lambda: len(services[1].requests) > seen + 5)
+                ended.set()
+                await asyncio.gather(*asking)
             await towers.close()
 
     _run(main())

@@ -9,7 +9,6 @@ import grpc
 import numpy as np
 import pytest
 from support.bundles import DIM
-from support.triton_standin import Service, standing_in
 from tritonclient.grpc import service_pb2
 from vireo_client.errors import ServerError, ServerUnavailable
 from vireo_client.towers.aio import AsyncTritonTowers
@@ -18,17 +17,6 @@ from vireo_client.towers.triton import TritonTowers
 
 IDS = np.array([[3, 5], [7, 5]], dtype=np.int32)
 ONCE = ConnectionOptions(retries=0)
-
-
-@pytest.fixture
-def service(bundle):
-    return Service(bundle.bundle_id)
-
-
-@pytest.fixture
-def url(service):
-    with standing_in(service) as url:
-        yield url
 
 
 def _content(vectors, dtype=np.float32):
@@ -194,7 +182,7 @@ def test_a_server_that_closes_every_connection_is_unavailable(bundle):
     thread.start()
     url = f"127.0.0.1:{listener.getsockname()[1]}"
     with pytest.raises(ServerUnavailable, match=url):
-        TritonTowers(bundle, url, connect_timeout=2)
+        TritonTowers(bundle, url)
     listener.shutdown(socket.SHUT_RDWR)
     listener.close()
     thread.join(10)

@@ -16,7 +16,7 @@ from vireo_client.towers.pool import Endpoint, Pool
 from vireo_client.towers.triton import TritonTowers
 
 IDS = np.array([[3, 5], [7, 5]], dtype=np.int32)
-OPTIONS = ConnectionOptions(connect_timeout=2, probe_interval=0.05)
+OPTIONS = ConnectionOptions(probe_interval=0.05)
 
 
 @pytest.fixture
@@ -123,14 +123,16 @@ def test_a_server_that_ends_costs_no_request_and_is_used_again_when_it_is_back(
         seen = _counts(services)[1]
         with standing_in(services[1], goes):
             wait_until(lambda: _counts(services)[1] > seen + 20)
+            wait_until(lambda: f"Triton at {goes} answers again" in caplog.text)
             ended.set()
             for thread in threads:
                 thread.join(60)
             assert not any(thread.is_alive() for thread in threads)
-            assert f"Triton at {goes} answers again" in caplog.text
             towers.close()
     assert failures == []
-    assert not [t for t in threading.enumerate() if t.name.startswith("vireo-probe")]
+    wait_until(
+        lambda: not any(thread.name.startswith("vireo-probe") for thread in threading.enumerate())
+    )
 
 
 def test_servers_that_are_away_at_first_are_put_aside(services, urls, bundle, caplog):
@@ -161,8 +163,7 @@ def test_a_server_of_another_bundle_gets_no_request_until_it_is_right(services, 
     towers.close()
 
 
-def test_a_server_that_came_back_with_another_bundle_is_found_out(service_and_url, bundle):
-    service, url = service_and_url
+def test_a_server_that_came_back_with_another_bundle_is_found_out(service, url, bundle):
     towers = TritonTowers(bundle, url, options=OPTIONS)
     service.failures = [(grpc.StatusCode.UNAVAILABLE, "going")]
     service.bundle_id = "another"
@@ -172,8 +173,7 @@ def test_a_server_that_came_back_with_another_bundle_is_found_out(service_and_ur
     towers.close()
 
 
-def test_a_server_that_was_exchanged_unseen_is_found_out(service_and_url, bundle, monkeypatch):
-    service, url = service_and_url
+def test_a_server_that_was_exchanged_unseen_is_found_out(service, url, bundle, monkeypatch):
     towers = TritonTowers(bundle, url, options=OPTIONS)
     monkeypatch.setattr("vireo_client.towers.exchange._SILENCE", 0.0)
     towers.encode_text(IDS)
@@ -189,7 +189,8 @@ def test_a_server_that_was_exchanged_unseen_is_found_out(service_and_url, bundle
 def test_a_server_that_does_not_answer_a_check_is_left_for_another(
     services, urls, bundle, monkeypatch
 ):
-    options = ConnectionOptions(connect_timeout=0.3, probe_interval=0.05)
+    # The other server must answer its checks in this time, too.
+    options = ConnectionOptions(connect_timeout=2, probe_interval=0.05)
     towers = TritonTowers(bundle, urls[:2], options=options)
     monkeypatch.setattr("vireo_client.towers.exchange._SILENCE", 0.0)
     services[0].hold_checks = hold = futures.Future()
@@ -200,18 +201,14 @@ def test_a_server_that_does_not_answer_a_check_is_left_for_another(
     towers.close()
 
 
-@pytest.fixture
-def service_and_url(bundle):
-    service = Service(bundle.bundle_id)
-    with standing_in(service) as url:
-        yield service, url
-
-
-def test_a_server_that_answers_too_late_is_put_aside_but_not_asked_twice(services, urls, bundle):
+def test_a_server_that_answers_too_late_is_put_aside_and_no_other_asked(
+    services, urls, bundle, caplog
+):
     towers = TritonTowers(bundle, urls[:2], options=OPTIONS, request_timeout=0.3)
     services[0].hold = services[1].hold = futures.Future()
     with pytest.raises(ServerTimeout):
         towers.encode_text(IDS)
-    assert sum(_counts(services)) == 1
+    assert caplog.text.count("is put aside") == 1
+    assert sum(_counts(services)) <= 1  # on a busy machine, it has not arrived in time
     services[0].hold.set_result(None)
     towers.close()

@@ -16,7 +16,8 @@ from support.triton_standin import Service, standing_in
 from vireo_client.errors import ServerError
 from vireo_client.towers import shared_memory
 from vireo_client.towers.connection import ConnectionOptions
-from vireo_client.towers.shared_memory import SystemRegion
+from vireo_client.towers.pool import Endpoint
+from vireo_client.towers.shared_memory import Regions, SystemRegion
 from vireo_client.towers.triton import TritonTowers
 
 
@@ -53,12 +54,28 @@ def test_a_region_holds_what_was_written_and_is_unlinked():
     assert not file.exists()
 
 
+def test_a_region_in_use_while_the_client_is_closed_is_unlinked():
+    endpoint = Endpoint("127.0.0.1:1", None, max_batch_size=8)
+    regions = Regions(ConnectionOptions(shared_memory="system"), [endpoint])
+    pixels = np.zeros((1, 4), np.uint8)
+    tensor = grpc.InferInput("pixels", [1, 4], "UINT8")
+    request = regions.infer(endpoint, tensor, pixels, ("image_encoder", "1"), {})
+    next(request)
+    assert len(_regions()) == 1
+    assert list(regions.close()) == []
+    request.close()
+    assert _regions() == []
+
+
+def _regions():
+    return list(Path("/dev/shm").glob(f"vireo_{os.getpid()}_client_*"))
+
+
 def test_a_region_that_does_not_fit_is_refused_before_it_is_written_to(monkeypatch):
     def full(descriptor, offset, size):
         raise OSError(28, "No space left on device")
 
-    before = set(os.listdir("/dev/shm"))
     monkeypatch.setattr(shared_memory.os, "posix_fallocate", full)
     with pytest.raises(OSError, match="No space left"):
         SystemRegion(1000)
-    assert set(os.listdir("/dev/shm")) - before == set()
+    assert _regions() == []

@@ -1,15 +1,12 @@
 """The client's errors, against a gRPC server that answers as Triton does."""
 
-import os
-import subprocess
-import sys
 from concurrent import futures
 
 import grpc
 import numpy as np
 import pytest
 from support.bundles import DIM
-from support.triton_standin import Service, standing_in
+from support.processes import run_python
 from vireo_client import errors
 from vireo_client.errors import (
     ServerError,
@@ -23,17 +20,6 @@ from vireo_client.towers.triton import TritonTowers
 IDS = np.full((2, 16), 5, dtype=np.int32)
 
 
-@pytest.fixture
-def service(bundle):
-    return Service(bundle.bundle_id)
-
-
-@pytest.fixture
-def url(service):
-    with standing_in(service) as url:
-        yield url
-
-
 @pytest.mark.parametrize(
     ("status", "text", "kind"),
     [
@@ -42,6 +28,7 @@ def url(service):
         ("UNAVAILABLE", "Request timeout expired", ServerTimeout),
         ("UNAVAILABLE", "Request for unknown model: 'x' has no available versions",
          ServerUnavailable),
+        ("CANCELLED", "CANCELLED", ServerUnavailable),  # gRPC's own, of a server that ends
         ("INVALID_ARGUMENT", "inference request batch-size must be <= 64", ServerRejected),
         ("RESOURCE_EXHAUSTED", "Received message larger than max (9 vs. 4)", ServerRejected),
         ("RESOURCE_EXHAUSTED", "too many requests", ServerOverloaded),
@@ -79,7 +66,7 @@ def test_a_model_that_is_not_ready_is_unavailable(service, url, bundle):
 
 def test_no_server_is_unavailable(bundle):
     with pytest.raises(ServerUnavailable, match="vireo serve REPOSITORY"):
-        TritonTowers(bundle, "127.0.0.1:9", connect_timeout=2)
+        TritonTowers(bundle, "127.0.0.1:9")
 
 
 _FORKS = """
@@ -107,22 +94,11 @@ towers.close()
 
 def test_a_forked_child_that_cannot_connect_says_so_at_once(url, bundle):
     program = _FORKS.replace("here = run()", "run(); in_fork(run, 10)")
-    environment = {"PYTHONPATH": os.pathsep.join(sys.path), "GRPC_ENABLE_FORK_SUPPORT": "0"}
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(bundle.folder), url],
-        capture_output=True, text=True, timeout=120, env=os.environ | environment,
-    )  # fmt: skip
+    done = run_python("-c", program, bundle.folder, url, GRPC_ENABLE_FORK_SUPPORT="0")
     assert "ServerError: " in done.stderr
     assert "unset it" in done.stderr
 
 
 def test_a_forked_child_connects_anew(url, bundle):
-    command = [sys.executable, "-c", _FORKS, str(bundle.folder), url]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )
+    done = run_python("-c", _FORKS, bundle.folder, url)
     assert done.returncode == 0, done.stderr
