@@ -114,7 +114,7 @@ def bundle(run: Path) -> Bundle:
 def repository(run: Path, bundle: Bundle, test_records: list[CaptionedImage]) -> Bundle:
     """The bundle's model repository, exported through the parity gate."""
     from vireo_export.export import export
-    from vireo_export.sources import open_source
+    from vireo_training.sources import open_source
 
     export(open_source(bundle.folder), run / "model_repository", test_records)
     return Bundle(run / "model_repository")

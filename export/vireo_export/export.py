@@ -15,6 +15,7 @@ from vireo_serving.configs.triton_config import ServingOptions
 from vireo_serving.plans.options import BuildOptions
 from vireo_serving.repository.publish import publishing, write_repository
 from vireo_serving.targets import Cpu, Target
+from vireo_training.sources import Source
 
 from .onnx.export import export_towers
 from .onnx.external_data import EXTERNAL_DATA_LIMIT
@@ -26,7 +27,6 @@ from .parity.report import write_report
 from .precision import ALL_FP32, Precisions
 from .precision.build import Engine, build_engine
 from .precision.calibration import Calibration
-from .sources import Source
 from .tensorrt import plans
 from .tensorrt.builder import require_tensorrt
 
