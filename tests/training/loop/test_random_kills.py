@@ -12,11 +12,12 @@ import pytest
 import torch
 from support.runs import assert_same_state
 from vireo_client.bundle import Bundle
-from vireo_training.config import TrainConfig, load_config
+from vireo_training.config import TrainConfig
 from vireo_training.loop import checkpoint
 from vireo_training.loop import train as module
 from vireo_training.loop.checkpoint import CHECKPOINT_FILE
 from vireo_training.loop.train import train
+from vireo_training.presets import load_config
 
 EPOCHS = 5
 KILLS = int(os.environ.get("VIREO_TEST_KILLS", "2"))

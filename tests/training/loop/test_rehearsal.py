@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import nn
 from vireo_client.errors import TrainingError
-from vireo_training.config import load_config
 from vireo_training.data.batches import Batch
 from vireo_training.loop.inputs import fitting_batch_size
 from vireo_training.loop.rehearsal import rehearse
 from vireo_training.loop.train import train
 from vireo_training.models.dual_encoder import DualEncoder
 from vireo_training.models.resolve import resolve
+from vireo_training.presets import load_config
 
 TINY = ["image.size=48", "image.resize=48", "text.segmenter=none", "text.width=32"]
 LSTM = ["text.kind=lstm", "text.hidden=16", "text.pool=last", "text.shortcut=false"]

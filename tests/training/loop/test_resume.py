@@ -14,13 +14,13 @@ from support.presets import shrink
 from support.runs import assert_same_state, checkpoint
 from vireo_client.bundle import Bundle
 from vireo_client.errors import TrainingError
-from vireo_training.config import load_config
 from vireo_training.loop import train as module
 from vireo_training.loop.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
 from vireo_training.loop.step import Step
 from vireo_training.loop.train import train
 from vireo_training.models.bundle_writer import load_model
 from vireo_training.models.resolve import resolve
+from vireo_training.presets import load_config
 
 # Everything that holds a state: dropout, moving averages, random views, gradients over two batches.
 SETTINGS = ["epochs=3", "batch_size=8", "text.layers=1", "text.segmenter=none", "text.width=32",

@@ -39,8 +39,8 @@ def import_(
     Example: `vireo import uit-vilc-dinov2.pt --preset phobert-dinov2-base --out dinov2-bundle`
     """
     require("train", "torch", "timm")
-    from ..config import load_config
     from ..models.encoder_files import import_checkpoint
+    from ..presets import load_config
 
     bundle = import_checkpoint(checkpoint, load_config(preset, settings), out)
     typer.echo(f"bundle: {bundle}")

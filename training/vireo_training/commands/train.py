@@ -39,7 +39,7 @@ def train(
     On several GPUs: `torchrun --standalone --nproc-per-node 4 --no-python vireo train ...`
     """
     require("train", "torch", "timm", "accelerate")
-    from ..config import load_config, preset_about, preset_names
+    from ..presets import load_config, preset_about, preset_names
 
     if presets:
         for name in preset_names():
