@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -59,7 +58,7 @@ def publish(
     from vireo_training.readers import column_names
     from vireo_training.sources import open_source
 
-    from .export import EngineOptions
+    from .export import EngineOptions, repository_for
     from .export import export as run
     from .parity.pictures import parity_images
     from .parity.report import TABLE_FILE
@@ -115,21 +114,6 @@ def publish(
         return
     quoted = shlex.quote(str(folder))
     typer.echo(f"next: vireo serve {quoted}   or   vireo index PHOTOS --model {quoted}")
-
-
-def repository_for(source: str) -> Path:
-    """Return the default folder of a source's model repository.
-
-    It is `model_repository` beside a bundle, and `NAME_repository` in the current folder for other
-    sources.
-    """
-    from vireo_client.bundle import BUNDLE_FILE
-
-    folder = Path(source)
-    if (folder / BUNDLE_FILE).is_file():
-        return folder.resolve().parent / "model_repository"
-    last = re.split(r"[/:]", source.rstrip("/"))[-1]
-    return Path(f"{re.sub(r'[^A-Za-z0-9._-]+', '-', last)}_repository")
 
 
 def demo(

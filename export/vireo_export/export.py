@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vireo_client.bundle import BUNDLE_FILE
 from vireo_client.captions import CaptionedImage
 from vireo_client.errors import ExportError
 from vireo_client.progress import console
@@ -42,6 +44,19 @@ class EngineOptions:
     """What runs the towers, with its own options."""
     external_data_limit: int = EXTERNAL_DATA_LIMIT
     """See `save_engine`."""
+
+
+def repository_for(source: str | Path) -> Path:
+    """Return the default folder of a source's model repository.
+
+    It is `model_repository` beside a bundle, and `NAME_repository` in the current folder for other
+    sources.
+    """
+    folder = Path(source)
+    if (folder / BUNDLE_FILE).is_file():
+        return folder.resolve().parent / "model_repository"
+    last = re.split(r"[/:]", str(source).rstrip("/"))[-1]
+    return Path(f"{re.sub(r'[^A-Za-z0-9._-]+', '-', last)}_repository")
 
 
 def export(

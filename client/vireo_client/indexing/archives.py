@@ -64,19 +64,23 @@ def list_archive(path: Path) -> tuple[list[CaptionedImage], list[Skip]]:
 
 def _members(tar: tarfile.TarFile, archive: str, skipped: list[Skip]) -> Iterator[_Member]:
     """Yield the files that a sample may consist of, and note where the tar breaks off."""
+    for member in _headers(tar, archive, skipped):
+        name = PurePosixPath(member.name)
+        stem, _, suffix = name.name.partition(".")
+        suffix = f".{suffix.lower()}"
+        # Links are passed over: their targets may be anywhere.
+        if not member.isreg() or not stem or not _is_of_use(suffix):
+            continue
+        if name.is_absolute() or ".." in name.parts:
+            skipped.append(Skip(_printable(f"{archive}/{name}"), "its name leaves the archive"))
+            continue
+        part = Part(archive, member.offset_data, member.size, int(float(member.mtime) * 1e9))
+        yield _Member(str(name.parent / stem), suffix, str(name), part)
+
+
+def _headers(tar: tarfile.TarFile, archive: str, skipped: list[Skip]) -> Iterator[tarfile.TarInfo]:
     try:
-        for member in members(tar):
-            name = PurePosixPath(member.name)
-            stem, _, suffix = name.name.partition(".")
-            suffix = f".{suffix.lower()}"
-            # Links are passed over: their targets may be anywhere.
-            if not member.isreg() or not stem or not _is_of_use(suffix):
-                continue
-            if name.is_absolute() or ".." in name.parts:
-                skipped.append(Skip(_printable(f"{archive}/{name}"), "its name leaves the archive"))
-                continue
-            part = Part(archive, member.offset_data, member.size, int(float(member.mtime) * 1e9))
-            yield _Member(str(name.parent / stem), suffix, str(name), part)
+        yield from members(tar)
     except DAMAGE as error:
         skipped.append(Skip(archive, f"damaged from here on ({error})"))
 
