@@ -137,7 +137,7 @@ def evaluate(
         typer.echo(metrics_table(report, cutoffs))
 
 
-def metrics_table(report: dict[str, Any], at: Sequence[int] = (1, 5, 10)) -> str:
+def metrics_table(report: dict[str, Any], at: Sequence[int]) -> str:
     """Format the metrics of each direction and of chance for a terminal.
 
     Args:
