@@ -35,7 +35,7 @@ def _model(settings):
 def _batch():
     images = torch.randint(0, 256, (4, 3, 48, 48), dtype=torch.uint8)
     ids = torch.randint(2, 50, (4, 7), dtype=torch.int32)
-    return Batch([(images, ids)], torch.arange(4), 4, torch.arange(4))
+    return Batch([(images, ids)], torch.arange(4), torch.arange(4))
 
 
 @pytest.mark.skipif(_fp16_lstms_run(), reason="this processor trains an LSTM in fp16")
