@@ -58,6 +58,9 @@ def test_copies_are_found_and_distractors_count_in_the_pool(embedder, photo, tmp
     (tmp_path / "gt.csv").write_text("Q0.png,R05.png\n")
     report = evaluate_images(embedder, *folders, tmp_path / "gt.csv")
     assert report["image_to_image"]["recall_at_1"] == 0
+    (tmp_path / "gt.csv").write_text("a,b,c\n")
+    with pytest.raises(DataError, match="3 field"):  # before anything is embedded
+        evaluate_images(None, *folders, tmp_path / "gt.csv")
     (tmp_path / "gt.csv").write_text("Q0,R99\n")
     with pytest.raises(DataError, match="names R99, which is no readable image of"):
         evaluate_images(embedder, *folders, tmp_path / "gt.csv")
