@@ -27,7 +27,7 @@ from vireo_client.embedder import Embedder
 from vireo_client.images import load_pixels
 from vireo_client.progress import track
 from vireo_client.text.pipeline import TextPath
-from vireo_training.config import TrainConfig, load_config
+from vireo_training.config import TrainConfig
 from vireo_training.data.diacritics import strip_diacritics
 from vireo_training.evaluation.bag_of_words import fit_bag_of_words
 from vireo_training.evaluation.bootstrap import bootstrap_intervals, paired_interval
@@ -45,6 +45,7 @@ from vireo_training.loop.train import train
 from vireo_training.models.image_tower import ImageTower
 from vireo_training.models.resolve import image_spec, resolve
 from vireo_training.models.torch_towers import TorchTowers
+from vireo_training.presets import load_config
 
 FIGURES = ("recall_at_1", "recall_at_5", "recall_at_10", "mean_reciprocal_rank", "median_rank")
 DIRECTIONS = ("text_to_image", "image_to_text")

@@ -29,8 +29,8 @@ from vireo_export.onnx.optimise import optimise
 from vireo_export.precision.calibration import Calibration, largest_values
 from vireo_export.precision.fp16 import to_fp16
 from vireo_export.precision.int8 import candidates
-from vireo_training.config import load_config
 from vireo_training.models.text_towers import TextTower
+from vireo_training.presets import load_config
 
 BUCKETS = (16, 32, 64)
 BATCHES = (1, 16)

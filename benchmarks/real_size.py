@@ -30,15 +30,15 @@ from vireo_export.onnx.export import export_towers
 from vireo_export.onnx.optimise import optimise
 from vireo_export.precision.calibration import Calibration
 from vireo_export.precision.int8 import candidates
-from vireo_export.sources import open_source
 from vireo_serving.configs.triton_config import ServingOptions
 from vireo_serving.repository.publish import publishing, write_repository
-from vireo_training.config import load_config
 from vireo_training.data.scenes import write_scenes
 from vireo_training.models.bundle_writer import write_bundle
 from vireo_training.models.dual_encoder import DualEncoder
 from vireo_training.models.resolve import image_spec, resolve
 from vireo_training.models.tokenizer import make_tokenizer
+from vireo_training.presets import load_config
+from vireo_training.sources import open_source
 
 BUCKETS = (16, 32)
 CLIENTS = 16

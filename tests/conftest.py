@@ -96,8 +96,8 @@ def test_records(scenes: Path) -> list[CaptionedImage]:
 def run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with a bundle that was really trained, if briefly."""
     import support.torch_settings  # noqa: F401
-    from vireo_training.config import load_config
     from vireo_training.loop.train import train
+    from vireo_training.presets import load_config
 
     folder = tmp_path_factory.mktemp("run")
     settings = ["epochs=10", "batch_size=32", "text.layers=1", "validation_fraction=0.2"]
@@ -114,7 +114,7 @@ def bundle(run: Path) -> Bundle:
 def repository(run: Path, bundle: Bundle, test_records: list[CaptionedImage]) -> Bundle:
     """The bundle's model repository, exported through the parity gate."""
     from vireo_export.export import export
-    from vireo_export.sources import open_source
+    from vireo_training.sources import open_source
 
     export(open_source(bundle.folder), run / "model_repository", test_records)
     return Bundle(run / "model_repository")

@@ -60,9 +60,17 @@ class HeldFolder:
         self.close()
 
 
-def temporary_folder(prefix: str) -> HeldFolder:
-    """Make a folder in the temporary folder, and remove those of `prefix` that nobody holds."""
-    parent = Path(tempfile.gettempdir())
+def temporary_folder(prefix: str, parent: Path | None = None) -> HeldFolder:
+    """Make a folder in `parent`, and remove those of `prefix` there that nobody holds.
+
+    Args:
+        prefix: begins the names of such folders, and of no others.
+        parent: where to make it; by default the system's folder for temporary files.
+
+    Raises:
+        OSError: `parent` cannot be written.
+    """
+    parent = parent or Path(tempfile.gettempdir())
     for _ in remove_abandoned(parent, prefix):
         pass
     return HeldFolder(parent, prefix)

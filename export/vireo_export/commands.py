@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from vireo_client.extras import require
 from vireo_client.printing import json_line, say
+from vireo_training.commands.options import ColumnsOption
 
 from .target_options import TargetCommand
 
@@ -28,7 +29,7 @@ def publish(
     data: Annotated[str | None, typer.Option(metavar="DATA[@IMAGES]", help="Captioned images on which engines are compared with PyTorch. Without any they are compared on drawn scenes, which say nothing about recall.")] = None,
     repository: Annotated[Path | None, typer.Option("--repository", "-o", help="Model repository to write; by default model_repository beside a bundle, and ./NAME_repository for other sources.")] = None,
     split: Annotated[str | None, typer.Option(help="Images of --data to compare on: test, validation, train or all. By default validation, or all where neither the source nor DATA names splits.")] = None,
-    columns: Annotated[str | None, typer.Option(metavar="NAME,NAME", help="Names for the columns of CSV and TSV files without a header, like image,caption.")] = None,
+    columns: ColumnsOption = None,
     precision: Annotated[str | None, typer.Option(help="Precision of both towers' engines, or one for each: text=int8,image=fp32. By default the target's.")] = None,
     keep: Annotated[int, typer.Option(min=1, help="Versions kept in the repository, the new one included; `vireo rollback` goes back to one.")] = 2,
     max_batch_size: Annotated[int, typer.Option(min=1, help="Largest batch Triton forms.")] = 64,
@@ -56,13 +57,13 @@ def publish(
     from vireo_serving.configs.triton_config import QueueLimits, ServingOptions
     from vireo_training.evaluation.evaluate import SPLITS
     from vireo_training.readers import column_names
+    from vireo_training.sources import open_source
 
-    from .export import EngineOptions
+    from .export import EngineOptions, repository_for
     from .export import export as run
     from .parity.pictures import parity_images
     from .parity.report import TABLE_FILE
     from .precision import Precisions
-    from .sources import open_source, repository_for
 
     if split is not None and split not in SPLITS:
         raise typer.BadParameter(f"--split is one of {', '.join(SPLITS)}")

@@ -27,16 +27,16 @@ from vireo_client.sheet import contact_sheet
 from vireo_client.towers.triton import TritonTowers
 from vireo_serving.server.ports import Ports
 from vireo_serving.server.server import TritonServer
-from vireo_training.config import load_config
 from vireo_training.data.scenes import generate_scenes, query_for, write_scenes
 from vireo_training.evaluation.evaluate import embed_corpus
 from vireo_training.loop.train import train
 from vireo_training.models.torch_towers import TorchTowers
+from vireo_training.presets import load_config
+from vireo_training.sources import open_source
 
 from .export import export
 from .parity.gate import check
 from .parity.measure import measure_parity
-from .sources import open_source
 
 DESCRIBED_SCENES = 8
 """Number of test scenes that are queried by a full description."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vireo_client.bundle import BUNDLE_FILE
 from vireo_client.captions import CaptionedImage
 from vireo_client.errors import ExportError
 from vireo_client.progress import console
@@ -15,6 +17,7 @@ from vireo_serving.configs.triton_config import ServingOptions
 from vireo_serving.plans.options import BuildOptions
 from vireo_serving.repository.publish import publishing, write_repository
 from vireo_serving.targets import Cpu, Target
+from vireo_training.sources import Source
 
 from .onnx.export import export_towers
 from .onnx.external_data import EXTERNAL_DATA_LIMIT
@@ -26,7 +29,6 @@ from .parity.report import write_report
 from .precision import ALL_FP32, Precisions
 from .precision.build import Engine, build_engine
 from .precision.calibration import Calibration
-from .sources import Source
 from .tensorrt import plans
 from .tensorrt.builder import require_tensorrt
 
@@ -42,6 +44,19 @@ class EngineOptions:
     """What runs the towers, with its own options."""
     external_data_limit: int = EXTERNAL_DATA_LIMIT
     """See `save_engine`."""
+
+
+def repository_for(source: str | Path) -> Path:
+    """Return the default folder of a source's model repository.
+
+    It is `model_repository` beside a bundle, and `NAME_repository` in the current folder for other
+    sources.
+    """
+    folder = Path(source)
+    if (folder / BUNDLE_FILE).is_file():
+        return folder.resolve().parent / "model_repository"
+    last = re.split(r"[/:]", str(source).rstrip("/"))[-1]
+    return Path(f"{re.sub(r'[^A-Za-z0-9._-]+', '-', last)}_repository")
 
 
 def export(

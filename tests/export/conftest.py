@@ -14,9 +14,9 @@ import torch
 from support.presets import shrink
 from torch import nn
 from vireo_export.onnx.export import export_towers
-from vireo_training.config import load_config
 from vireo_training.models.dual_encoder import DualEncoder
 from vireo_training.models.resolve import image_spec, resolve_image
+from vireo_training.presets import load_config
 
 
 @dataclass(frozen=True)

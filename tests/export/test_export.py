@@ -15,9 +15,9 @@ from vireo_client.towers.onnx import OnnxTowers
 from vireo_export.export import export
 from vireo_export.parity.gate import Parity, TowerParity, check
 from vireo_export.parity.measure import measure_parity
-from vireo_export.sources import open_source
 from vireo_training.evaluation.evaluate import embed_corpus
 from vireo_training.models.torch_towers import TorchTowers
+from vireo_training.sources import open_source
 
 
 def _signature(path):

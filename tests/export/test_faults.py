@@ -14,8 +14,8 @@ from vireo_export.export import EngineOptions, export
 from vireo_export.onnx.operators import check_operators
 from vireo_export.onnx.optimise import optimise
 from vireo_export.precision import Precisions
-from vireo_export.sources import Source, open_source
 from vireo_serving.targets import Cpu, TensorRT
+from vireo_training.sources import Source, open_source
 
 _EXPORT = """
 from pathlib import Path
@@ -23,7 +23,7 @@ from vireo_client.captions import read_captions
 from vireo_client.errors import VireoError
 from vireo_export.export import EngineOptions, export
 from vireo_export.precision import Precisions
-from vireo_export.sources import open_source
+from vireo_training.sources import open_source
 import resource, sys
 records = read_captions(Path({data!r})).records[:16]
 source = open_source({bundle!r})

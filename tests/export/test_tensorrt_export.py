@@ -11,11 +11,11 @@ from vireo_client.errors import EngineError, ExportError, MissingExtraError
 from vireo_client.repository import MODELS
 from vireo_export.export import EngineOptions, export
 from vireo_export.precision import Precisions
-from vireo_export.sources import open_source
 from vireo_serving.configs.triton_config import CONFIG_FILE, ServingOptions, read_config
 from vireo_serving.server.ports import Ports
 from vireo_serving.server.server import TritonServer
 from vireo_serving.targets import TensorRT
+from vireo_training.sources import open_source
 
 FP16 = Precisions("fp16", "fp16")
 

@@ -19,12 +19,12 @@ from vireo_client.embedder import Embedder
 from vireo_client.images import load_pixels
 from vireo_client.towers.onnx import OnnxTowers
 from vireo_export.export import export
-from vireo_export.sources import open_source
 from vireo_serving.admin import GRPC_KEY_HEADER
 from vireo_serving.configs.triton_config import ServingOptions
 from vireo_serving.repository.rollback import rollback
 from vireo_serving.server.ports import Ports
 from vireo_serving.server.server import TritonServer
+from vireo_training.sources import open_source
 
 TEXTS = [
     "con cá",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from vireo_training.config import load_config, preset_names
+from vireo_training.presets import load_config, preset_names
 
 # By the beginning of a preset's image tower: a tiny one of its family, its settings and its size.
 _IMAGE: dict[str, tuple[str, dict[str, object], int]] = {

@@ -3,8 +3,8 @@ import re
 
 import pytest
 from vireo_client.errors import TrainingError
-from vireo_training.config import load_config, preset_names
 from vireo_training.models.image_tower import _FROM_SCRATCH
+from vireo_training.presets import load_config, preset_names
 
 
 def test_every_preset_loads_and_describes_something_trainable():

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from support.presets import from_scratch, kinds_of_presets, shrink
 from vireo_client.errors import TrainingError
 from vireo_export.onnx.export import export_towers
-from vireo_training.config import load_config, preset_about, preset_names
 from vireo_training.loop.optimiser import parameter_groups
 from vireo_training.models.dual_encoder import DualEncoder, model_settings
 from vireo_training.models.resolve import resolve
+from vireo_training.presets import load_config, preset_about, preset_names
 
 PAD = 1
 DOCS = Path(__file__).parents[2] / "docs" / "training.md"

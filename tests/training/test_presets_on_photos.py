@@ -14,9 +14,9 @@ from vireo_client.bundle import Bundle
 from vireo_client.captions import CaptionedImage, read_captions
 from vireo_client.search import open_embedder
 from vireo_export.export import export
-from vireo_export.sources import open_source
-from vireo_training.config import load_config
 from vireo_training.loop.train import train
+from vireo_training.presets import load_config
+from vireo_training.sources import open_source
 
 PHOTOS, EPOCHS = 64, 10
 # The recipes' rates are for pretrained towers and many steps: 2e-5 shows nothing in a hundred, and

@@ -13,17 +13,14 @@ import tarfile
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, NamedTuple, cast
+from typing import BinaryIO, NamedTuple
 
 from ..captions import CaptionedImage, Skip
 from ..errors import DataError
 from ..images import SUFFIXES
+from ..tars import DAMAGE, MAX_TEXT_BYTES, Header, members
 from .lists import described_record
 from .reading import MAX_FILE_BYTES, ArchivedImage, Part
-
-MAX_TEXT_BYTES = 1 << 20
-"""The largest file of captions within a tar."""
-_MAX_HEADER_BYTES = 1 << 20
 
 
 class _Member(NamedTuple):
@@ -31,22 +28,6 @@ class _Member(NamedTuple):
     suffix: str
     name: str
     part: Part
-
-
-class _Headers:
-    """A file of which only short pieces are read.
-
-    A hostile header may say of itself that it is gigabytes long, and `tarfile` would read it.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.seek, self.tell = file.seek, file.tell
-
-    def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= _MAX_HEADER_BYTES:
-            raise tarfile.ReadError(f"a header of {size:,} bytes")
-        return self._file.read(size)
 
 
 def is_archive(path: Path) -> bool:
@@ -65,11 +46,11 @@ def list_archive(path: Path) -> tuple[list[CaptionedImage], list[Skip]]:
     archive = os.path.realpath(path)
     try:
         with open(path, "rb") as file:
-            tar = tarfile.open(fileobj=cast(BinaryIO, _Headers(file)), mode="r:")  # noqa: SIM115
-            members = _members(tar, file, archive, skipped)
-            for _, sample in groupby(members, key=lambda member: member.stem):
+            tar = tarfile.open(fileobj=file, mode="r:", tarinfo=Header)  # noqa: SIM115
+            of_use = _members(tar, archive, skipped)
+            for _, sample in groupby(of_use, key=lambda member: member.stem):
                 _add_sample([*sample], file, archive, records, skipped)
-    except tarfile.ReadError as error:
+    except tarfile.TarError as error:
         raise DataError(
             f"{path}: not a readable tar ({error}); a compressed one must be unpacked first"
         ) from None
@@ -81,11 +62,9 @@ def list_archive(path: Path) -> tuple[list[CaptionedImage], list[Skip]]:
     return [*records.values()], skipped
 
 
-def _members(
-    tar: tarfile.TarFile, file: BinaryIO, archive: str, skipped: list[Skip]
-) -> Iterator[_Member]:
+def _members(tar: tarfile.TarFile, archive: str, skipped: list[Skip]) -> Iterator[_Member]:
     """Yield the files that a sample may consist of, and note where the tar breaks off."""
-    for member in _headers(tar, file, archive, skipped):
+    for member in _headers(tar, archive, skipped):
         name = PurePosixPath(member.name)
         stem, _, suffix = name.name.partition(".")
         suffix = f".{suffix.lower()}"
@@ -99,18 +78,10 @@ def _members(
         yield _Member(str(name.parent / stem), suffix, str(name), part)
 
 
-def _headers(
-    tar: tarfile.TarFile, file: BinaryIO, archive: str, skipped: list[Skip]
-) -> Iterator[tarfile.TarInfo]:
+def _headers(tar: tarfile.TarFile, archive: str, skipped: list[Skip]) -> Iterator[tarfile.TarInfo]:
     try:
-        while (member := tar.next()) is not None:
-            tar.members.clear()  # type: ignore[attr-defined]  # it would keep them all in memory
-            yield member
-        # `tarfile` takes garbage in place of a header for the end, and raises nothing.
-        file.seek(tar.offset)
-        if any(file.read(tarfile.BLOCKSIZE)):
-            raise tarfile.ReadError("it goes on with what is no header")
-    except (tarfile.TarError, EOFError) as error:
+        yield from members(tar)
+    except DAMAGE as error:
         skipped.append(Skip(archive, f"damaged from here on ({error})"))
 
 

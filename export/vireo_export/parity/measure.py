@@ -24,10 +24,10 @@ from vireo_training.evaluation.evaluate import (
 )
 from vireo_training.evaluation.metrics import WAYS, retrieval_metrics
 from vireo_training.models.torch_towers import TorchTowers
+from vireo_training.sources import Source
 
 from ..precision import ALL_FP32, Precision, Precisions, engine_bytes
 from ..precision.build import Engine, EngineQuality
-from ..sources import Source
 from .gate import (
     RECALLS,
     EngineParity,

@@ -17,7 +17,7 @@ from vireo_client.text.tokenize import pad_ids
 
 MAX_TEXT_BYTES = 4096
 """Bytes of one text. No model reads more, and the time of word segmentation grows with the square:
-the worst text of this length takes 50 ms on one core, one of 16 KB takes 16 times as long."""
+the slowest text of this length that was found takes 50 ms on one core."""
 MAX_REQUEST_BYTES = 65_536
 """Bytes of all texts of a request: one request keeps the others waiting for a second at most."""
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from itertools import count
 from pathlib import Path
 
-from vireo_client.held import HeldFolder, remove_abandoned
+from vireo_client.held import temporary_folder
 
 from .publication import Stamp, copy_publication
 from .slots import Layout
@@ -26,14 +25,10 @@ class ServingFolder:
     def __init__(self, repository: Path) -> None:
         self._repository = repository
         prefix = f".{repository.resolve().name}-server-"
-        parent, temporary = repository.resolve().parent, Path(tempfile.gettempdir())
-        for place in (parent, temporary):
-            for _ in remove_abandoned(place, prefix):
-                pass
         try:
-            self._held = HeldFolder(parent, prefix)
-        except OSError:
-            self._held = HeldFolder(temporary, prefix)
+            self._held = temporary_folder(prefix, repository.resolve().parent)
+        except OSError:  # it may not be written
+            self._held = temporary_folder(prefix)
         self._folder = self._held.path
         self.root = self._folder / "models"
         self.root.mkdir()

@@ -31,11 +31,6 @@ _LIBRARIES = "nvidia_pytriton.libs"
 _STUB = "triton_python_backend_stub"
 
 
-def default_folder() -> Path:
-    """Return the carrier's folder: `VIREO_TRITON_CARRIER`, or inside the running environment."""
-    return environment.carrier_folder()
-
-
 @dataclass(frozen=True, slots=True)
 class Carrier:
     """An unpacked carrier, ready to start."""
@@ -53,7 +48,7 @@ def install(folder: Path | None = None) -> Path:
     Raises:
         ServerError: pip fails, or there is no Triton for this platform or interpreter.
     """
-    target = folder or default_folder()
+    target = folder or environment.carrier_folder()
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile",
                "--only-binary", ":all:", "--require-hashes",
                "--disable-pip-version-check"]  # fmt: skip
@@ -94,7 +89,7 @@ def find(folder: Path | None = None) -> Carrier | None:
     Raises:
         ServerError: the interpreter's shared library, which the stub needs, is not on the machine.
     """
-    root = folder or default_folder()
+    root = folder or environment.carrier_folder()
     base = root / _FOLDER
     binary = base / "bin" / "tritonserver"
     if not binary.is_file():

@@ -77,8 +77,8 @@ class TritonServer:
         self.repository = repository
         self.options = options or ServerOptions()
         stamp(repository)  # fails for a folder that is no repository, before anything is created
+        self._shared_memory = SharedMemory()
         self._serving = ServingFolder(repository)
-        self._shared_memory: SharedMemory | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._group: int | None = None
         self._log_start = 0
@@ -86,7 +86,6 @@ class TritonServer:
         """How often Triton was started anew, by cause: a dead engine, or its own end."""
         self._keep_log = log is not None
         try:
-            self._shared_memory = SharedMemory()
             self._layout, self._seen = self._serving.copy_repository()
             self._layout.write_slots()
             for name in self._layout.names:
@@ -175,7 +174,6 @@ class TritonServer:
         return chosen_here and any("already in use" in line for line in self._log_lines())
 
     def _launch(self) -> subprocess.Popen[bytes]:
-        assert self._shared_memory is not None
         command = [
             *self._command,
             f"--model-repository={self._serving.root}",
@@ -198,7 +196,7 @@ class TritonServer:
 
         Triton 2.51 gives none of it back while a model is loaded.
         """
-        return self._shared_memory.size() if self._shared_memory else 0
+        return self._shared_memory.size()
 
     @staticmethod
     def _reachable(host: str) -> str:
@@ -353,8 +351,7 @@ class TritonServer:
         """Stop the server and its backend processes; calling it twice does no harm."""
         self._end_process(grace)
         self._serving.close()
-        if self._shared_memory is not None:
-            self._shared_memory.close()
+        self._shared_memory.close()
 
     def _end_process(self, grace: float) -> None:
         if self._process is None or self._group is None:
@@ -371,8 +368,7 @@ class TritonServer:
             pass
         self._group = None
         self._process.wait()
-        if self._shared_memory is not None:
-            self._shared_memory.clear()
+        self._shared_memory.clear()
 
     def __enter__(self) -> TritonServer:
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -94,7 +95,7 @@ class MemoryWatch:
 
     def __init__(self, size: int) -> None:
         self._least = size
-        self._last: float | None = None
+        self._last = -math.inf
 
     def is_due(self, size: int, now: float | None = None) -> bool:
         """Return whether `size` bytes are too many; at most once in ten minutes.
@@ -104,8 +105,7 @@ class MemoryWatch:
             now: the present, in seconds of `time.monotonic`.
         """
         now = time.monotonic() if now is None else now
-        rested = self._last is None or now - self._last >= WINDOW_SECONDS
-        if not rested or size - self._least < GROWN_BYTES:
+        if now - self._last < WINDOW_SECONDS or size - self._least < GROWN_BYTES:
             return False
         self._last = now
         return True

@@ -3,6 +3,8 @@ import tarfile
 
 import numpy as np
 import pytest
+from support.tars import pax_header, tar_header
+from vireo_client import tars
 from vireo_client.errors import DataError
 from vireo_client.index import Index
 from vireo_client.indexing import archives
@@ -96,7 +98,7 @@ def test_names_that_leave_the_archive_links_and_doubles_are_refused(photos, tmp_
 def test_large_members_and_headers_are_refused_unread(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "MAX_TEXT_BYTES", 10)
     monkeypatch.setattr(archives, "MAX_FILE_BYTES", 2000)
-    monkeypatch.setattr(archives, "_MAX_HEADER_BYTES", 4096)
+    monkeypatch.setattr(tars, "MAX_TEXT_BYTES", 4096)
     data = (photos / "a.png").read_bytes()[:1000]
     members = [("a.png", data), ("a.txt", b"x" * 100), ("b.png", bytes(3000)), ("c.png", data)]
     path = _write(tmp_path / "x.tar", members)
@@ -110,7 +112,30 @@ def test_large_members_and_headers_are_refused_unread(photos, tmp_path, monkeypa
     _write(tmp_path / "y.tar", [("a.png", data), ("n" * 5000 + ".png", data)])
     records, (skip,) = list_archive(tmp_path / "y.tar")
     assert len(records) == 1
-    assert "damaged from here on (a header of" in skip.reason
+    assert "damaged from here on (a header says 5,0" in skip.reason
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        tar_header(b"1.jpg", -512),
+        tar_header(b"1.jpg", -1024),
+        pax_header(size="-1024"),
+        tar_header(b"1.jpg", 4 << 30, b"L"),
+        tar_header(b"1.jpg", 4 << 30, b"x"),
+        pax_header(**{"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}),
+    ],
+    ids=["round", "back", "back in a longer header", "a long name", "a long header", "sparse"],
+)
+def test_a_hostile_header_ends_the_tar_and_not_the_run(damage, photos, tmp_path):
+    path = _write(tmp_path / "x.tar", [("a.png", (photos / "a.png").read_bytes())])
+    with tarfile.open(path) as tar:
+        end = tar.getmembers()[-1]
+    whole = path.read_bytes()[: end.offset_data + -(-end.size // 512) * 512]
+    path.write_bytes(whole + damage + bytes(1024))
+    records, (skip,) = list_archive(path)
+    assert [r.path.name for r in records] == ["a.png"]
+    assert "damaged from here on" in skip.reason
 
 
 def test_a_tar_that_is_cut_off_or_damaged_gives_what_it_holds(photos, tmp_path):

@@ -23,10 +23,10 @@ from vireo_export.precision.calibration import Calibration, largest_values
 from vireo_export.precision.fp16 import to_fp16
 from vireo_export.precision.int8 import candidates
 from vireo_export.precision.rounding import with_rounding
-from vireo_export.sources import open_source
 from vireo_serving.repository.publish import move_engine
 from vireo_serving.server.ports import Ports
 from vireo_serving.server.server import TritonServer
+from vireo_training.sources import open_source
 
 LIMIT = 1000
 

@@ -15,7 +15,7 @@ from vireo_export.parity import measure
 from vireo_export.parity.gate import RECALLS
 from vireo_export.parity.measure import ParityMeasurement, measure_parity
 from vireo_export.precision.build import Engine
-from vireo_export.sources import open_source
+from vireo_training.sources import open_source
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from vireo_client.towers.triton import TritonTowers
 from vireo_export.export import EngineOptions, export
 from vireo_export.parity.report import PARITY_FILE, PLOT_FILE, TABLE_FILE
 from vireo_export.precision import Precisions
-from vireo_export.sources import open_source
 from vireo_serving.server.ports import Ports
 from vireo_serving.server.server import TritonServer
+from vireo_training.sources import open_source
 
 
 @pytest.fixture(scope="module")

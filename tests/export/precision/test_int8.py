@@ -10,7 +10,7 @@ from vireo_export.precision import int8 as int8_module
 from vireo_export.precision.build import EngineQuality, build_engine
 from vireo_export.precision.calibration import Calibration
 from vireo_export.precision.int8 import candidates, saturates
-from vireo_export.sources import open_source
+from vireo_training.sources import open_source
 
 
 def kinds(path):

@@ -15,8 +15,8 @@ from vireo_client.captions import CaptionedImage
 from vireo_client.embedder import Embedder
 from vireo_client.towers.onnx import OnnxTowers
 from vireo_export.export import export
-from vireo_export.sources import Source, open_source
 from vireo_training.models.torch_towers import TorchTowers
+from vireo_training.sources import Source, open_source
 
 
 def _scene(width: int, height: int, channels: int = 3, seed: int = 0) -> Image.Image:

@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 from vireo_client.bundle import Bundle
 from vireo_client.cli import build_app
 from vireo_client.errors import BundleError, VireoError
-from vireo_export.sources import open_source, repository_for
+from vireo_export.export import repository_for
 from vireo_training.evaluation.evaluate import default_split
+from vireo_training.sources import open_source
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 from vireo_client.errors import TrainingError
-from vireo_training.config import load_config
 from vireo_training.data.captions import Captions, Ragged
 from vireo_training.data.class_names import read_class_names
 from vireo_training.loop.train import train
@@ -20,6 +19,7 @@ from vireo_training.models.dual_encoder import DualEncoder
 from vireo_training.models.image_tower import classifier_weights
 from vireo_training.models.resolve import resolve
 from vireo_training.models.torchvision_ops import ensure_torchvision
+from vireo_training.presets import load_config
 
 ensure_torchvision()
 import timm  # noqa: E402

@@ -7,7 +7,6 @@ import shutil
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
-from vireo_client.bundle import Bundle
 from vireo_client.embedder import Embedder
 from vireo_client.errors import DataError
 from vireo_training.evaluation.image_pairs import (
@@ -32,19 +31,8 @@ class PixelTowers:
 
 
 @pytest.fixture
-def embedder(scenes_bundle):
-    return Embedder(Bundle(scenes_bundle), PixelTowers())
-
-
-@pytest.fixture
-def scenes_bundle(scenes, tmp_path_factory):
-    from vireo_training.config import load_config
-    from vireo_training.loop.train import train
-
-    settings = ["epochs=1", "text.segmenter=none", "text.layers=1", "image.size=32"]
-    return train(
-        load_config("scenes", settings), scenes / "test", tmp_path_factory.mktemp("run")
-    ).bundle
+def embedder(bundle):
+    return Embedder(bundle, PixelTowers())
 
 
 def test_copies_are_found_and_distractors_count_in_the_pool(embedder, photo, tmp_path):
@@ -70,6 +58,9 @@ def test_copies_are_found_and_distractors_count_in_the_pool(embedder, photo, tmp
     (tmp_path / "gt.csv").write_text("Q0.png,R05.png\n")
     report = evaluate_images(embedder, *folders, tmp_path / "gt.csv")
     assert report["image_to_image"]["recall_at_1"] == 0
+    (tmp_path / "gt.csv").write_text("a,b,c\n")
+    with pytest.raises(DataError, match="3 field"):  # before anything is embedded
+        evaluate_images(None, *folders, tmp_path / "gt.csv")
     (tmp_path / "gt.csv").write_text("Q0,R99\n")
     with pytest.raises(DataError, match="names R99, which is no readable image of"):
         evaluate_images(embedder, *folders, tmp_path / "gt.csv")

@@ -3,10 +3,10 @@
 import pytest
 from vireo_client.bundle import Bundle
 from vireo_client.errors import DataError, TrainingError
-from vireo_training.config import load_config
 from vireo_training.evaluation.evaluate import select_records
 from vireo_training.loop import train as module
 from vireo_training.loop.train import train
+from vireo_training.presets import load_config
 
 TINY = ["epochs=1", "batch_size=8", "text.layers=1", "text.segmenter=none", "text.width=16",
         "image.size=32", "image.resize=32"]  # fmt: skip

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from vireo_client.bundle import Bundle
-from vireo_training.config import load_config
 from vireo_training.evaluation.metrics import WAYS
 from vireo_training.evaluation.plots import plot_training, read_history
 from vireo_training.loop import run
@@ -16,6 +15,7 @@ from vireo_training.loop.loss import contrastive_loss
 from vireo_training.loop.progress import Progress
 from vireo_training.loop.train import train
 from vireo_training.loop.validate import ValidationSet, validate
+from vireo_training.presets import load_config
 
 SETTINGS = ["epochs=4", "batch_size=8", "text.layers=1", "text.segmenter=none", "text.width=16",
             "image.size=32", "image.resize=32", "validation_fraction=0.2", "test_fraction=0",

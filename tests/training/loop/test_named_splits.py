@@ -10,10 +10,10 @@ from vireo_client.bundle import Bundle
 from vireo_client.captions import read_captions
 from vireo_client.errors import DataError
 from vireo_training.commands.evaluate import evaluate
-from vireo_training.config import load_config
 from vireo_training.evaluation.evaluate import default_split, select_records
 from vireo_training.evaluation.report import baseline_records
 from vireo_training.loop.train import train
+from vireo_training.presets import load_config
 
 SETTINGS = ["epochs=1", "batch_size=8", "image.size=48", "image.resize=48", "text.width=32",
             "text.layers=1", "text.segmenter=none", "text.tokenizer=words"]  # fmt: skip

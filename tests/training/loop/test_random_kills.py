@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -11,13 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.runs import assert_same_state
 from vireo_client.bundle import Bundle
-from vireo_training.config import TrainConfig, load_config
+from vireo_training.config import TrainConfig
 from vireo_training.loop import checkpoint
 from vireo_training.loop import train as module
 from vireo_training.loop.checkpoint import CHECKPOINT_FILE
-from vireo_training.loop.step import Step
 from vireo_training.loop.train import train
+from vireo_training.presets import load_config
 
 EPOCHS = 5
 KILLS = int(os.environ.get("VIREO_TEST_KILLS", "2"))
@@ -27,19 +27,6 @@ SETTINGS = [f"epochs={EPOCHS}", "warmup_epochs=2", "batch_size=8", "text.layers=
             "text.segmenter=none", "text.width=16", "text.dropout=0.1", "image.size=32",
             "image.resize=36", "augment.crop=0.8", "accumulate=2", "ema=0.9",
             "validation_fraction=0.2", "plateau_patience=0", "plateau_factor=0.3"]  # fmt: skip
-
-
-@pytest.fixture
-def rates(monkeypatch):
-    """Collects the rates of all parameter groups at each update of any run."""
-    seen, plain = [], Step.update
-
-    def update(step):
-        seen.append([group["lr"] for group in step._optimiser.param_groups])
-        plain(step)
-
-    monkeypatch.setattr(Step, "update", update)
-    return seen
 
 
 def _killed(config: TrainConfig, data: Path, out: Path, *, batch: int | None, save: int) -> None:
@@ -72,22 +59,6 @@ def _killed(config: TrainConfig, data: Path, out: Path, *, batch: int | None, sa
         os._exit(1)
 
 
-def _history(folder: Path) -> list[dict[str, object]]:
-    lines = [json.loads(line) for line in (folder / "history.jsonl").open()]
-    return [{k: v for k, v in line.items() if k not in ("seconds", "waiting")} for line in lines]
-
-
-def _differences(a: object, b: object, place: str = "") -> list[str]:
-    if isinstance(a, torch.Tensor):
-        return [] if isinstance(b, torch.Tensor) and torch.equal(a, b) else [place]
-    if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
-        return [d for key in a for d in _differences(a[key], b[key], f"{place}/{key}")]
-    if isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
-        return [d for n, (x, y) in enumerate(zip(a, b, strict=True))
-                for d in _differences(x, y, f"{place}/{n}")]  # fmt: skip
-    return [] if a == b else [place]
-
-
 @pytest.mark.parametrize("schedule", ["cosine", "plateau", "constant"])
 def test_killed_runs_end_as_the_uninterrupted_one(scenes, tmp_path, rates, schedule):
     data = scenes / "test"
@@ -96,7 +67,6 @@ def test_killed_runs_end_as_the_uninterrupted_one(scenes, tmp_path, rates, sched
     expected = rates.copy()
     bundle = Bundle(tmp_path / "whole" / "bundle").config
     epoch = bundle.provenance["pictures"]["train"] // config.batch_size  # in batches
-    whole = torch.load(tmp_path / "whole" / CHECKPOINT_FILE, weights_only=True)
     draw = random.Random(schedule)
     # While a checkpoint is written, in the warm-up, in the last epoch, and anywhere.
     first = [None, draw.randint(epoch + 1, 2 * epoch), draw.randint(4 * epoch + 1, EPOCHS * epoch)]
@@ -111,8 +81,5 @@ def test_killed_runs_end_as_the_uninterrupted_one(scenes, tmp_path, rates, sched
         resume = (out / CHECKPOINT_FILE).is_file()
         train(config, data, out, resume=resume)
         assert rates == expected[len(expected) - len(rates) :]
-        assert _history(out) == _history(tmp_path / "whole")
-        mine = torch.load(out / CHECKPOINT_FILE, weights_only=True)
-        for key in ("model", "average", "optimiser", "schedule", "scaler", "random", "best"):
-            assert not _differences(mine[key], whole[key], key)
+        assert_same_state(out, tmp_path / "whole")
         assert resume or len(rates) == len(expected)

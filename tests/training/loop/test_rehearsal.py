@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import nn
 from vireo_client.errors import TrainingError
-from vireo_training.config import load_config
 from vireo_training.data.batches import Batch
 from vireo_training.loop.inputs import fitting_batch_size
 from vireo_training.loop.rehearsal import rehearse
 from vireo_training.loop.train import train
 from vireo_training.models.dual_encoder import DualEncoder
 from vireo_training.models.resolve import resolve
+from vireo_training.presets import load_config
 
 TINY = ["image.size=48", "image.resize=48", "text.segmenter=none", "text.width=32"]
 LSTM = ["text.kind=lstm", "text.hidden=16", "text.pool=last", "text.shortcut=false"]
@@ -35,7 +35,7 @@ def _model(settings):
 def _batch():
     images = torch.randint(0, 256, (4, 3, 48, 48), dtype=torch.uint8)
     ids = torch.randint(2, 50, (4, 7), dtype=torch.int32)
-    return Batch([(images, ids)], torch.arange(4), 4, torch.arange(4))
+    return Batch([(images, ids)], torch.arange(4), torch.arange(4))
 
 
 @pytest.mark.skipif(_fp16_lstms_run(), reason="this processor trains an LSTM in fp16")

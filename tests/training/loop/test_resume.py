@@ -11,15 +11,16 @@ import sys
 import pytest
 import torch
 from support.presets import shrink
+from support.runs import assert_same_state, checkpoint
 from vireo_client.bundle import Bundle
 from vireo_client.errors import TrainingError
-from vireo_training.config import load_config
 from vireo_training.loop import train as module
 from vireo_training.loop.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
 from vireo_training.loop.step import Step
 from vireo_training.loop.train import train
 from vireo_training.models.bundle_writer import load_model
 from vireo_training.models.resolve import resolve
+from vireo_training.presets import load_config
 
 # Everything that holds a state: dropout, moving averages, random views, gradients over two batches.
 SETTINGS = ["epochs=3", "batch_size=8", "text.layers=1", "text.segmenter=none", "text.width=32",
@@ -49,42 +50,6 @@ def _interrupt_after(monkeypatch, batches, number=signal.SIGINT):
     monkeypatch.setattr(module, "batches_ahead", counted)
 
 
-@pytest.fixture
-def rates(monkeypatch):
-    """Collects the rates of all parameter groups at each update of any run."""
-    seen, plain = [], Step.update
-
-    def update(step):
-        seen.append([group["lr"] for group in step._optimiser.param_groups])
-        plain(step)
-
-    monkeypatch.setattr(Step, "update", update)
-    return seen
-
-
-def _history(folder):
-    """All that an epoch's line holds but its times."""
-    lines = [json.loads(line) for line in (folder / "history.jsonl").open()]
-    return [
-        {key: value for key, value in line.items() if key not in ("seconds", "waiting")}
-        for line in lines
-    ]
-
-
-def _checkpoint(folder):
-    return torch.load(folder / CHECKPOINT_FILE, weights_only=True)
-
-
-def _equal(a, b):
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(_equal, a, b))
-    return a == b
-
-
 @pytest.mark.parametrize(
     ("batches", "number"),
     [(2, signal.SIGINT), (6, signal.SIGTERM), (7, signal.SIGINT), (8, signal.SIGINT)],
@@ -101,17 +66,14 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(
             assert load_model(Bundle(result.bundle))  # the best so far
         except KeyboardInterrupt:
             assert not (tmp_path / "bundle").exists()  # no epoch was done
-    assert not _checkpoint(tmp_path)["finished"]
+    assert not checkpoint(tmp_path)["finished"]
     with pytest.raises(TrainingError, match=r"is not finished .* --resume, or begin anew with --r"):
         train(config, scenes / "test", tmp_path)
 
     result = train(config, scenes / "test", tmp_path, resume=True)
     assert not result.interrupted
     assert Bundle(result.bundle).bundle_id == Bundle(uninterrupted / "bundle").bundle_id
-    mine, theirs = _checkpoint(tmp_path), _checkpoint(uninterrupted)
-    for key in ("model", "average", "optimiser", "schedule", "scaler", "random", "best"):
-        assert _equal(mine[key], theirs[key]), key
-    assert _history(tmp_path) == _history(uninterrupted)
+    assert_same_state(tmp_path, uninterrupted)
 
 
 # Of five epochs, the first two are the warm-up.
@@ -142,10 +104,7 @@ def test_a_resumed_run_has_the_rates_of_the_uninterrupted_one(
         assert len(rates) == batches
         train(config, scenes / "test", out, resume=True)
         assert rates == expected
-        assert _history(out) == _history(tmp_path / "whole")
-        mine, theirs = _checkpoint(out), _checkpoint(tmp_path / "whole")
-        for key in ("model", "optimiser", "schedule", "best"):
-            assert _equal(mine[key], theirs[key]), key
+        assert_same_state(out, tmp_path / "whole")
 
 
 def test_a_finished_run_can_go_on_for_more_epochs(scenes, tmp_path):

@@ -1,7 +1,7 @@
 import pytest
 import torch
-from vireo_training.config import load_config
 from vireo_training.loop.schedule import Schedule
+from vireo_training.presets import load_config
 
 
 def _schedule(*settings, epoch_steps=10):

@@ -1,7 +1,7 @@
 import pytest
 import torch
-from vireo_training.config import load_config
 from vireo_training.loop.step import _half_precision
+from vireo_training.presets import load_config
 
 
 @pytest.mark.parametrize(

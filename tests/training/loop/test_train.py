@@ -13,13 +13,13 @@ from vireo_client.bundle import Bundle
 from vireo_client.embedder import Embedder
 from vireo_client.errors import BundleError, DataError, TrainingError
 from vireo_client.text.pipeline import TextPath
-from vireo_training.config import load_config
 from vireo_training.evaluation.evaluate import evaluate, select_records
 from vireo_training.loop.train import train
 from vireo_training.models.bundle_writer import load_model
 from vireo_training.models.dual_encoder import DualEncoder
 from vireo_training.models.image_tower import ImageTower
 from vireo_training.models.torch_towers import TorchTowers
+from vireo_training.presets import load_config
 
 BIN = Path(sys.executable).parent
 QUICK = ["epochs=1", "batch_size=32", "text.layers=1", "text.segmenter=none"]

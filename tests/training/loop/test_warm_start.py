@@ -9,10 +9,10 @@ from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 from vireo_client.errors import TrainingError
-from vireo_training.config import load_config
 from vireo_training.data.captions import Captions, Ragged
 from vireo_training.loop.warm_start import PENALTIES, warm_start
 from vireo_training.models.dual_encoder import DualEncoder
+from vireo_training.presets import load_config
 
 HEADS = ['image.head={"kind": "linear", "bias": true, "unit_features": true}',
          'text.head={"kind": "none"}', "embedding_dim=8", "text.width=8"]  # fmt: skip

@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 from vireo_client.bundle import Bundle
 from vireo_client.errors import BundleError, TrainingError
 from vireo_training.commands.encoders import encoders, import_
-from vireo_training.config import load_config
 from vireo_training.loop.train import train
 from vireo_training.models.bundle_writer import load_model
 from vireo_training.models.encoder_files import import_checkpoint
+from vireo_training.presets import load_config
 
 APP = typer.Typer()
 APP.command("encoders")(encoders)

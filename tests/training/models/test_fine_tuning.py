@@ -11,10 +11,10 @@ from support.tiny_models import HUGGINGFACE
 from vireo_client.bundle import Bundle
 from vireo_client.embedder import Embedder
 from vireo_client.errors import TrainingError
-from vireo_training.config import load_config
 from vireo_training.loop.train import train
 from vireo_training.models.source_towers import open_for_training
 from vireo_training.models.torch_towers import TorchTowers
+from vireo_training.presets import load_config
 from vireo_training.readers import read_data
 from vireo_training.sources import open_source
 

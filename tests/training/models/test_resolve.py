@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from support.presets import ROBERTA, shrink
 from support.text_models import write_phobert
 from vireo_client.errors import TokenizerError, TrainingError
-from vireo_training.config import ImageTowerConfig, TextTowerConfig, load_config
+from vireo_training.config import ImageTowerConfig, TextTowerConfig
 from vireo_training.models.dual_encoder import DualEncoder, model_settings
 from vireo_training.models.hub import offline
 from vireo_training.models.image_tower import ImageTower
@@ -18,6 +18,7 @@ from vireo_training.models.resolve import resolve, resolve_image
 from vireo_training.models.text_towers import TextTower
 from vireo_training.models.text_towers.huggingface import resolve_architecture
 from vireo_training.models.tokenizer import make_tokenizer
+from vireo_training.presets import load_config
 
 CAPTIONS = ["con chó chạy trên bãi_cỏ", "Con chó ngủ", "xe_hơi trên bãi_cỏ"]
 

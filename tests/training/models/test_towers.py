@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from support.presets import ROBERTA, shrink
 from torch import nn
 from vireo_client.errors import TrainingError
-from vireo_training.config import HeadConfig, ImageTowerConfig, TextTowerConfig, load_config
+from vireo_training.config import HeadConfig, ImageTowerConfig, TextTowerConfig
 from vireo_training.loop.optimiser import parameter_groups
 from vireo_training.models.dual_encoder import DualEncoder
 from vireo_training.models.heads import make_head
@@ -18,6 +18,7 @@ from vireo_training.models.resolve import resolve
 from vireo_training.models.text_towers import TextTower
 from vireo_training.models.text_towers.transformer import sinusoidal_positions
 from vireo_training.models.tower import Tower
+from vireo_training.presets import load_config
 
 PAD, VOCAB = 1, 60
 KINDS = {

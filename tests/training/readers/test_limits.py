@@ -7,42 +7,13 @@ import tarfile
 import tracemalloc
 
 import pytest
+from support.tars import pax_header, tar_header
 from vireo_client import captions
 from vireo_client.captions import read_captions
 from vireo_client.errors import DataError
+from vireo_client.tars import MAX_TEXT_BYTES
 from vireo_training.readers import read_data
-from vireo_training.readers.limits import MAX_IMAGE_BYTES, MAX_TEXT_BYTES
-
-
-def _header(name: bytes, size: int, kind: bytes = b"0", sparse: int | None = None) -> bytes:
-    """A tar header with any size in it."""
-    block = bytearray(512)
-
-    def put(start, value):
-        block[start : start + len(value)] = value
-
-    def number(value):
-        return b"\xff" + value.to_bytes(11, "big", signed=True) if value < 0 else b"%011o\0" % value
-
-    put(0, name)
-    put(100, b"0000644\0")
-    put(124, number(size))
-    put(136, number(0))
-    put(148, b" " * 8)
-    put(156, kind)
-    put(257, b"ustar  \0")
-    if sparse is not None:
-        put(386, number(sparse))
-        put(398, number(0))
-        put(483, number(sparse))
-    put(148, b"%06o\0 " % sum(block))
-    return bytes(block)
-
-
-def _pax(**headers: str) -> bytes:
-    info = tarfile.TarInfo("1.jpg")
-    info.pax_headers = headers
-    return info.tobuf(tarfile.PAX_FORMAT)
+from vireo_training.readers.limits import MAX_IMAGE_BYTES
 
 
 def _good(jpeg: bytes) -> bytes:
@@ -58,17 +29,17 @@ def _good(jpeg: bytes) -> bytes:
 END = bytes(1024)
 TARS = {
     "a sparse image of 4 GB": (
-        _header(b"1.jpg", 0, b"S", sparse=4 << 30) + END,
+        tar_header(b"1.jpg", 0, b"S", sparse=4 << 30) + END,
         f"jpg has 4,294,967,296 bytes, at most {MAX_IMAGE_BYTES:,} are taken",
     ),
     "a sparse text of 4 GB": (
-        _header(b"1.txt", 0, b"S", sparse=4 << 30) + END,
+        tar_header(b"1.txt", 0, b"S", sparse=4 << 30) + END,
         f"txt has 4,294,967,296 bytes, at most {MAX_TEXT_BYTES:,} are taken",
     ),
-    "a size below zero": (_header(b"1.jpg", -512) + END, "damaged"),
-    "a size below zero in a longer header": (_pax(size="-1024") + END, "damaged"),
-    "a name of 4 GB": (_header(b"1.jpg", 4 << 30, b"L") + END, "damaged"),
-    "a header of 4 GB": (_header(b"1.jpg", 4 << 30, b"x") + END, "damaged"),
+    "a size below zero": (tar_header(b"1.jpg", -512) + END, "damaged"),
+    "a size below zero in a longer header": (pax_header(size="-1024") + END, "damaged"),
+    "a name of 4 GB": (tar_header(b"1.jpg", 4 << 30, b"L") + END, "damaged"),
+    "a header of 4 GB": (tar_header(b"1.jpg", 4 << 30, b"x") + END, "damaged"),
 }
 
 

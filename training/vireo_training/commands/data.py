@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from vireo_client.printing import json_line, say
 
+from .options import ColumnsOption, FormatOption
+
 if TYPE_CHECKING:
     from ..data.data_check import DataReport, Overlap, Part, SplitReport, Spread
     from ..readers import Mixture
@@ -36,21 +38,6 @@ Validation = Annotated[
 Test = Annotated[
     list[str] | None, typer.Option(metavar="SOURCE", help="Data to measure on at the end.")
 ]
-Format = Annotated[
-    str | None,
-    typer.Option(
-        "--format",
-        help="jsonl, coco, evjvqa, karpathy, json, flickr, csv, parquet or webdataset; by default the "
-        "one that the content shows.",
-    ),
-]
-Columns = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME,NAME",
-        help="Names for the columns of CSV and TSV files without a header, like image,caption.",
-    ),
-]
 Scratch = Annotated[
     Path | None,
     typer.Option(
@@ -75,16 +62,17 @@ def check(
     train: Train = None,
     validation: Validation = None,
     test: Test = None,
-    file_format: Format = None,
-    columns: Columns = None,
+    file_format: FormatOption = None,
+    columns: ColumnsOption = None,
     scratch: Scratch = None,
     strict: Strict = False,
     as_json: AsJson = False,
 ) -> None:
     """Validate a data set: counts, caption lengths, unreadable images, copies, leaks.
 
-    Every image is decoded. SOURCEs that name splits themselves are checked split by split. The exit code is 1 when something would spoil training: splits that
-    share an image, or a split with nothing usable.
+    Every image is decoded. SOURCEs that name splits themselves are checked split by split. The exit
+    code is 1 when something would spoil training: splits that share an image, or a split with
+    nothing usable.
 
     Example: `vireo data check --train ktvic/train.json@ktvic/train-images
     --test ktvic/test.json@ktvic/test-images`

@@ -40,8 +40,8 @@ def import_(
     Example: `vireo import uit-vilc-dinov2.pt --preset phobert-dinov2-base --out dinov2-bundle`
     """
     require("train", "torch", "timm")
-    from ..config import load_config
     from ..models.encoder_files import import_checkpoint
+    from ..presets import load_config
 
     bundle = import_checkpoint(checkpoint, load_config(preset, settings), out)
     say(f"bundle: {bundle}")

@@ -11,6 +11,8 @@ from vireo_client.commands.options import JsonOption, TritonOption
 from vireo_client.extras import require
 from vireo_client.printing import json_line, printable_lines, say
 
+from .options import ColumnsOption, FormatOption
+
 
 def evaluate(
     source: Annotated[str, typer.Argument(metavar="MODEL", help="A bundle, or a model repository made from one; or a model of others, as `vireo export` takes it: hf:OWNER/NAME, open_clip:MODEL@WEIGHTS, a folder of one.")],
@@ -19,8 +21,8 @@ def evaluate(
     references: Annotated[Path | None, typer.Option(metavar="FOLDER", help="With --queries: the images to find.")] = None,
     matches: Annotated[Path | None, typer.Option(metavar="CSV", help="With --queries: query_id,reference_id a line, as DISC21 has it.")] = None,
     split: Annotated[str | None, typer.Option(help="test, validation, train or all. By default test, or all where neither the bundle nor DATA names splits.")] = None,
-    columns: Annotated[str | None, typer.Option(metavar="NAME,NAME", help="Names for the columns of CSV and TSV files without a header, like image,caption.")] = None,
-    file_format: Annotated[str | None, typer.Option("--format", help="The format of DATA, where its content does not show it, as for `vireo train`.")] = None,
+    columns: ColumnsOption = None,
+    file_format: FormatOption = None,
     engine: Annotated[str | None, typer.Option(help="torch or onnx; by default the one that the folder holds.")] = None,
     triton: TritonOption = None,
     at: Annotated[str | None, typer.Option(metavar="K,K", help="Cut-offs k of recall@k and mAP@k, like 1,5,10,30. Reports of --out hold 1, 5 and 10 as well.")] = None,
@@ -129,7 +131,7 @@ def evaluate(
     say(*(json_line(report) if as_json else metrics_table(report, cutoffs)).split("\n"))
 
 
-def metrics_table(report: dict[str, Any], at: Sequence[int] = (1, 5, 10)) -> str:
+def metrics_table(report: dict[str, Any], at: Sequence[int]) -> str:
     """Format the metrics of each direction and of chance for a terminal.
 
     Args:

@@ -10,6 +10,8 @@ import typer
 from vireo_client.extras import require
 from vireo_client.printing import say
 
+from .options import ColumnsOption, FormatOption
+
 
 def train(
     data: Annotated[list[str] | None, typer.Argument(metavar="DATA[@IMAGES][=WEIGHT]...", help="A folder with captions.jsonl and its images, or a captions file of another format (docs/data.md); several are mixed.")] = None,
@@ -18,8 +20,8 @@ def train(
     source: Annotated[str | None, typer.Option("--from", metavar="MODEL", help="Fine-tune a CLIP, SigLIP, ALIGN, ... of transformers: hf:OWNER/NAME or hf:FOLDER. --set image.freeze=true or text.freeze=true keeps a tower as it is.")] = None,
     settings: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; repeatable.")] = [],  # noqa: B006
     validation: Annotated[str | None, typer.Option(metavar="DATA[@IMAGES]", help="Validate on this, instead of a part of DATA.")] = None,
-    columns: Annotated[str | None, typer.Option(metavar="NAME,NAME", help="Names for the columns of CSV and TSV files without a header, like image,caption.")] = None,
-    file_format: Annotated[str | None, typer.Option("--format", help="jsonl, coco, evjvqa, karpathy, json, flickr, csv, parquet or webdataset; by default the one that the content shows.")] = None,
+    columns: ColumnsOption = None,
+    file_format: FormatOption = None,
     captions: Annotated[list[Path], typer.Option(metavar="FILE", help="JSON lines of captions without images, for tokenizer and text tower; repeatable.")] = [],  # noqa: B006
     features: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Folder that keeps the features of a frozen image tower, for other runs on the same images. Default: OUT.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in OUT.")] = False,
@@ -40,7 +42,7 @@ def train(
     On several GPUs: `torchrun --standalone --nproc-per-node 4 --no-python vireo train ...`
     """
     require("train", "torch", "timm", "accelerate")
-    from ..config import load_config, preset_about, preset_names
+    from ..presets import load_config, preset_about, preset_names
 
     if presets:
         for name in preset_names():

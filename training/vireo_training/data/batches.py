@@ -35,9 +35,7 @@ class Batch(NamedTuple):
     the longest, the short ones apart from the long ones where that spares much padding."""
     owner: Tensor
     """INT64 `[T of all devices and chunks]`: the row of each caption's image in the whole batch,
-    or, from `image_count` on, a number for each group of captions that have no image."""
-    image_count: int
-    """The number of images in the whole batch."""
+    or, from the number of its images on, a number for each group of captions without an image."""
     texts: Tensor
     """INT64 `[T of all devices and chunks]`: captions with equal texts have equal numbers."""
 
@@ -46,7 +44,7 @@ class Batch(NamedTuple):
         chunks = [
             tuple(part.to(device, non_blocking=True) for part in chunk) for chunk in self.chunks
         ]
-        return Batch(chunks, self.owner.to(device), self.image_count, self.texts.to(device))
+        return Batch(chunks, self.owner.to(device), self.texts.to(device))
 
 
 def plan_epoch(order: npt.NDArray[np.int64], size: int) -> list[npt.NDArray[np.int64]]:
@@ -155,7 +153,7 @@ class BatchMaker:
                     cut = short_rows([len(row) for row in ids])
                     padded = [self._pad(part) for part in (ids[:cut], ids[cut:]) if part]
                     chunks.append((self._images(rows[part], own), *padded))
-        return Batch(chunks, torch.tensor(owner), len(rows), torch.tensor(numbers))
+        return Batch(chunks, torch.tensor(owner), torch.tensor(numbers))
 
     def _draw(
         self, rng: np.random.Generator, captions: Captions, rows: npt.NDArray[np.int64], most: int

@@ -24,6 +24,7 @@ from ..models.resolve import image_spec
 from ..models.tokenizer import make_tokenizer
 from ..readers import Frame, Mixture, read_data, read_mixture
 from ..readers.captions_only import read_caption_groups
+from ..readers.frame import NAME as FRAME_NAME
 from .captions import (
     Captions,
     captions_without_images,
@@ -101,7 +102,7 @@ def prepare(
     log_skips(read.skipped)
     split = _divide(config, read, validation, columns, file_format)
     if len(split.train) < 2:
-        named = ", ".join(each if isinstance(each, str) else "data frame" for each in sources)
+        named = ", ".join(each if isinstance(each, str) else FRAME_NAME for each in sources)
         raise DataError(f"{named}: {len(split.train)} image(s) to train on; at least 2 are needed")
 
     # Files and segmenter first: an error then comes before hours of decoding.
@@ -164,8 +165,8 @@ def prepare(
 
 
 def source_name(source: str | Frame) -> str:
-    """Return the last part of a source's path, or "data frame"."""
-    return Path(source).name if isinstance(source, str) else "data frame"
+    """Return the last part of a source's path, or `FRAME_NAME`."""
+    return Path(source).name if isinstance(source, str) else FRAME_NAME
 
 
 def _divide(

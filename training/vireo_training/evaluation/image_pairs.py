@@ -75,6 +75,7 @@ def evaluate_images(
     Raises:
         DataError: a folder holds no images, or `matches` names an image that is not there.
     """
+    pairs = read_matches(matches)  # an error then comes before hours of embedding
     found, vectors, skipped = [], [], []
     for folder, label in ((queries, "embed queries"), (references, "embed references")):
         images = [CaptionedImage(path, ()) for path in find_images(folder)]
@@ -86,7 +87,7 @@ def evaluate_images(
         skipped += skips
     log_skips(skipped)
     rows = []
-    for pair in read_matches(matches):
+    for pair in pairs:
         for side, name, folder in zip(found, pair, (queries, references), strict=True):
             if name not in side:
                 raise DataError(f"{matches}: names {name}, which is no readable image of {folder}")

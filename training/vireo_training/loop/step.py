@@ -58,7 +58,11 @@ class Step:
         """
 
         def loss_of(image: Tensor, text: Tensor) -> Tensor:
-            return self._objective(gather_rows(image), gather_rows(text), batch) / count
+            loss = batch_loss(
+                self._config, self._raw, gather_rows(image), gather_rows(text),
+                batch.owner, batch.texts,
+            )  # fmt: skip
+            return loss / count
 
         with ExitStack() as stack:
             if not last:
@@ -83,10 +87,6 @@ class Step:
         self.scaler.step(self._optimiser)
         self.scaler.update()
         self._optimiser.zero_grad(set_to_none=True)
-
-    def _objective(self, image: Tensor, text: Tensor, batch: Batch) -> Tensor:
-        """Return the loss over unit vectors of the whole batch, `[B, D]` and `[T, D]`."""
-        return batch_loss(self._config, self._raw, image, text, batch.owner, batch.texts)
 
     def autocast(self) -> torch.autocast:
         """Return the context of a forward pass in the run's precision."""

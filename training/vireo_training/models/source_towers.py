@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from vireo_client.errors import TrainingError, first_line
+from vireo_client.errors import ExportError, TrainingError, first_line
 from vireo_client.text.pipeline import TextPath
 
 from ..config import SourceConfig, TrainConfig
 from .heads import make_head
 from .resolve import image_spec
-from .text_towers.huggingface import NOT_ARCHITECTURE, layers_of_stack
+from .text_towers.huggingface import architecture_of, layers_of_stack
 from .torchvision_ops import ensure_torchvision
 from .tower import Tower
 
@@ -82,8 +81,6 @@ def open_for_training(config: TrainConfig) -> OpenedSource:
     Raises:
         TrainingError: it is no dual encoder of transformers, or cannot be loaded.
     """
-    from vireo_client.errors import ExportError
-
     from ..sources.huggingface import PREFIX, load_huggingface
 
     assert config.source is not None
@@ -97,13 +94,13 @@ def open_for_training(config: TrainConfig) -> OpenedSource:
         source, model, text = load_huggingface(name.removeprefix(PREFIX))
     except ExportError as error:
         raise TrainingError(str(error)) from error
-    architecture: dict[str, Any] = json.loads(model.config.to_json_string(use_diff=False))
-    for key in NOT_ARCHITECTURE:
-        architecture.pop(key, None)
     spec = source.bundle.config
     update: dict[str, Any] = {
         "source": SourceConfig(
-            name=name, architecture=architecture, masked=text.masked, pad_ends=text.pad_ends
+            name=name,
+            architecture=architecture_of(model.config),
+            masked=text.masked,
+            pad_ends=text.pad_ends,
         ),
         "embedding_dim": spec.embedding_dim,
         "image": config.image.model_copy(update=spec.image.model_dump(exclude={"offset"})),

@@ -10,6 +10,9 @@ from vireo_client.captions import Described, Skip
 
 from . import json_list
 
+NAME = "data frame"
+"""What stands for a frame where messages name a file."""
+
 
 @runtime_checkable
 class Frame(Protocol):
@@ -23,4 +26,4 @@ class Frame(Protocol):
 
 def read(frame: Frame) -> Iterator[Described | Skip]:
     """Yield one item a row; a row whose image or caption is missing is a skip."""
-    return json_list.read(Path("data frame"), frame.to_dict("records"), "row")
+    return json_list.read(Path(NAME), frame.to_dict("records"), "row")

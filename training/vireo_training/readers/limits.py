@@ -4,8 +4,6 @@ from __future__ import annotations
 
 MAX_IMAGE_BYTES = 128 << 20
 """Bytes of one embedded image; a photo of 108 megapixels has a quarter of them."""
-MAX_TEXT_BYTES = 1 << 20
-"""Bytes of the text or JSON file of one sample, and of a header that names a file."""
 
 
 def check_size(what: str, size: int, most: int = MAX_IMAGE_BYTES) -> None:

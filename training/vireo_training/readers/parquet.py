@@ -22,8 +22,9 @@ from vireo_client.fields import (
     split_of,
 )
 from vireo_client.images import SUFFIXES
+from vireo_client.tars import MAX_TEXT_BYTES
 
-from .limits import MAX_IMAGE_BYTES, MAX_TEXT_BYTES, check_size
+from .limits import MAX_IMAGE_BYTES, check_size
 from .unpacked import Embedded
 
 _ROWS = 8

@@ -95,7 +95,7 @@ def read_data(
     if isinstance(source, Frame):
         # The program itself names these files, so that they may lie anywhere.
         find = partial(find_image, Path(), anywhere=True)
-        return collect(Path("data frame"), frame.read(source), find)
+        return collect(Path(frame.NAME), frame.read(source), find)
     if isinstance(source, str):
         source = Source.parse(source)
     elif isinstance(source, Path):

@@ -7,9 +7,7 @@ A sample is an image with its captions in a `.txt` (one a line) or, where there 
 from __future__ import annotations
 
 import json
-import lzma
 import tarfile
-import zlib
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path, PurePosixPath
@@ -19,12 +17,10 @@ from vireo_client.captions import Skip
 from vireo_client.errors import DataError
 from vireo_client.fields import captions_of, joined_keys, split_of
 from vireo_client.images import SUFFIXES
+from vireo_client.tars import DAMAGE, MAX_TEXT_BYTES, Header, members
 
-from .limits import MAX_IMAGE_BYTES, MAX_TEXT_BYTES, check_size
+from .limits import MAX_IMAGE_BYTES, check_size
 from .unpacked import Embedded
-
-_DAMAGE = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, MemoryError,
-           OverflowError, RecursionError, ValueError)  # fmt: skip
 
 
 class _File(NamedTuple):
@@ -34,18 +30,6 @@ class _File(NamedTuple):
     """The error of a file that is too large, in place of its content."""
 
 
-class _Header(tarfile.TarInfo):
-    """A header that is held to what is possible, before its file is read."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
-        header = super().frombuf(buf, encoding, errors)
-        headers = (b"x", b"g", b"X", tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
-        if header.size < 0 or (header.type in headers and header.size > MAX_TEXT_BYTES):
-            raise tarfile.HeaderError(f"a header says {header.size} bytes")
-        return header
-
-
 def read(path: Path) -> Iterator[Embedded | Skip]:
     """Yield one item for each sample, up to where a tar is damaged.
 
@@ -53,8 +37,8 @@ def read(path: Path) -> Iterator[Embedded | Skip]:
         DataError: no tar at all.
     """
     try:
-        tar = tarfile.open(path, tarinfo=_Header)  # noqa: SIM115  # closed by the `with` below
-    except _DAMAGE as error:
+        tar = tarfile.open(path, tarinfo=Header)  # noqa: SIM115  # closed by the `with` below
+    except DAMAGE as error:
         raise DataError(f"{path}: not a readable tar ({error})") from None
     damage: list[Skip] = []
     with tar:
@@ -69,13 +53,9 @@ def read(path: Path) -> Iterator[Embedded | Skip]:
 
 def _files(path: Path, tar: tarfile.TarFile, damage: list[Skip]) -> Iterator[_File]:
     """Yield the files of `tar` that a sample may consist of, and notes where it breaks off."""
-    last, end = "its start", -1
+    last = "its start"
     try:
-        for member in tar:
-            # A header that says a negative size leads back, and round for ever (CVE-2025-8194).
-            if member.size < 0 or tar.offset <= end:
-                raise tarfile.ReadError("a header that leads back")
-            end = tar.offset
+        for member in members(tar):
             name = PurePosixPath(_printable(member.name))
             stem, dot, suffix = name.name.partition(".")
             # Links are passed over: their targets may be anywhere.
@@ -85,12 +65,7 @@ def _files(path: Path, tar: tarfile.TarFile, damage: list[Skip]) -> Iterator[_Fi
                 suffix = suffix.lower()
                 if suffix in ("txt", "json") or _is_image(suffix):
                     yield _File(str(name.parent / stem), suffix, _content(member, content, suffix))
-        # tarfile takes garbage in place of a header for the end of the tar, and raises nothing.
-        if tar.fileobj is not None:
-            tar.fileobj.seek(tar.offset)
-            if any(tar.fileobj.read(tarfile.BLOCKSIZE)):
-                damage.append(Skip(str(path), f"damaged after {last}"))
-    except _DAMAGE as error:
+    except DAMAGE as error:
         damage.append(Skip(str(path), f"damaged at or after {last} ({error})"))
 
 

@@ -27,7 +27,7 @@ _FROM_SCRATCH = (
     "--set text.weights=null --set text.tokenizer=bpe"
 )
 # Keys of a config that describe its file, not the model.
-NOT_ARCHITECTURE = ("_name_or_path", "transformers_version", "architectures", "dtype")
+_NOT_ARCHITECTURE = ("_name_or_path", "transformers_version", "architectures", "dtype")
 
 
 class HuggingFaceBackbone(TextBackbone):
@@ -130,10 +130,13 @@ def resolve_architecture(text: TextTowerConfig) -> TextTowerConfig:
         config = AutoConfig.from_pretrained(source)
     except Exception as error:  # transformers, the hub and the file system raise many kinds
         raise TrainingError(cannot_fetch(str(text.name), error, _FROM_SCRATCH)) from error
-    architecture = json.loads(config.to_json_string(use_diff=False))
-    for key in NOT_ARCHITECTURE:
-        architecture.pop(key, None)
-    return text.model_copy(update={"architecture": architecture})
+    return text.model_copy(update={"architecture": architecture_of(config)})
+
+
+def architecture_of(config: PreTrainedConfig) -> dict[str, Any]:
+    """Return the settings of a model of transformers from which it can be built again."""
+    settings: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
+    return {key: value for key, value in settings.items() if key not in _NOT_ARCHITECTURE}
 
 
 def _make_config(architecture: dict[str, Any]) -> PreTrainedConfig:
