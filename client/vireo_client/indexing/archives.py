@@ -15,7 +15,7 @@ from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple, cast
 
-from ..captions import CaptionedImage, Skip
+from ..captions import CaptionedImage, Skip, parse_object
 from ..errors import DataError
 from ..images import SUFFIXES
 from .lists import described_record
@@ -127,7 +127,8 @@ def _add_sample(
     fields: dict[str, str | int | float] = {}
     try:
         if ".json" in texts:
-            captions, fields = described_record(_text(texts[".json"], file))
+            listed, fields = described_record(parse_object(_text(texts[".json"], file)))
+            captions = tuple(listed)
         if ".txt" in texts:
             lines = _text(texts[".txt"], file).decode("utf-8-sig").splitlines()
             captions = tuple(line for line in lines if line.strip())

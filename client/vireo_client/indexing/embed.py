@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..bundle import file_sha256
-from ..captions import CaptionedImage, Skip
+from ..captions import CaptionedImage, Skip, numbered_lines
 from ..embedder import Embedder
 from ..errors import DataError
 from ..index.changes import NewImage
@@ -22,7 +22,7 @@ from ..overlap import batched
 from ..progress import progress_bar
 from .candidates import find_candidates
 from .embedding_files import CAPTIONS, IMAGES, TEXTS, Row, finished, write_manifest, write_partition
-from .lists import numbered_lines, text_records
+from .lists import text_records
 from .report import IndexReport
 from .stages import embed_candidates
 from .workers import Known, Prepared
@@ -203,10 +203,10 @@ def embed_texts_to(
 
 
 def _texts(source: Path, report: EmbedReport) -> Iterator[Row]:
+    if source.suffix.lower() == ".jsonl":
+        yield from _unless_skip(text_records(source), report)
+        return
     with source.open("rb") as file:
-        if source.suffix.lower() == ".jsonl":
-            yield from _unless_skip(text_records(source, file), report)
-            return
         for number, line in numbered_lines(file):
             try:
                 text = None if line is None else line.decode("utf-8-sig").strip()

@@ -3,8 +3,8 @@ import os
 import shutil
 
 import pytest
+from vireo_client import captions
 from vireo_client.errors import DataError
-from vireo_client.indexing import lists
 from vireo_client.indexing.lists import read_list
 
 
@@ -81,7 +81,7 @@ def test_a_parquet_list_has_the_types_of_its_columns(photos):
 
 
 def test_broken_rows_are_skipped_with_their_place(photos, monkeypatch):
-    monkeypatch.setattr(lists, "MAX_LINE_BYTES", 200)
+    monkeypatch.setattr(captions, "MAX_LINE_BYTES", 200)
     path = photos / "list.jsonl"
     lines = [
         b'{"image": "a.png"}', b"nonsense", b'{"caption": "x"}', b'{"image": "gone.png"}',
