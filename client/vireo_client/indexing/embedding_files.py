@@ -23,8 +23,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DataError, MissingExtraError, first_line
+from ..errors import DataError, first_line
 from ..files import replacing_file
+from ..parquet import damage, open_parquet
 
 IMAGES, TEXTS = "img_emb", "text_emb"
 CAPTIONS = "captions"
@@ -179,14 +180,10 @@ def _read_rows(path: Path) -> list[Row]:
             return [json.loads(line) for line in path.read_bytes().splitlines()]
         except ValueError as error:
             raise DataError(f"{path}: not readable ({error})") from None
+    file = open_parquet(path)
     try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ModuleNotFoundError:
-        raise MissingExtraError("pyarrow", "data") from None
-    try:
-        rows: list[Row] = pq.read_table(path).to_pylist()
-    except (pa.ArrowException, OSError) as error:
+        rows: list[Row] = file.read().to_pylist()
+    except damage() as error:
         raise DataError(f"{path}: not a readable parquet file ({first_line(error)})") from None
     return rows
 

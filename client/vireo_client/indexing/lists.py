@@ -27,7 +27,7 @@ from ..captions import (
     numbered_lines,
     read_json_lines,
 )
-from ..errors import DataError, MissingExtraError, first_line
+from ..errors import DataError, first_line
 from ..fields import (
     caption_fields,
     captions_in_cell,
@@ -37,6 +37,7 @@ from ..fields import (
     split_field,
 )
 from ..index.metadata import BUILT_IN, ImageFields, infer
+from ..parquet import damage, open_parquet
 from ..tables import delimiter_of, read_rows, split_rows
 
 logger = logging.getLogger(__name__)
@@ -235,23 +236,18 @@ def _record(names: Sequence[str], row: Sequence[str]) -> dict[str, object]:
 
 
 def _read_parquet(path: Path) -> Iterator[Described | Skip]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ModuleNotFoundError:
-        raise MissingExtraError("pyarrow", "data") from None
+    file = open_parquet(path)
+    names = file.schema_arrow.names
+    image = image_field(names)
+    if image is None:
+        raise DataError(f"{path}: names no column of images; it has {', '.join(names)}")
+    if not _is_text(file.schema_arrow.field(image).type):
+        raise DataError(
+            f"{path}: its column {image} holds images and no paths; write them to files, with "
+            "`vireo data`, and index their folder"
+        )
     number = 0
     try:
-        file = pq.ParquetFile(path)
-        names = file.schema_arrow.names
-        image = image_field(names)
-        if image is None:
-            raise DataError(f"{path}: names no column of images; it has {', '.join(names)}")
-        if not _is_text(file.schema_arrow.field(image).type):
-            raise DataError(
-                f"{path}: its column {image} holds images and no paths; write them to files, with "
-                "`vireo data`, and index their folder"
-            )
         for batch in file.iter_batches(batch_size=_ROWS):
             for record in batch.to_pylist():
                 where = f"{path}: row {number}"
@@ -260,7 +256,7 @@ def _read_parquet(path: Path) -> Iterator[Described | Skip]:
                     yield _described(where, record)
                 except ValueError as error:
                     yield Skip(where, str(error))
-    except (pa.ArrowException, OSError) as error:
+    except damage() as error:
         if not number:
             raise DataError(f"{path}: not a readable parquet file ({first_line(error)})") from None
         yield Skip(f"{path}: row {number}", f"damaged from here on ({first_line(error)})")
