@@ -152,10 +152,8 @@ class GpuStructure(Structure):
         share = max(passing, 1) / self.master.rows
         if k / share > MOST_CANDIDATES:
             return self._on_cpu(queries, k, allowed)
-        limit = self.kind.knob_limit(self.index)
-        value = min(int(np.ceil(self.kind.value(settings, self.settings) / share)), limit)
         fetch = int(np.ceil(max(k, TOP) * int(self.settings["factor"]) / share))
-        rows = self.candidates(queries, min(fetch, self.master.rows), value)
+        rows = self.candidates(queries, min(fetch, self.master.rows), self._value(settings, share))
         if allowed is not None:
             rows = np.where((rows >= 0) & allowed[np.maximum(rows, 0)], rows, -1)
         scores, best = self.master.best(queries, k, np.ascontiguousarray(rows))

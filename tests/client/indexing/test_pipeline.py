@@ -3,19 +3,11 @@ import os
 import shutil
 
 import pytest
-from vireo_client.embedder import Embedder
 from vireo_client.errors import DataError, ServerError
 from vireo_client.index import Index, IndexWriter
 from vireo_client.indexing.pipeline import index_images
 from vireo_client.indexing.sources import list_images
 from vireo_client.search import SearchClient
-from vireo_client.towers.onnx import OnnxTowers
-
-
-@pytest.fixture(scope="module")
-def embedder(repository):
-    with Embedder(repository, OnnxTowers.from_repository(repository, max_batch_size=8)) as value:
-        yield value
 
 
 @pytest.fixture

@@ -100,13 +100,17 @@ class Structure:
                 share = passing / len(allowed)
         if self.index is None or settings.exact:
             return self.master.search(queries, k, selector)
-        value = self.kind.value(settings, self.settings)
-        # The best rows of a share of all lie as far away as the best of `1 / share` times as many.
-        value = min(int(np.ceil(value / share)), self.kind.knob_limit(self.index))
+        value = self._value(settings, share)
         factor = int(self.settings["factor"])
         # A factor is for ten matches: fewer would else have fewer candidates than they need.
         fetch = min(max(k, TOP) * factor if factor > 1 else k, self.master.rows)
         return self.master.best(queries, k, self.candidates(queries, fetch, value, selector))
+
+    def _value(self, settings: SearchSettings, share: float) -> int:
+        """Return the knob's value for a search of which a share of the rows may be found."""
+        # The best rows of a share of all lie as far away as the best of `1 / share` times as many.
+        value = np.ceil(self.kind.value(settings, self.settings) / share)
+        return min(int(value), self.kind.knob_limit(self.index))
 
     def candidates(
         self, queries: Floats, fetch: int, value: int, selector: Any | None = None
