@@ -103,12 +103,12 @@ def image_fields(
         The fields that are known. `folder` ends in `/`, and is empty for files that lie directly in
         `root`.
     """
-    modified = datetime.datetime.fromtimestamp(status.st_mtime, datetime.timezone.utc)
-    fields: dict[str, str | int | float] = {
-        **path_fields(path, root),
-        "bytes": status.st_size,
-        "modified": moment_of(modified.replace(microsecond=0)),
-    }
+    fields: dict[str, str | int | float] = {**path_fields(path, root), "bytes": status.st_size}
+    try:
+        modified = datetime.datetime.fromtimestamp(status.st_mtime, datetime.timezone.utc)
+        fields["modified"] = moment_of(modified.replace(microsecond=0))
+    except (ValueError, OverflowError, OSError):  # a time that no calendar has
+        pass
     if image is None:
         return fields
     from ..images import open_header

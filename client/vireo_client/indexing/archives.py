@@ -8,6 +8,7 @@ line) or in a `.json`, whose other entries are metadata.
 
 from __future__ import annotations
 
+import math
 import os
 import tarfile
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from ..captions import CaptionedImage, Skip, parse_object
 from ..errors import DataError
 from ..images import SUFFIXES
 from .lists import described_record
-from .reading import MAX_FILE_BYTES, ArchivedImage, Part
+from .reading import MAX_FILE_BYTES, ArchivedImage, Part, within_64_bits
 
 MAX_TEXT_BYTES = 1 << 20
 """The largest file of captions within a tar."""
@@ -95,7 +96,7 @@ def _members(
         if name.is_absolute() or ".." in name.parts:
             skipped.append(Skip(_printable(f"{archive}/{name}"), "its name leaves the archive"))
             continue
-        part = Part(archive, member.offset_data, member.size, int(float(member.mtime) * 1e9))
+        part = Part(archive, member.offset_data, member.size, _time_ns(member))
         yield _Member(str(name.parent / stem), suffix, str(name), part)
 
 
@@ -142,6 +143,11 @@ def _add_sample(
             skipped.append(Skip(_printable(path), f"too large ({member.part.bytes:,} bytes)"))
         else:
             records[path] = ArchivedImage(Path(path), captions, None, fields, part=member.part)
+
+
+def _time_ns(member: tarfile.TarInfo) -> int:
+    time = float(member.mtime) * 1e9
+    return within_64_bits(int(time)) if math.isfinite(time) else 0
 
 
 def _text(member: _Member, file: BinaryIO) -> bytes:

@@ -148,3 +148,14 @@ def test_an_archive_that_shrinks_after_it_was_listed_costs_its_last_images(
     assert (report.added, len(report.skipped)) == (2, 1)
     assert "the archive ends within it" in report.skipped[0].reason
     assert np.isfinite(report.seconds)
+
+
+@pytest.mark.parametrize("time", ["inf", "nan", "1e308", "99999999999999", "-99999999999999"])
+def test_a_time_that_no_calendar_has_costs_nothing(photos, index_source, tmp_path, time):
+    data = (photos / "a.png").read_bytes()
+    with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        member = tarfile.TarInfo("a.png")
+        member.size, member.pax_headers = len(data), {"mtime": time}
+        tar.addfile(member, io.BytesIO(data))
+    assert index_source(tmp_path / "x.tar").added == 1
+    assert index_source(tmp_path / "x.tar").unchanged == 1
