@@ -73,10 +73,16 @@ def read_rows(
         if not row:
             continue
         try:
-            if any("\udc80" <= letter <= "\udcff" for cell in row for letter in cell):
-                raise ValueError("not UTF-8")
+            _check_utf8(row)
             if len(row) != width:
                 raise ValueError(f"{len(row)} fields where the header has {width}")
             yield read(where, row)
         except ValueError as error:
             yield Skip(where, str(error))
+
+
+def _check_utf8(row: list[str]) -> None:
+    try:
+        "".join(row).encode()
+    except UnicodeEncodeError:
+        raise ValueError("not UTF-8") from None
