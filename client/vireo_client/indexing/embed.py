@@ -77,7 +77,14 @@ def embed_images_to(
     digest = hashlib.sha256()
     for image in candidates:
         digest.update(f"{image.path}\0{image.stamp}\0".encode())
-    _start(folder, embedder, "images", digest.hexdigest(), partition_rows, dtype)
+    write_manifest(
+        folder,
+        embedder.bundle,
+        "images",
+        partition_rows=partition_rows,
+        dtype=dtype,
+        source=digest.hexdigest(),
+    )
     done = finished(folder)
 
     with progress_bar(rate="images/s") as progress:
@@ -175,7 +182,14 @@ def embed_texts_to(
     if not source.is_file():
         raise DataError(f"{source}: no such file; give one with a text a line, or a .jsonl")
     report = EmbedReport()
-    _start(folder, embedder, "texts", file_sha256(source), partition_rows, dtype)
+    write_manifest(
+        folder,
+        embedder.bundle,
+        "texts",
+        partition_rows=partition_rows,
+        dtype=dtype,
+        source=file_sha256(source),
+    )
     done = finished(folder)
     texts = _texts(source, report)
     with progress_bar(rate="texts/s") as progress:
@@ -224,18 +238,3 @@ def _unless_skip(items: Iterable[Row | Skip], report: EmbedReport) -> Iterator[R
             report.skipped.append(item)
         else:
             yield item
-
-
-def _start(
-    folder: Path, embedder: Embedder, what: str, digest: str, partition_rows: int, dtype: str
-) -> None:
-    manifest = {
-        "format": 1,
-        "bundle": embedder.bundle.bundle_id,
-        "dim": embedder.dim,
-        "what": what,
-        "source": digest,
-        "partition_rows": partition_rows,
-        "dtype": dtype,
-    }
-    write_manifest(folder, manifest)

@@ -216,17 +216,7 @@ def export_embeddings(
     if folder.is_dir() and any(folder.iterdir()):
         raise DataError(f"{folder}: holds files; choose a new folder")
     dim = bundle.config.embedding_dim
-    write_manifest(
-        folder,
-        {
-            "format": 1,
-            "bundle": bundle.bundle_id,
-            "dim": dim,
-            "what": "images",
-            "partition_rows": partition_rows,
-            "dtype": dtype,
-        },
-    )
+    write_manifest(folder, bundle, "images", partition_rows=partition_rows, dtype=dtype)
     written = captions = 0
     images = (image for block in read_images(index, bundle) for image in block)
     for number, part in enumerate(batched(images, partition_rows)):
