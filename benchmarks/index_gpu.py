@@ -143,10 +143,10 @@ def search(kind: str, rows: int, truth: Any) -> tuple[dict[str, Any], Any]:
     found["build_s"] = round(time.perf_counter() - started, 1)
     found["memory_used_gib"] = round((free - gpu.free_memory(0)) / 2**30, 2)
     queries = drawn.block(10**6 + 1, QUERIES)
+    fetch = 200 if kind == "ivfpq" else 10  # the master compares ivfpq's candidates again
     settings: list[int | None] = [None] if kind == "flat" else [4, 8, 16, 32, 64, 128, 256, 512]
     for nprobe in settings:
         params = None if nprobe is None else faiss.SearchParametersIVF(nprobe=nprobe)
-        fetch = 200 if kind == "ivfpq" else 10  # the master compares ivfpq's candidates again
         answers = index.search(queries, fetch, params=params)[1].cpu().numpy()
         if truth is None:
             break
@@ -160,7 +160,7 @@ def search(kind: str, rows: int, truth: Any) -> tuple[dict[str, Any], Any]:
         for turn in range(60):
             drawn.torch.cuda.synchronize()
             started = time.perf_counter()
-            index.search(queries[:batch], 10, params=params)[0].cpu()
+            index.search(queries[:batch], fetch, params=params)[0].cpu()
             if turn >= 10:
                 times.append(time.perf_counter() - started)
         found["ms"][str(batch)] = round(float(np.median(times)) * 1e3, 3)

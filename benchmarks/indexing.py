@@ -4,11 +4,13 @@
 
 The bare tower gets pixels that were decoded before, batch after batch, with as many batches in
 flight as it takes, which is the most that it can do. Indexing does everything: it lists, reads,
-hashes and decodes the files, reads their EXIF, embeds them, and writes and saves an index. Both run
-in turns, in process and through Triton on this machine. Each turn of indexing is divided by the
-turn of the tower beside it, as the speed of a shared machine drifts; medians count. Decoding
-alone, on all cores, shows which of the two is the slower part: on a machine without a GPU it takes
-cores that the tower uses. By default the towers have the sizes of `vireo-base` and random weights.
+hashes and decodes the files, reads their EXIF, embeds them, writes and saves an index, and learns
+relevance. Both run in turns, in process and through Triton on this machine. Each turn of indexing
+is divided by the turn of the tower beside it, as the speed of a shared machine drifts; medians
+count. Two parts are measured by themselves. Learning relevance embeds the neutral queries with the
+text tower, when an index is new or has doubled, whatever the number of images: the share without
+it is that of a large index. Decoding, on all cores, takes cores that the tower uses, where there is
+no GPU. By default the towers have the sizes of `vireo-base` and random weights.
 Writes `benchmarks/results/indexing.json`.
 """
 
@@ -34,6 +36,7 @@ from vireo_client.embedder import Embedder
 from vireo_client.folders import find_images
 from vireo_client.images import load_pixels
 from vireo_client.index import IndexWriter
+from vireo_client.index.relevance import neutral_queries
 from vireo_client.indexing.pipeline import index_images
 from vireo_client.overlap import batched, map_ahead
 from vireo_client.search import open_embedder
@@ -80,17 +83,18 @@ def measure_decoding(bundle: Bundle, paths: Sequence[Path]) -> float:
     """Return how many images a second all cores decode, with nothing beside."""
     spec = bundle.config.image
     with ThreadPoolExecutor(usable_cores()) as pool:
-        return _speed(len(paths), lambda: [*pool.map(lambda path: load_pixels(path, spec), paths)])
+        seconds = _seconds(lambda: [*pool.map(lambda path: load_pixels(path, spec), paths)])
+    return round(len(paths) / seconds, 1)
 
 
 def compare(
     bundle: Bundle, url: str | None, paths: Sequence[Path], folder: Path, rounds: int
 ) -> dict[str, float]:
-    """Return images a second of the bare tower and of indexing, which take turns."""
+    """Measure the bare tower, indexing, and its learning of relevance, which take turns."""
     pixels = [load_pixels(path, bundle.config.image) for path in paths]
     records = [CaptionedImage(path, ()) for path in paths]
     numbers = count()
-    speeds: dict[str, list[float]] = {"tower": [], "indexing": []}
+    times: dict[str, list[float]] = {"tower": [], "indexing": [], "learning": []}
     with open_embedder(bundle, url, bulk=True) as embedder:
         run_tower(embedder, pixels[:64])  # not counted: caches are cold
 
@@ -99,16 +103,26 @@ def compare(
                 report = index_images(writer, embedder, records)
             assert report.added == len(paths), report.skipped[:3]
 
-        turns = {"tower": lambda: run_tower(embedder, pixels), "indexing": index}
+        queries = neutral_queries()
+        turns: dict[str, Callable[[], object]] = {
+            "tower": lambda: run_tower(embedder, pixels),
+            "indexing": index,
+            "learning": lambda: embedder.embed_texts(queries),
+        }
         for number in range(rounds):
             for name in sorted(turns, reverse=bool(number % 2)):  # each goes first in turn
-                speeds[name].append(_speed(len(paths), turns[name]))
-    shares = [i / t for i, t in zip(speeds["indexing"], speeds["tower"], strict=True)]
-    medians = {name: round(median(values), 1) for name, values in speeds.items()}
-    return medians | {
+                times[name].append(_seconds(turns[name]))
+    rows = [*zip(*times.values(), strict=True)]
+    shares = [tower / indexing for tower, indexing, _ in rows]
+    without = [tower / (indexing - learning) for tower, indexing, learning in rows]
+    return {
+        "tower": round(len(paths) / median(times["tower"]), 1),
+        "indexing": round(len(paths) / median(times["indexing"]), 1),
         "share": round(median(shares), 3),
         "least": round(min(shares), 3),
         "most": round(max(shares), 3),
+        "learning_seconds": round(median(times["learning"]), 2),
+        "share_without_learning": round(median(without), 3),
     }
 
 
@@ -120,28 +134,31 @@ def run_tower(embedder: Embedder, pixels: Sequence[np.ndarray]) -> None:
             pass
 
 
-def _speed(images: int, work: Callable[[], object]) -> float:
+def _seconds(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
-    return round(images / (time.perf_counter() - started), 1)
+    return time.perf_counter() - started
 
 
 def show(report: dict[str, Any]) -> None:
     """Print the result as a table."""
     speeds = report["images_a_second"]
     print_heading(report, f"{report['settings']['images']} images", report["settings"]["towers"])
-    rows = [("decoding alone", f"{speeds['decoding']:.0f}", "", "")]
+    rows = [("decoding alone", f"{speeds['decoding']:.0f}", "", "", "", "")]
     rows += [
         (
             name,
             f"{values['tower']:.1f}",
             f"{values['indexing']:.1f}",
             f"{values['share']:.3f} ({values['least']:.3f} to {values['most']:.3f})",
+            f"{values['learning_seconds']:.2f} s",
+            f"{values['share_without_learning']:.3f}",
         )
         for name, values in speeds.items()
         if name != "decoding"
     ]
-    print_table(("images/s", "bare tower", "indexing", "share"), rows)
+    head = ("images/s", "bare tower", "indexing", "share", "learning relevance", "share without it")
+    print_table(head, rows)
 
 
 if __name__ == "__main__":

@@ -85,10 +85,12 @@ def _parts(deviation: Array, count: int, rng: np.random.Generator) -> Array:
 def draw(rows: int, path: Path) -> npt.NDArray[np.float32]:
     """Write `rows` vectors to `path` (npy), unless it is there, and open it memory-mapped."""
     if not path.is_file():
-        file = np.lib.format.open_memmap(path, "w+", np.float32, (rows, DIM))
+        unfinished = path.with_suffix(".part")
+        file = np.lib.format.open_memmap(unfinished, "w+", np.float32, (rows, DIM))
         start = 0
         for block in Spread.load().blocks(rows):
             file[start : start + len(block)] = block
             start += len(block)
         file.flush()
+        unfinished.replace(path)
     return np.load(path, mmap_mode="r")

@@ -1,9 +1,9 @@
 """Reads `captions.jsonl`: one `{"image": path, "captions": [text, ..]}` a line.
 
 The fields may have the other names that `fields` knows, and a line may say to which `"split"` its
-image belongs. Broken lines and missing images do not end a
-run: they are counted and named, with path and line, so that one bad line in a hundred thousand
-costs one image and not the whole run. `collect` does the same for the readers of other formats.
+image belongs. Broken lines and missing images do not end a run: they are counted and named, with
+path and line, so that one bad line in a hundred thousand costs one image and not the whole run.
+`collect` does the same for the readers of other formats.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import os
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
+from typing import BinaryIO, TypeVar
 
 from . import environment
 from .errors import DataError
@@ -28,8 +28,10 @@ CAPTIONS_FILE = "captions.jsonl"
 
 MAX_CAPTION = 20_000
 """Letters of a caption; no model reads a tenth of them."""
-MAX_LINE = 16 << 20
-"""Bytes of a line of a captions file. A longer one is passed over without being held in memory."""
+MAX_LINE_BYTES = 16 << 20
+"""The longest line of a file; a longer one is skipped and never held in memory."""
+
+T = TypeVar("T")
 
 
 class OutsideError(ValueError):
@@ -231,40 +233,55 @@ def held_out(*splits: str | None) -> str | None:
 
 def describe_lines(path: Path) -> Iterator[Described | Skip]:
     """Yield one item a line of a captions file."""
-    for number, line in _numbered_lines(path):
-        where = f"{path}:{number}"
-        try:
-            if len(line) > MAX_LINE:
-                raise ValueError(f"a line of more than {MAX_LINE:,} bytes")
-            image, texts, split = _parse(line)
-        except ValueError as error:
-            yield Skip(where, str(error))
-        else:
-            yield Described(where, image, texts, split)
+    return read_json_lines(path, lambda where, record: Described(where, *described(record)))
 
 
-def _numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield the lines that are not blank; of one that is too long, `MAX_LINE` + 1 bytes."""
+def read_json_lines(path: Path, read: Callable[[str, dict[str, object]], T]) -> Iterator[T | Skip]:
+    """Read a file of JSON objects, one a line; blank lines are passed over.
+
+    Args:
+        path: the file.
+        read: makes an item of a line's place and its object; what it raises as ValueError becomes a
+            skip, as does a line that is too long or holds no object.
+    """
     with path.open("rb") as file:
-        for number in count(1):
-            line = file.readline(MAX_LINE + 1)
-            if not line:
-                return
-            rest = line
-            while len(rest) > MAX_LINE and not rest.endswith(b"\n"):
-                rest = file.readline(MAX_LINE + 1)
-            if line.strip():
-                yield number, line
+        for number, line in numbered_lines(file):
+            where = f"{path}:{number}"
+            try:
+                if line is None:
+                    raise ValueError(f"a line of more than {MAX_LINE_BYTES:,} bytes")
+                if line.strip():
+                    yield read(where, parse_object(line))
+            except ValueError as error:
+                yield Skip(where, str(error))
 
 
-def _parse(line: bytes) -> tuple[str, list[object], object]:
+def numbered_lines(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
+    """Yield each line with its number from 1; None for a line that is too long."""
+    number = 0
+    while line := file.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        if len(line) <= MAX_LINE_BYTES:
+            yield number, line
+            continue
+        while line and not line.endswith(b"\n"):
+            line = file.readline(MAX_LINE_BYTES)
+        yield number, None
+
+
+def parse_object(data: bytes) -> dict[str, object]:
+    """Parse one JSON object; values of a repeated key are joined.
+
+    Raises:
+        ValueError: it is none.
+    """
     try:
-        record = json.loads(line, object_pairs_hook=joined_keys)
+        record = json.loads(data, object_pairs_hook=joined_keys)
     except (ValueError, RecursionError, MemoryError) as error:  # a number may have many digits
         raise ValueError(f"not JSON in UTF-8 ({error})") from None
     if not isinstance(record, dict):
         raise ValueError('not an object {"image", "captions"}')
-    return described(record)
+    return record
 
 
 def find_image(

@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from ..printing import say
-from .options import ModelOption, TlsCaOption, TlsCertOption, TlsKeyOption, TritonOption
+from .options import (
+    AllowOutsideOption,
+    HalfOption,
+    ModelOption,
+    NulOption,
+    TlsCaOption,
+    TlsCertOption,
+    TlsKeyOption,
+    TritonOption,
+    WorkersOption,
+    dtype_of,
+)
 
 
 def embed(
@@ -20,11 +31,11 @@ def embed(
     tls_ca: TlsCaOption = None,
     tls_cert: TlsCertOption = None,
     tls_key: TlsKeyOption = None,
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Threads that read and decode; by default as many as this process has cores.")] = None,
+    workers: WorkersOption = None,
     partition_rows: Annotated[int, typer.Option("--partition-rows", min=1, help="Rows in one file; what a kill costs at most.")] = 10_000,
-    half: Annotated[bool, typer.Option("--half", help="Write FP16: half the size; cosines differ in the fourth digit.")] = False,
-    allow_outside: Annotated[bool, typer.Option("--allow-outside", help="Let a list name files outside its folder.")] = False,
-    nul: Annotated[bool, typer.Option("-0", help="Paths on standard input end with NUL, as `find -print0` writes them.")] = False,
+    half: HalfOption = False,
+    allow_outside: AllowOutsideOption = False,
+    nul: NulOption = False,
 ) -> None:  # fmt: skip
     """Write the embeddings of images or texts to files: for those who want vectors and no index.
 
@@ -47,7 +58,7 @@ def embed(
     from ..towers.tls import tls_from
 
     bundle = Bundle(model)
-    dtype = "float16" if half else "float32"
+    dtype = dtype_of(half)
     skipped: list[Skip] = []
     if not texts:
         if str(source) == STANDARD_INPUT:

@@ -82,9 +82,16 @@ def moment_of(value: datetime.date) -> str:
     return parse_moment(value.isoformat())
 
 
-def moment_at(seconds: float) -> str:
-    """Return seconds since 1970 as they are stored: in UTC, without what is less than a second."""
-    return moment_of(datetime.datetime.fromtimestamp(math.floor(seconds), datetime.timezone.utc))
+def moment_at(seconds: float) -> str | None:
+    """Return seconds since 1970 as they are stored: in UTC, without what is less than a second.
+
+    A file may have a time that no calendar has, such as the year 300000: that is None.
+    """
+    try:
+        moment = datetime.datetime.fromtimestamp(math.floor(seconds), datetime.timezone.utc)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return moment_of(moment)
 
 
 def _match(text: str) -> re.Match[str]:

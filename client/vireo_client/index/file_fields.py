@@ -53,7 +53,9 @@ def file_fields(
     path: Path, size: int, seconds: float, root: Path | None = None
 ) -> dict[str, str | int | float]:
     """Return the fields that a file's name, size and time of modification tell."""
-    return {**path_fields(path, root), "bytes": size, "modified": moment_at(seconds)}
+    fields: dict[str, str | int | float] = {**path_fields(path, root), "bytes": size}
+    modified = moment_at(seconds)
+    return fields if modified is None else {**fields, "modified": modified}
 
 
 def path_fields(path: Path, root: Path | None) -> dict[str, str]:

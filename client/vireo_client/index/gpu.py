@@ -12,6 +12,7 @@ allowed vector of the master, on the CPU.
 from __future__ import annotations
 
 import ctypes
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -29,6 +30,8 @@ from .kinds.master import Floats, Rows
 from .kinds.settings import SearchSettings
 from .kinds.structure import TOP, Structure
 from .kinds.tuning import trial, tune
+
+logger = logging.getLogger(__name__)
 
 MOST_CANDIDATES = 2048
 """FAISS's limit on a GPU, for candidates and for cells."""
@@ -85,7 +88,8 @@ def open_gpu(
         vectors: unit vectors FP32 `[N, D]`, mostly the master's memory map.
         options: the kind, the GPUs and the recall.
         queries: embeddings FP32 `[M, D]` of what users may ask, for tuning.
-        fallback: opens the structure to use where the GPUs cannot be; None raises instead.
+        fallback: opens the structure to use where the GPUs cannot be, with a warning; None raises
+            instead.
 
     Raises:
         MissingExtraError: FAISS is a build for CPUs, or lacks the kind.
@@ -94,9 +98,10 @@ def open_gpu(
     """
     try:
         return _open(vectors, options, queries)
-    except (MissingExtraError, SearchIndexError):
+    except (MissingExtraError, SearchIndexError) as error:
         if fallback is None:
             raise
+        logger.warning("no index on GPUs: %s", error)
         return fallback()
 
 
@@ -152,10 +157,8 @@ class GpuStructure(Structure):
         share = max(passing, 1) / self.master.rows
         if k / share > MOST_CANDIDATES:
             return self._on_cpu(queries, k, allowed)
-        limit = self.kind.knob_limit(self.index)
-        value = min(int(np.ceil(self.kind.value(settings, self.settings) / share)), limit)
         fetch = int(np.ceil(max(k, TOP) * int(self.settings["factor"]) / share))
-        rows = self.candidates(queries, min(fetch, self.master.rows), value)
+        rows = self.candidates(queries, min(fetch, self.master.rows), self._value(settings, share))
         if allowed is not None:
             rows = np.where((rows >= 0) & allowed[np.maximum(rows, 0)], rows, -1)
         scores, best = self.master.best(queries, k, np.ascontiguousarray(rows))

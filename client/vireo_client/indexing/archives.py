@@ -8,6 +8,7 @@ line) or in a `.json`, whose other entries are metadata.
 
 from __future__ import annotations
 
+import math
 import os
 import tarfile
 from collections.abc import Iterator
@@ -15,12 +16,12 @@ from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
 
-from ..captions import CaptionedImage, Skip
+from ..captions import CaptionedImage, Skip, parse_object
 from ..errors import DataError
 from ..images import SUFFIXES
 from ..tars import DAMAGE, MAX_TEXT_BYTES, Header, members
 from .lists import described_record
-from .reading import MAX_FILE_BYTES, ArchivedImage, Part
+from .reading import MAX_FILE_BYTES, ArchivedImage, Part, within_64_bits
 
 
 class _Member(NamedTuple):
@@ -74,7 +75,7 @@ def _members(tar: tarfile.TarFile, archive: str, skipped: list[Skip]) -> Iterato
         if name.is_absolute() or ".." in name.parts:
             skipped.append(Skip(_printable(f"{archive}/{name}"), "its name leaves the archive"))
             continue
-        part = Part(archive, member.offset_data, member.size, int(float(member.mtime) * 1e9))
+        part = Part(archive, member.offset_data, member.size, _time_ns(member))
         yield _Member(str(name.parent / stem), suffix, str(name), part)
 
 
@@ -98,7 +99,8 @@ def _add_sample(
     fields: dict[str, str | int | float] = {}
     try:
         if ".json" in texts:
-            captions, fields = described_record(_text(texts[".json"], file))
+            listed, fields = described_record(parse_object(_text(texts[".json"], file)))
+            captions = tuple(listed)
         if ".txt" in texts:
             lines = _text(texts[".txt"], file).decode("utf-8-sig").splitlines()
             captions = tuple(line for line in lines if line.strip())
@@ -112,6 +114,11 @@ def _add_sample(
             skipped.append(Skip(_printable(path), f"too large ({member.part.bytes:,} bytes)"))
         else:
             records[path] = ArchivedImage(Path(path), captions, None, fields, part=member.part)
+
+
+def _time_ns(member: tarfile.TarInfo) -> int:
+    time = float(member.mtime) * 1e9
+    return within_64_bits(int(time)) if math.isfinite(time) else 0
 
 
 def _text(member: _Member, file: BinaryIO) -> bytes:

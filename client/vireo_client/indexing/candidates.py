@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ..captions import CaptionedImage, Skip
 from ..index.rows import FileStamp
-from .reading import ArchivedImage, Part
+from .reading import ArchivedImage, Part, within_64_bits
 from .report import IndexReport
 
 
@@ -121,4 +121,4 @@ def _size_and_time(path: str) -> tuple[int, int]:
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
         raise OSError(0, "not a file")
-    return status.st_size, status.st_mtime_ns
+    return status.st_size, within_64_bits(status.st_mtime_ns)

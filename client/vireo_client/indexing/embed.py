@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..bundle import file_sha256
-from ..captions import CaptionedImage, Skip
+from ..captions import CaptionedImage, Skip, numbered_lines
 from ..embedder import Embedder
 from ..errors import DataError
 from ..index.changes import NewImage
@@ -22,7 +22,7 @@ from ..overlap import batched
 from ..progress import progress_bar
 from .candidates import find_candidates
 from .embedding_files import CAPTIONS, IMAGES, TEXTS, Row, finished, write_manifest, write_partition
-from .lists import numbered_lines, text_records
+from .lists import text_records
 from .report import IndexReport
 from .stages import embed_candidates
 from .workers import Known, Prepared
@@ -77,7 +77,14 @@ def embed_images_to(
     digest = hashlib.sha256()
     for image in candidates:
         digest.update(f"{image.path}\0{image.stamp}\0".encode())
-    _start(folder, embedder, "images", digest.hexdigest(), partition_rows, dtype)
+    write_manifest(
+        folder,
+        embedder.bundle,
+        "images",
+        partition_rows=partition_rows,
+        dtype=dtype,
+        source=digest.hexdigest(),
+    )
     done = finished(folder)
 
     with progress_bar(rate="images/s") as progress:
@@ -175,7 +182,14 @@ def embed_texts_to(
     if not source.is_file():
         raise DataError(f"{source}: no such file; give one with a text a line, or a .jsonl")
     report = EmbedReport()
-    _start(folder, embedder, "texts", file_sha256(source), partition_rows, dtype)
+    write_manifest(
+        folder,
+        embedder.bundle,
+        "texts",
+        partition_rows=partition_rows,
+        dtype=dtype,
+        source=file_sha256(source),
+    )
     done = finished(folder)
     texts = _texts(source, report)
     with progress_bar(rate="texts/s") as progress:
@@ -203,10 +217,10 @@ def embed_texts_to(
 
 
 def _texts(source: Path, report: EmbedReport) -> Iterator[Row]:
+    if source.suffix.lower() == ".jsonl":
+        yield from _unless_skip(text_records(source), report)
+        return
     with source.open("rb") as file:
-        if source.suffix.lower() == ".jsonl":
-            yield from _unless_skip(text_records(source, file), report)
-            return
         for number, line in numbered_lines(file):
             try:
                 text = None if line is None else line.decode("utf-8-sig").strip()
@@ -224,18 +238,3 @@ def _unless_skip(items: Iterable[Row | Skip], report: EmbedReport) -> Iterator[R
             report.skipped.append(item)
         else:
             yield item
-
-
-def _start(
-    folder: Path, embedder: Embedder, what: str, digest: str, partition_rows: int, dtype: str
-) -> None:
-    manifest = {
-        "format": 1,
-        "bundle": embedder.bundle.bundle_id,
-        "dim": embedder.dim,
-        "what": what,
-        "source": digest,
-        "partition_rows": partition_rows,
-        "dtype": dtype,
-    }
-    write_manifest(folder, manifest)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,8 +23,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DataError, MissingExtraError, first_line
+from ..bundle import Bundle
+from ..errors import DataError, first_line
 from ..files import replacing_file
+from ..parquet import damage, open_parquet
 
 IMAGES, TEXTS = "img_emb", "text_emb"
 CAPTIONS = "captions"
@@ -43,12 +45,37 @@ class Partition(NamedTuple):
     rows: list[Row]
 
 
-def write_manifest(folder: Path, manifest: Mapping[str, object]) -> None:
+def write_manifest(
+    folder: Path,
+    bundle: Bundle,
+    what: str,
+    *,
+    partition_rows: int,
+    dtype: str,
+    source: str | None = None,
+) -> None:
     """Start a folder, or go on with one that was started with the same settings.
+
+    Args:
+        folder: the folder of the layout.
+        bundle: the bundle whose towers embed.
+        what: "images" or "texts".
+        partition_rows: rows of one partition.
+        dtype: "float32" or "float16".
+        source: a digest of what is embedded, where a run may go on.
 
     Raises:
         DataError: the folder holds other files, or was started with other settings.
     """
+    manifest = {
+        "format": 1,
+        "bundle": bundle.bundle_id,
+        "dim": bundle.config.embedding_dim,
+        "what": what,
+        **({} if source is None else {"source": source}),
+        "partition_rows": partition_rows,
+        "dtype": dtype,
+    }
     path = folder / MANIFEST
     if path.is_file():
         known = read_manifest(folder)
@@ -63,7 +90,7 @@ def write_manifest(folder: Path, manifest: Mapping[str, object]) -> None:
         raise DataError(f"{folder}: holds other files; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     with replacing_file(path) as file:
-        file.write((json.dumps(dict(manifest), indent=1) + "\n").encode())
+        file.write((json.dumps(manifest, indent=1) + "\n").encode())
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -179,14 +206,10 @@ def _read_rows(path: Path) -> list[Row]:
             return [json.loads(line) for line in path.read_bytes().splitlines()]
         except ValueError as error:
             raise DataError(f"{path}: not readable ({error})") from None
+    file = open_parquet(path)
     try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ModuleNotFoundError:
-        raise MissingExtraError("pyarrow", "data") from None
-    try:
-        rows: list[Row] = pq.read_table(path).to_pylist()
-    except (pa.ArrowException, OSError) as error:
+        rows: list[Row] = file.read().to_pylist()
+    except damage() as error:
         raise DataError(f"{path}: not a readable parquet file ({first_line(error)})") from None
     return rows
 

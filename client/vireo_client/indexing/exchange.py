@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,7 @@ _LENGTH_TOLERANCE = 1e-2
 _OURS = ("image_path", "caption", "sha256", "bytes", "mtime_ns", "captions_digest")
 
 Vector = npt.NDArray[np.float32]
+T = TypeVar("T")
 
 
 @dataclass
@@ -181,12 +182,16 @@ def _image(row: Row, path: str, vector: Vector, captions: _Captions) -> NewImage
         if name not in _OURS and isinstance(value, (str, int, float))
     }
     # Without a hash and a stamp, the next run of `vireo index` embeds the image again.
-    stamp = FileStamp(
-        int(row.get("bytes") or 0), int(row.get("mtime_ns") or 0), row.get("captions_digest") or ""
-    )
-    return NewImage(
-        os.path.abspath(path), row.get("sha256") or "", stamp, vector, texts, of_texts, fields
-    )
+    size, time = (_known(row, name, int) or 0 for name in ("bytes", "mtime_ns"))
+    digest, sha256 = (_known(row, name, str) or "" for name in ("captions_digest", "sha256"))
+    stamp = FileStamp(size, time, digest)
+    return NewImage(os.path.abspath(path), sha256, stamp, vector, texts, of_texts, fields)
+
+
+def _known(row: Row, name: str, kind: type[T]) -> T | None:
+    """Return a value that only our own files are sure to have; others' may mean another thing."""
+    value = row.get(name)
+    return value if isinstance(value, kind) else None
 
 
 def export_embeddings(
@@ -211,17 +216,7 @@ def export_embeddings(
     if folder.is_dir() and any(folder.iterdir()):
         raise DataError(f"{folder}: holds files; choose a new folder")
     dim = bundle.config.embedding_dim
-    write_manifest(
-        folder,
-        {
-            "format": 1,
-            "bundle": bundle.bundle_id,
-            "dim": dim,
-            "what": "images",
-            "partition_rows": partition_rows,
-            "dtype": dtype,
-        },
-    )
+    write_manifest(folder, bundle, "images", partition_rows=partition_rows, dtype=dtype)
     written = captions = 0
     images = (image for block in read_images(index, bundle) for image in block)
     for number, part in enumerate(batched(images, partition_rows)):

@@ -7,35 +7,41 @@ of a CSV file whose cells are all numbers holds numbers.
 
 from __future__ import annotations
 
-import csv
 import datetime
 import json
 import logging
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, BinaryIO, cast
 
-from ..captions import CaptionedImage, Described, OutsideError, Skip, collect, find_image
-from ..errors import DataError, MissingExtraError, first_line
+from ..captions import (
+    MAX_LINE_BYTES,
+    CaptionedImage,
+    Described,
+    OutsideError,
+    Skip,
+    collect,
+    find_image,
+    numbered_lines,
+    read_json_lines,
+)
+from ..errors import DataError, first_line
 from ..fields import (
     caption_fields,
     captions_in_cell,
     captions_of,
     image_field,
     image_name,
-    joined_keys,
     split_field,
 )
 from ..index.metadata import BUILT_IN, ImageFields, infer
+from ..parquet import damage, open_parquet
+from ..tables import delimiter_of, read_rows, split_rows
 
 logger = logging.getLogger(__name__)
 
-MAX_LINE_BYTES = 16 << 20
-"""The longest line of a list; a longer one is skipped and never held in memory."""
-
-_DELIMITERS = ",\t;|"
 _ROWS = 1024
 _NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
 
@@ -126,39 +132,7 @@ def _leave_out_built_in(path: Path, records: Sequence[CaptionedImage]) -> None:
 
 
 def _read_lines(path: Path) -> Iterator[Described | Skip]:
-    with path.open("rb") as file:
-        for number, line in numbered_lines(file):
-            where = f"{path}:{number}"
-            if line is None:
-                yield Skip(where, f"a line of more than {MAX_LINE_BYTES:,} bytes")
-            elif line.strip():
-                try:
-                    yield _described(where, _parsed(line))
-                except ValueError as error:
-                    yield Skip(where, str(error))
-
-
-def numbered_lines(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
-    """Yield each line with its number from 1; None for a line that is too long."""
-    number = 0
-    while line := file.readline(MAX_LINE_BYTES + 1):
-        number += 1
-        if len(line) <= MAX_LINE_BYTES:
-            yield number, line
-            continue
-        while line and not line.endswith(b"\n"):
-            line = file.readline(MAX_LINE_BYTES)
-        yield number, None
-
-
-def _parsed(line: bytes) -> dict[str, object]:
-    try:
-        record = json.loads(line, object_pairs_hook=joined_keys)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"not JSON in UTF-8 ({error})") from None
-    if not isinstance(record, dict):
-        raise ValueError('not an object {"image", "captions"}')
-    return record
+    return read_json_lines(path, _described)
 
 
 def _described(where: str, record: Mapping[str, object]) -> Described:
@@ -180,30 +154,25 @@ def _described(where: str, record: Mapping[str, object]) -> Described:
     )
 
 
-def described_record(data: bytes) -> tuple[tuple[str, ...], dict[str, Value]]:
-    """Return the captions and the metadata of one JSON object that names no image.
+def described_record(record: Mapping[str, object]) -> tuple[list[str], dict[str, Value]]:
+    """Return the captions and the metadata of a JSON object that names no image.
 
     Raises:
-        ValueError: it is no JSON object, or a value is of no type that metadata can hold.
+        ValueError: a value is of no type that metadata can hold.
     """
-    described = _described("", {"image": "image"} | _parsed(data))
+    described = _described("", {"image": "image"} | dict(record))
     texts = [text for text in described.captions if isinstance(text, str) and text.strip()]
-    return tuple(texts), dict(described.fields)
+    return texts, dict(described.fields)
 
 
-def text_records(path: Path, file: BinaryIO) -> Iterator[dict[str, Value] | Skip]:
+def text_records(path: Path) -> Iterator[dict[str, Value] | Skip]:
     """Yield a record for each caption of a JSONL file: `caption`, and what else its line says."""
-    for number, line in numbered_lines(file):
-        where = f"{path}:{number}"
-        if line is None:
-            yield Skip(where, f"a line of more than {MAX_LINE_BYTES:,} bytes")
-        elif line.strip():
-            try:
-                captions, fields = described_record(line)
-            except ValueError as error:
-                yield Skip(where, str(error))
-            else:
-                yield from ({**fields, "caption": caption} for caption in captions)
+    for item in read_json_lines(path, lambda where, record: described_record(record)):
+        if isinstance(item, Skip):
+            yield item
+        else:
+            captions, fields = item
+            yield from ({**fields, "caption": caption} for caption in captions)
 
 
 def _value(name: str, value: object) -> Value | None:
@@ -231,24 +200,18 @@ def _read_table(path: Path) -> Iterator[Described | Skip]:
     with path.open("rb") as file:
         lines = _text_lines(path, file)
         header = next(lines, "").removeprefix("\ufeff")
-        delimiter = _delimiter(path, header)
-        names = next(_rows([header], delimiter))
-        rows = _rows(lines, delimiter)
-        while True:
-            where = f"{path}:{rows.line_num + 2}"
-            try:
-                row = next(rows)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield Skip(where, f"not a row of a table ({error})")
-                continue
-            if not row:
-                continue
-            try:
-                yield _described(where, _record(names, row))
-            except ValueError as error:
-                yield Skip(where, str(error))
+        delimiter = delimiter_of(header, lambda names: image_field(names) is not None)
+        if delimiter is None:
+            raise DataError(
+                f"{path}:1: the header names no column of images (image, file_name, path, ...); it "
+                f"is: {header[:80]!a}"
+            )
+        names = next(split_rows([header], delimiter))
+
+        def read(where: str, row: list[str]) -> Described:
+            return _described(where, _record(names, row))
+
+        yield from read_rows(path, lines, delimiter, len(names), read, first_line=2)
 
 
 def _text_lines(path: Path, file: BinaryIO) -> Iterator[str]:
@@ -259,33 +222,7 @@ def _text_lines(path: Path, file: BinaryIO) -> Iterator[str]:
         yield line.decode("utf-8", "surrogateescape")
 
 
-def _delimiter(path: Path, header: str) -> str:
-    for delimiter in _DELIMITERS:
-        try:
-            names: list[str] = next(_rows([header], delimiter), [])
-        except csv.Error:
-            continue
-        if image_field(names) is not None:
-            return delimiter
-    raise DataError(
-        f"{path}:1: the header names no column of images (image, file_name, path, ...); it is: "
-        f"{header[:80]!a}"
-    )
-
-
-def _rows(lines: Iterable[str], delimiter: str) -> Any:
-    # Bar-separated files do not quote; a quotation mark there is part of the text.
-    quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "|" else csv.QUOTE_MINIMAL
-    return csv.reader(
-        lines, delimiter=delimiter, quoting=quoting, skipinitialspace=True, strict=True
-    )
-
-
 def _record(names: Sequence[str], row: Sequence[str]) -> dict[str, object]:
-    if any("\udc80" <= letter <= "\udcff" for cell in row for letter in cell):
-        raise ValueError("not UTF-8")
-    if len(row) != len(names):
-        raise ValueError(f"{len(row)} fields where the header has {len(names)}")
     of_captions = set(caption_fields(names))
     image = image_field(names)
     record: dict[str, object] = {}
@@ -299,23 +236,18 @@ def _record(names: Sequence[str], row: Sequence[str]) -> dict[str, object]:
 
 
 def _read_parquet(path: Path) -> Iterator[Described | Skip]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ModuleNotFoundError:
-        raise MissingExtraError("pyarrow", "data") from None
+    file = open_parquet(path)
+    names = file.schema_arrow.names
+    image = image_field(names)
+    if image is None:
+        raise DataError(f"{path}: names no column of images; it has {', '.join(names)}")
+    if not _is_text(file.schema_arrow.field(image).type):
+        raise DataError(
+            f"{path}: its column {image} holds images and no paths; write them to files, with "
+            "`vireo data`, and index their folder"
+        )
     number = 0
     try:
-        file = pq.ParquetFile(path)
-        names = file.schema_arrow.names
-        image = image_field(names)
-        if image is None:
-            raise DataError(f"{path}: names no column of images; it has {', '.join(names)}")
-        if not _is_text(file.schema_arrow.field(image).type):
-            raise DataError(
-                f"{path}: its column {image} holds images and no paths; write them to files, with "
-                "`vireo data`, and index their folder"
-            )
         for batch in file.iter_batches(batch_size=_ROWS):
             for record in batch.to_pylist():
                 where = f"{path}: row {number}"
@@ -324,7 +256,7 @@ def _read_parquet(path: Path) -> Iterator[Described | Skip]:
                     yield _described(where, record)
                 except ValueError as error:
                     yield Skip(where, str(error))
-    except (pa.ArrowException, OSError) as error:
+    except damage() as error:
         if not number:
             raise DataError(f"{path}: not a readable parquet file ({first_line(error)})") from None
         yield Skip(f"{path}: row {number}", f"damaged from here on ({first_line(error)})")

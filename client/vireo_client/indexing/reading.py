@@ -88,6 +88,11 @@ def check_size(size: int) -> None:
         )
 
 
+def within_64_bits(time_ns: int) -> int:
+    """Return the nearest time that an index can hold: some file systems and tars have others."""
+    return min(max(time_ns, -(2**63)), 2**63 - 1)
+
+
 def read_whole(path: str) -> Contents:
     """Read a file of which nothing may change meanwhile.
 
@@ -105,7 +110,7 @@ def read_whole(path: str) -> Contents:
             data = _read(file.fileno(), before.st_size + 1)  # one more, if it has grown
             after = os.fstat(file.fileno())
         if len(data) == before.st_size and _stamp(before) == _stamp(after) == _stamp(os.stat(path)):
-            return Contents(data, after, after.st_mtime_ns)
+            return Contents(data, after, within_64_bits(after.st_mtime_ns))
     raise ImageError("changed while it was read, twice; index it again when it is complete")
 
 

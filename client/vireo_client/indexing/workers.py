@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ..bundle import ImageSpec
 from ..captions import Skip
 from ..errors import ImageError
-from ..images import open_image, to_pixels
+from ..images import load_pixels
 from ..index.file_fields import image_fields
 from ..index.rows import FileStamp
 from .candidates import Candidate
@@ -23,7 +23,7 @@ from .reading import ByteBudget, Contents, check_size, read_part, read_whole
 _READING_BYTES = 256 << 20
 _DECODING_BYTES = 1 << 30
 _BYTES_PER_PIXEL = 6
-"""The decoded image, and the copy that is turned upright or made RGB."""
+"""At most: the decoded image, and the copy that is turned upright or made RGB."""
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -119,8 +119,7 @@ class Worker:
         size = int(fields.get("width", 0)) * int(fields.get("height", 0))
         try:
             with self._decoding.holding(_BYTES_PER_PIXEL * size):
-                opened = open_image(contents.data, name=image.path)
-                pixels = to_pixels(opened, self._spec)
+                pixels = load_pixels(contents.data, self._spec, name=image.path)
         except ImageError as error:
             return Prepared(image, sha256, skip=Skip.of(image.path, error))
         # What the file says of itself stands beside the user's own columns.

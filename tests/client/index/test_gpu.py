@@ -37,10 +37,11 @@ def test_a_machine_without_a_gpu_is_named():
 
 
 @without_gpu
-def test_the_cpu_takes_over_only_when_asked():
+def test_the_cpu_takes_over_only_when_asked_and_says_why(caplog):
     made = vectors()
     structure = open_gpu(made, fallback=lambda: kinds.open_structure("flat", None, made, {}))
     assert structure.kind.name == "flat"
+    assert "no index on GPUs: " in caplog.text
     assert structure.search(made[:3], 1)[1].tolist() == [[0], [1], [2]]
 
 

@@ -35,7 +35,7 @@ def shard(photos, tmp_path):
 
 
 def test_images_of_a_tar_are_indexed_in_place_with_captions_and_metadata(
-    shard, photos, index_source, shared_embedder, tmp_path
+    shard, photos, index_source, embedder, tmp_path
 ):
     records, skipped = list_archive(shard)
     assert skipped == []
@@ -47,9 +47,9 @@ def test_images_of_a_tar_are_indexed_in_place_with_captions_and_metadata(
     report = index_source(shard)
     assert (report.added, report.captions, report.skipped) == (3, 3, [])
     assert [path.name for path in tmp_path.iterdir() if "shard" in path.name] == ["shard.tar"]
-    with Index(tmp_path / "i", shared_embedder.bundle) as index:
+    with Index(tmp_path / "i", embedder.bundle) as index:
         for name, inner in (("a", "000/a.png"), ("b", "000/b.png"), ("c", "c.png")):
-            query = shared_embedder.embed_images([photos / f"{name}.png"])
+            query = embedder.embed_images([photos / f"{name}.png"])
             ((match,),) = index.search_images(query, 1)
             assert match.path == f"{shard.resolve()}/{inner}"
             assert match.score == pytest.approx(1, abs=1e-4)
@@ -160,7 +160,7 @@ def test_a_compressed_tar_is_refused_with_what_to_do(photos, tmp_path):
 
 
 def test_an_archive_that_shrinks_after_it_was_listed_costs_its_last_images(
-    shard, index_source, shared_embedder, tmp_path
+    shard, index_source, embedder, tmp_path
 ):
     from vireo_client.index import IndexWriter
     from vireo_client.indexing.pipeline import index_images
@@ -168,8 +168,19 @@ def test_an_archive_that_shrinks_after_it_was_listed_costs_its_last_images(
     records, _ = list_archive(shard)
     with shard.open("r+b") as file:
         file.truncate(records[-1].part.start + 10)
-    with IndexWriter(tmp_path / "i", shared_embedder.bundle) as writer:
-        report = index_images(writer, shared_embedder, records)
+    with IndexWriter(tmp_path / "i", embedder.bundle) as writer:
+        report = index_images(writer, embedder, records)
     assert (report.added, len(report.skipped)) == (2, 1)
     assert "the archive ends within it" in report.skipped[0].reason
     assert np.isfinite(report.seconds)
+
+
+@pytest.mark.parametrize("time", ["inf", "nan", "1e308", "99999999999999", "-99999999999999"])
+def test_a_time_that_no_calendar_has_costs_nothing(photos, index_source, tmp_path, time):
+    data = (photos / "a.png").read_bytes()
+    with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        member = tarfile.TarInfo("a.png")
+        member.size, member.pax_headers = len(data), {"mtime": time}
+        tar.addfile(member, io.BytesIO(data))
+    assert index_source(tmp_path / "x.tar").added == 1
+    assert index_source(tmp_path / "x.tar").unchanged == 1

@@ -3,8 +3,8 @@ import os
 import shutil
 
 import pytest
+from vireo_client import captions
 from vireo_client.errors import DataError
-from vireo_client.indexing import lists
 from vireo_client.indexing.lists import read_list
 
 
@@ -78,10 +78,14 @@ def test_a_parquet_list_has_the_types_of_its_columns(photos):
     path.write_bytes(b"PAR1 nothing")
     with pytest.raises(DataError, match="not a readable parquet"):
         read_list(path)
+    pq.write_table(pa.table({"image": ["a.png"], "tags": ["x"]}), path, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"tags", b"t\xff\xfes"))
+    with pytest.raises(DataError, match="not a readable parquet"):
+        read_list(path)
 
 
 def test_broken_rows_are_skipped_with_their_place(photos, monkeypatch):
-    monkeypatch.setattr(lists, "MAX_LINE_BYTES", 200)
+    monkeypatch.setattr(captions, "MAX_LINE_BYTES", 200)
     path = photos / "list.jsonl"
     lines = [
         b'{"image": "a.png"}', b"nonsense", b'{"caption": "x"}', b'{"image": "gone.png"}',

@@ -2,20 +2,16 @@ import json
 import os
 import shutil
 
+import numpy as np
 import pytest
-from vireo_client.embedder import Embedder
+from PIL import Image
+from vireo_client import images
 from vireo_client.errors import DataError, ServerError
 from vireo_client.index import Index, IndexWriter
+from vireo_client.indexing.contents import read_images
 from vireo_client.indexing.pipeline import index_images
 from vireo_client.indexing.sources import list_images
 from vireo_client.search import SearchClient
-from vireo_client.towers.onnx import OnnxTowers
-
-
-@pytest.fixture(scope="module")
-def embedder(repository):
-    with Embedder(repository, OnnxTowers.from_repository(repository, max_batch_size=8)) as value:
-        yield value
 
 
 @pytest.fixture
@@ -31,6 +27,21 @@ def _index(folder, source, embedder):
     records, _ = list_images(source)
     with IndexWriter(folder, embedder.bundle) as writer:
         return index_images(writer, embedder, records, source=source)
+
+
+def test_an_image_is_indexed_as_it_is_embedded_by_itself(tmp_path, embedder, monkeypatch):
+    """Also one that is decoded at a reduced scale."""
+    folder = tmp_path / "large"
+    folder.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (640, 800, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "a.jpg")
+    in_full = embedder.embed_images([folder / "a.jpg"])
+    monkeypatch.setattr(images, "REDUCED_PIXELS", 500_000)
+    alone = embedder.embed_images([folder / "a.jpg"])
+    assert not np.allclose(alone, in_full, atol=1e-3)
+    _index(tmp_path / "i", folder, embedder)
+    ((indexed,),) = [*read_images(tmp_path / "i", embedder.bundle)]
+    np.testing.assert_allclose(indexed.embedding, alone[0], atol=1e-5)
 
 
 def test_a_folder_of_images_is_indexed_and_found_by_itself(photos, tmp_path, embedder):

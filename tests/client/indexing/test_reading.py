@@ -162,3 +162,13 @@ def test_a_touched_file_keeps_its_embedding_and_its_id(photos, index_source, cat
         5_000_000_000,
     )
     assert index_source(photos).unchanged == 6
+
+
+@pytest.mark.parametrize("seconds", [10**10, 10**12, -(10**12)])
+def test_a_file_of_a_far_time_is_indexed_once(photos, index_source, seconds):
+    path = photos / "a.png"
+    os.utime(path, (seconds, seconds))
+    if os.stat(path).st_mtime != seconds:
+        pytest.skip("this file system has no such time")
+    assert index_source(photos).added == 6
+    assert index_source(photos).unchanged == 6

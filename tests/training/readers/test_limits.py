@@ -95,7 +95,7 @@ def test_a_cell_that_is_too_large_is_skipped_by_its_row(photo, tmp_path):
 
 
 def test_a_line_without_end_is_passed_over(data_set, monkeypatch):
-    monkeypatch.setattr(captions, "MAX_LINE", 100)
+    monkeypatch.setattr(captions, "MAX_LINE_BYTES", 100)
     line = json.dumps({"image": "a.jpg", "captions": ["một"]})
     path = data_set("x" * 1000, line, "y" * 99, "z" * 100, images=("a.jpg",))
     found = read_captions(path)

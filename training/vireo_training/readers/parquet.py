@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vireo_client.captions import Described, Skip
-from vireo_client.errors import DataError, MissingExtraError
+from vireo_client.errors import DataError, first_line
 from vireo_client.fields import (
     caption_fields,
     captions_in_cell,
@@ -22,6 +22,7 @@ from vireo_client.fields import (
     split_of,
 )
 from vireo_client.images import SUFFIXES
+from vireo_client.parquet import damage, open_parquet
 from vireo_client.tars import MAX_TEXT_BYTES
 
 from .limits import MAX_IMAGE_BYTES, check_size
@@ -38,10 +39,9 @@ def holds_images(path: Path) -> bool:
         DataError: no readable parquet file, or one without the columns.
         MissingExtraError: pyarrow is not installed.
     """
-    _import_pyarrow()
-    import pyarrow as pa
+    schema = open_parquet(path).schema_arrow
+    import pyarrow as pa  # not before: without it, `open_parquet` says what to install
 
-    schema = _open(path).schema_arrow
     field, _ = _columns(path, schema.names)
     kind = schema.field(field).type
     return bool(
@@ -56,10 +56,7 @@ def read(path: Path) -> Iterator[Described | Embedded | Skip]:
         DataError: no readable parquet file, or one without the columns.
         MissingExtraError: pyarrow is not installed.
     """
-    _import_pyarrow()
-    import pyarrow as pa
-
-    file = _open(path)
+    file = open_parquet(path)
     image, captions = _columns(path, file.schema_arrow.names)
     named = split_field(file.schema_arrow.names)
     wanted = [image, *captions, *([named] if named else [])]
@@ -75,8 +72,8 @@ def read(path: Path) -> Iterator[Described | Embedded | Skip]:
                     yield _item(where, row.to_pylist()[0], image, captions)
                 except ValueError as error:
                     yield Skip(where, str(error))
-    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
-        yield Skip(f"{path}: row {number}", f"damaged from here on ({_first_line(error)})")
+    except damage() as error:
+        yield Skip(f"{path}: row {number}", f"damaged from here on ({first_line(error)})")
 
 
 def read_paths(path: Path) -> Iterator[Described | Skip]:
@@ -84,26 +81,6 @@ def read_paths(path: Path) -> Iterator[Described | Skip]:
     for item in read(path):
         if not isinstance(item, Embedded):
             yield item
-
-
-def _import_pyarrow() -> None:
-    """Raise MissingExtraError where pyarrow is missing, DataError where it does not load."""
-    try:
-        import pyarrow.parquet  # noqa: F401
-    except ModuleNotFoundError:
-        raise MissingExtraError("pyarrow", "data") from None
-    except ImportError as error:  # its newest versions refuse numpy 1
-        raise DataError(f"pyarrow does not load: {_first_line(error)}") from None
-
-
-def _open(path: Path) -> Any:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return pq.ParquetFile(path)
-    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:  # names not in UTF-8
-        raise DataError(f"{path}: not a readable parquet file ({_first_line(error)})") from None
 
 
 def _columns(path: Path, names: list[str]) -> tuple[str, list[str]]:
@@ -129,7 +106,3 @@ def _item(where: str, row: dict[str, Any], field: str, captions: list[str]) -> D
     if isinstance(image, bytes):
         return Embedded(where, image, texts, suffix, split_of(row))
     return Described(where, checked_path(image, field).strip(), texts, split_of(row))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]

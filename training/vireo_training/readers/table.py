@@ -11,8 +11,9 @@ import codecs
 import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Literal, TextIO
+from typing import TextIO
 
+from vireo_client import tables
 from vireo_client.captions import Described, Skip
 from vireo_client.errors import DataError
 from vireo_client.fields import (
@@ -23,11 +24,8 @@ from vireo_client.fields import (
     split_field,
 )
 from vireo_client.images import SUFFIXES
+from vireo_client.tables import DELIMITERS, read_rows, split_rows
 
-if TYPE_CHECKING:
-    from _csv import Reader
-
-_DELIMITERS = ",\t|;"
 UTF16 = "utf-16"
 
 
@@ -38,14 +36,9 @@ def encoding_of(head: bytes) -> str:
 
 def delimiter_of(header: str) -> str | None:
     """Return what separates the columns of `header`; None if it names no image and caption."""
-    for delimiter in _DELIMITERS:
-        try:
-            names = next(_rows([header], delimiter))
-        except csv.Error:  # quotation marks that fit no table
-            continue
-        if image_field(names) is not None and caption_fields(names):
-            return delimiter
-    return None
+    return tables.delimiter_of(
+        header, lambda names: image_field(names) is not None and bool(caption_fields(names))
+    )
 
 
 def read(path: Path, columns: Sequence[str] = ()) -> Iterator[Described | Skip]:
@@ -78,7 +71,7 @@ def read(path: Path, columns: Sequence[str] = ()) -> Iterator[Described | Skip]:
                 f"image,caption; it is: {header[:80]!r}; name the columns of a "
                 "table without a header with --columns image,caption"
             )
-        names = next(_rows([header], delimiter))
+        names = next(split_rows([header], delimiter))
         yield from _items(path, file, names, delimiter, first_line=2)
 
 
@@ -98,10 +91,10 @@ def check_columns(columns: Sequence[str]) -> None:
 def _delimiter_for(path: Path, file: TextIO, columns: Sequence[str]) -> str:
     """Return what separates the first row into `columns`, with an image where it should be."""
     image = columns.index(image_field(columns) or "")
-    for delimiter in _DELIMITERS:
+    for delimiter in DELIMITERS:
         file.seek(0)
         try:
-            row = next(_rows(file, delimiter), [])
+            row = next(split_rows(file, delimiter), [])
         except csv.Error:
             continue
         if len(row) == len(columns) and PurePath(row[image].strip()).suffix.lower() in SUFFIXES:
@@ -118,43 +111,14 @@ def _items(
     image = names.index(image_field(names) or "")
     captions = [names.index(name) for name in caption_fields(names)]
     split = names.index(name) if (name := split_field(names)) is not None else None
-    rows = _rows(file, delimiter)
-    while True:
-        where = f"{path}:{rows.line_num + first_line}"
-        try:
-            row = next(rows)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            last = rows.line_num + first_line - 1
-            yield Skip(where, f"not a row of a table, up to line {last} ({error})")
-            continue
-        if not row:
-            continue
-        try:
-            described = _described(row, names, image, captions)
-            yield Described(where, *described, row[split] if split is not None else None)
-        except ValueError as error:
-            yield Skip(where, str(error))
 
+    def describe(where: str, row: list[str]) -> Described:
+        texts = [row[column] for column in captions]
+        # A table with five caption columns leaves some empty where an image has fewer.
+        filled = [found for text in texts if text.strip() for found in captions_in_cell(text)]
+        named = checked_path(row[image], names[image]).strip()
+        return Described(
+            where, named, filled or [texts[0]], row[split] if split is not None else None
+        )
 
-def _described(
-    row: list[str], names: list[str], image: int, captions: list[int]
-) -> tuple[str, list[object]]:
-    if any("\udc80" <= letter <= "\udcff" for cell in row for letter in cell):
-        raise ValueError("not UTF-8")
-    if len(row) != len(names):
-        raise ValueError(f"{len(row)} fields where the header has {len(names)}")
-    texts = [row[column] for column in captions]
-    # A table with five caption columns leaves some empty where an image has fewer.
-    filled = [found for text in texts if text.strip() for found in captions_in_cell(text)]
-    return checked_path(row[image], names[image]).strip(), filled or [texts[0]]
-
-
-def _rows(lines: TextIO | list[str], delimiter: str) -> Reader:
-    # Bar-separated files do not quote; a quotation mark there is part of the caption. `strict`
-    # makes a quote that never closes an error instead of a caption as long as the file.
-    quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "|" else csv.QUOTE_MINIMAL
-    return csv.reader(
-        lines, delimiter=delimiter, quoting=quoting, skipinitialspace=True, strict=True
-    )
+    return read_rows(path, file, delimiter, len(names), describe, first_line=first_line)

@@ -14,13 +14,17 @@ from ...printing import json_line, printable, say
 from ...progress import step_bars
 from ..options import (
     DEFAULT_INDEX,
+    AllowOutsideOption,
     IndexOption,
     JsonOption,
     ModelOption,
+    NulOption,
+    TargetRecallOption,
     TlsCaOption,
     TlsCertOption,
     TlsKeyOption,
     TritonOption,
+    WorkersOption,
 )
 
 logger = logging.getLogger(__name__)
@@ -34,13 +38,13 @@ def add(
     tls_ca: TlsCaOption = None,
     tls_cert: TlsCertOption = None,
     tls_key: TlsKeyOption = None,
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Threads that read and decode; by default as many as this process has cores.")] = None,
+    workers: WorkersOption = None,
     keep_missing: Annotated[bool, typer.Option("--keep-missing", help="Keep images whose files are gone.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Also remove the images of a folder that is empty or missing.")] = False,
-    allow_outside: Annotated[bool, typer.Option("--allow-outside", help="Let a list name files outside its folder.")] = False,
-    nul: Annotated[bool, typer.Option("-0", help="Paths on standard input end with NUL, as `find -print0` writes them.")] = False,
+    allow_outside: AllowOutsideOption = False,
+    nul: NulOption = False,
     kind: Annotated[str | None, typer.Option("--kind", help="Then build a search structure of this kind: auto, flat, hnsw, ivf, ...")] = None,
-    target_recall: Annotated[float, typer.Option("--target-recall", min=0.5, max=1.0, help="The recall@10 that it is tuned for.")] = 0.99,
+    target_recall: TargetRecallOption = 0.99,
     duplicates: Annotated[bool, typer.Option("--duplicates", help="Then report images with the same bytes, and images that look alike.")] = False,
     duplicate_cosine: Annotated[float, typer.Option("--duplicate-cosine", min=0.0, max=1.0, help="The cosine from which on two images look alike.")] = 0.97,
     report_file: Annotated[Path | None, typer.Option("--report", help="Write what was skipped, moved and removed, with paths and reasons, to this .json or .csv file.")] = None,

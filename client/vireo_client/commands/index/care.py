@@ -11,7 +11,7 @@ import typer
 from ...errors import SearchIndexError
 from ...printing import json_line, say
 from ...progress import step_bars
-from ..options import DEFAULT_INDEX, IndexedModelOption, IndexOption, JsonOption
+from ..options import DEFAULT_INDEX, IndexedModelOption, IndexOption, JsonOption, TargetRecallOption
 
 
 def remove(
@@ -113,7 +113,7 @@ def compact(
     index: IndexOption = DEFAULT_INDEX,
     model: IndexedModelOption = None,
     kind: Annotated[str, typer.Option("--kind", help="The search structure: auto, flat, hnsw, ivf, ivfpq, sq8, fp16 or rabitq.")] = "auto",
-    target_recall: Annotated[float, typer.Option("--target-recall", min=0.5, max=1.0, help="The recall@10 that it is tuned for.")] = 0.99,
+    target_recall: TargetRecallOption = 0.99,
 ) -> None:  # fmt: skip
     """Merge an index into one file a part, free what was removed, and build a search structure.
 

@@ -8,10 +8,14 @@ from typing import Annotated
 import typer
 
 from ...printing import say
-from ..options import DEFAULT_INDEX, IndexedModelOption, IndexOption, ModelOption
-
-PartitionOption = Annotated[int, typer.Option("--partition-rows", min=1, help="Rows in one file.")]
-HalfOption = Annotated[bool, typer.Option("--half", help="Write FP16: half the size; cosines differ in the fourth digit.")]  # fmt: skip
+from ..options import (
+    DEFAULT_INDEX,
+    HalfOption,
+    IndexedModelOption,
+    IndexOption,
+    ModelOption,
+    dtype_of,
+)
 
 
 def import_files(
@@ -47,9 +51,9 @@ def export_files(
     folder: Annotated[Path, typer.Argument(help="A new folder.")],
     index: IndexOption = DEFAULT_INDEX,
     model: IndexedModelOption = None,
-    partition_rows: PartitionOption = 100_000,
+    partition_rows: Annotated[int, typer.Option("--partition-rows", min=1, help="Rows in one file.")] = 100_000,
     half: HalfOption = False,
-) -> None:
+) -> None:  # fmt: skip
     """Write the embeddings of an index to npy files, with their paths and captions.
 
     The captions are in FOLDER/captions, in the same layout. `vireo index import` reads it all.
@@ -61,10 +65,6 @@ def export_files(
 
     bundle = open_bundle(index, model, engines=False)
     images, captions = export_embeddings(
-        index, bundle, folder, partition_rows=partition_rows, dtype=_dtype(half)
+        index, bundle, folder, partition_rows=partition_rows, dtype=dtype_of(half)
     )
     say(f"{images} images and {captions} captions written to {folder}")
-
-
-def _dtype(half: bool) -> str:
-    return "float16" if half else "float32"

@@ -63,7 +63,7 @@ def build(
         ) from None
     del index
     # Tuned as it will be opened: from the file.
-    structure = Structure(kind, read(path, memory_mapped=kind.memory_mapped), vectors, {})
+    structure = Structure(kind, read(path), vectors, {})
     report("tune", 0, 1)
     tests = trial(structure.master, seed, queries)
     tuned = tune(structure, tests, target_recall)

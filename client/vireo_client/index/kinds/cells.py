@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 from ..threads import threads
@@ -111,41 +112,33 @@ def _pq_parameters(index: Any, value: int, selector: Any) -> Any:
     return faiss.SearchParametersPreTransform(index_params=_parameters(index, value, selector))
 
 
-IVF = Kind(
+_kind = partial(Kind, sample_rows=_sample_rows, least_rows=1000, knob="nprobe", knob_limit=_cells)
+_FOR_COARSE_CODES = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+"""Factors of kinds whose codes say little of a vector."""
+
+IVF = _kind(
     "ivf",
     "k-means cells, a byte a number",
     make=_make_ivf,
-    sample_rows=_sample_rows,
-    least_rows=1000,
-    knob="nprobe",
-    knob_limit=_cells,
     parameters=_parameters,
     factors=(1, 2, 4),
     row_cost=0.12,
 )
-IVFPQ = Kind(
+IVFPQ = _kind(
     "ivfpq",
     "k-means cells, two bits a number of the main half of the directions: small and fast",
     make=_make_ivfpq,
-    sample_rows=_sample_rows,
-    least_rows=1000,
-    knob="nprobe",
-    knob_limit=_cells,
     parameters=_pq_parameters,
-    factors=(2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128),
+    factors=_FOR_COARSE_CODES,
     row_cost=0.05,
     for_few=_one_by_one,
 )
-RABITQ = Kind(
+RABITQ = _kind(
     "rabitq",
     "k-means cells, a bit a number (RaBitQ): quick to build and small",
     make=_make_rabitq,
-    sample_rows=_sample_rows,
-    least_rows=1000,
-    knob="nprobe",
-    knob_limit=_cells,
     parameters=_rabitq_parameters,
-    factors=(2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128),
+    factors=_FOR_COARSE_CODES,
     row_cost=0.08,
     for_few=_one_by_one,
 )

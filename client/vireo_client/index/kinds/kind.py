@@ -38,8 +38,6 @@ class Kind:
     """The time to compare one stored code, as a part of that to compare with the master again."""
     for_few: Callable[[Any], None] | None = None
     """Prepare a second index over the same file for few queries at a time, where it pays."""
-    memory_mapped: bool = True
-    """Whether FAISS can open the file as a memory map (`IO_FLAG_MMAP_IFC`)."""
 
     def value(self, search: SearchSettings, tuned: Mapping[str, Any]) -> int:
         """Return the knob's value for one search: the caller's, else the tuned one."""

@@ -100,13 +100,17 @@ class Structure:
                 share = passing / len(allowed)
         if self.index is None or settings.exact:
             return self.master.search(queries, k, selector)
-        value = self.kind.value(settings, self.settings)
-        # The best rows of a share of all lie as far away as the best of `1 / share` times as many.
-        value = min(int(np.ceil(value / share)), self.kind.knob_limit(self.index))
+        value = self._value(settings, share)
         factor = int(self.settings["factor"])
         # A factor is for ten matches: fewer would else have fewer candidates than they need.
         fetch = min(max(k, TOP) * factor if factor > 1 else k, self.master.rows)
         return self.master.best(queries, k, self.candidates(queries, fetch, value, selector))
+
+    def _value(self, settings: SearchSettings, share: float) -> int:
+        """Return the knob's value for a search of which a share of the rows may be found."""
+        # The best rows of a share of all lie as far away as the best of `1 / share` times as many.
+        value = np.ceil(self.kind.value(settings, self.settings) / share)
+        return min(int(value), self.kind.knob_limit(self.index))
 
     def candidates(
         self, queries: Floats, fetch: int, value: int, selector: Any | None = None
@@ -149,7 +153,7 @@ def open_structure(
         return Structure(kind, None, vectors, settings)
     if path is None:
         raise SearchIndexError(f"a structure of kind {kind.name} needs its file")
-    index = read(path, memory_mapped=kind.memory_mapped)
+    index = read(path)
     if index.d != vectors.shape[1] or index.ntotal != len(vectors):
         raise SearchIndexError(
             f"{path}: holds {index.ntotal} vectors of size {index.d}, its segment has "
@@ -159,13 +163,13 @@ def open_structure(
         return Structure(kind, index, vectors, settings)
     # FAISS keeps this choice in the index, not in a search's parameters; the file's memory map is
     # shared, so that a second index costs next to nothing.
-    few = read(path, memory_mapped=kind.memory_mapped)
+    few = read(path)
     kind.for_few(few)
     return Structure(kind, index, vectors, settings, few)
 
 
-def read(path: Path, *, memory_mapped: bool) -> Any:
-    """Read a structure file.
+def read(path: Path) -> Any:
+    """Open a structure file as a memory map.
 
     Raises:
         SearchIndexError: it is missing or damaged.
@@ -173,7 +177,7 @@ def read(path: Path, *, memory_mapped: bool) -> Any:
     if not path.is_file():
         raise SearchIndexError(f"{path}: missing; compact the index to build it anew")
     try:
-        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC if memory_mapped else 0)
+        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
     # A damaged length makes FAISS ask for absurd amounts of memory.
     except (RuntimeError, MemoryError, ValueError) as error:
         reason = str(error).rpartition("Error: ")[2] or type(error).__name__
