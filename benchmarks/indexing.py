@@ -36,7 +36,7 @@ from vireo_client.embedder import Embedder
 from vireo_client.folders import find_images
 from vireo_client.images import load_pixels
 from vireo_client.index import IndexWriter
-from vireo_client.index.relevance import neutral_queries
+from vireo_client.index.learning import neutral_queries
 from vireo_client.indexing.pipeline import index_images
 from vireo_client.overlap import batched, map_ahead
 from vireo_client.search import open_embedder

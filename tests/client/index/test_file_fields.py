@@ -7,7 +7,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 from vireo_client.errors import DataError
 from vireo_client.images import open_image
-from vireo_client.index.file_fields import image_fields
+from vireo_client.index.file_fields import file_fields, image_fields
 
 
 def jpeg(exif=None, size=(40, 30), format_="JPEG"):
@@ -108,3 +108,12 @@ def test_a_block_that_is_no_exif_is_never_fatal():
 def test_bytes_that_are_no_image_have_the_fields_of_their_file(data):
     fields = image_fields(Path("a.jpg"), status_of(), data)
     assert set(fields) == {"folder", "name", "bytes", "modified"}
+
+
+@pytest.mark.parametrize("seconds", [1e18, -1e18, 1e300])
+def test_a_time_that_no_calendar_has_is_left_out(seconds):
+    assert file_fields(Path("/a/b.jpg"), 7, seconds) == {
+        "folder": "/a/",
+        "name": "b.jpg",
+        "bytes": 7,
+    }
