@@ -68,11 +68,11 @@ def checked(image: NewImage, dim: int) -> NewImage:
 
 
 def _check_unit(vectors: Embeddings, what: str) -> None:
-    lengths = np.linalg.norm(vectors, axis=1)
-    if not np.isfinite(lengths).all():
+    lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
+    wrong = lengths[~(np.abs(lengths - 1) <= UNIT_TOLERANCE)]  # what is no number is wrong too
+    if not len(wrong):
+        return
+    if not np.isfinite(wrong).all():
         raise DataError(f"{what} holds what is no number (NaN or infinity); nothing was added")
-    if np.abs(lengths - 1).max(initial=0) > UNIT_TOLERANCE:
-        raise DataError(
-            f"{what} is not of length 1 ({lengths[np.argmax(np.abs(lengths - 1))]:.4g}); divide it "
-            "by its length"
-        )
+    worst = wrong[np.argmax(np.abs(wrong - 1))]
+    raise DataError(f"{what} is not of length 1 ({worst:.4g}); divide it by its length")

@@ -41,8 +41,7 @@ class ColumnCheck:
             return
         self._db.execute("BEGIN")
         with self._db:  # takes back new columns with the rest, if there is an error
-            metadata.write(self._db, rows)
-            self._db.execute("DELETE FROM fields")
+            metadata.check(self._db, rows)
 
     def close(self) -> None:
         """Free the memory."""

@@ -70,6 +70,8 @@ def parse_moment(text: str) -> str:
 
 def is_moment(text: str) -> bool:
     """Return whether a text is a date of at least a day."""
+    if _DATE.fullmatch(text) is None:  # most texts: without the cost of an error
+        return False
     try:
         parse_moment(text)
     except DataError:
@@ -91,7 +93,7 @@ def moment_at(seconds: float) -> str | None:
         moment = datetime.datetime.fromtimestamp(math.floor(seconds), datetime.timezone.utc)
     except (ValueError, OverflowError, OSError):
         return None
-    return moment_of(moment)
+    return moment.isoformat()  # as `moment_of` writes it, and many times faster
 
 
 def _match(text: str) -> re.Match[str]:

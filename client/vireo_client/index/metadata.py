@@ -172,6 +172,25 @@ def write(db: sqlite3.Connection, rows: Iterable[ImageFields]) -> None:
         DataError: a value does not fit its column's type, or cannot be stored; the message names
             the column and the row.
     """
+    for names, values in _prepare(db, rows):
+        marks = ", ".join("?" * len(values))
+        db.execute(f"INSERT OR REPLACE INTO fields ({names}) VALUES ({marks})", values)
+
+
+def check(db: sqlite3.Connection, rows: Iterable[ImageFields]) -> None:
+    """Check that `write` can write these rows, and add the columns that it would add.
+
+    Raises:
+        DataError: as `write`.
+    """
+    for _ in _prepare(db, rows):
+        pass
+
+
+def _prepare(
+    db: sqlite3.Connection, rows: Iterable[ImageFields]
+) -> Iterator[tuple[str, list[str | int | float]]]:
+    """Add the columns that are new, and yield names and values of each row as they are stored."""
     rows = list(rows)
     known = columns(db)
     new = {name: type_ for name, type_ in infer(_without(rows, known)).items() if name not in known}
@@ -181,11 +200,7 @@ def write(db: sqlite3.Connection, rows: Iterable[ImageFields]) -> None:
     for row in rows:
         stored = _stored(db, row, known)
         names = ", ".join(["image_id", *(known[name].sql_name for name in stored)])
-        marks = ", ".join("?" * (len(stored) + 1))
-        db.execute(
-            f"INSERT OR REPLACE INTO fields ({names}) VALUES ({marks})",
-            (row.image_id, *stored.values()),
-        )
+        yield names, [row.image_id, *stored.values()]
 
 
 def _without(rows: Iterable[ImageFields], known: Mapping[str, Column]) -> Iterator[ImageFields]:
@@ -193,9 +208,10 @@ def _without(rows: Iterable[ImageFields], known: Mapping[str, Column]) -> Iterat
         new = {
             name: value
             for name, value in row.values.items()
-            if unicodedata.normalize("NFC", name) not in known
+            if name not in known and unicodedata.normalize("NFC", name) not in known
         }
-        yield row._replace(values=new)
+        if new:
+            yield row._replace(values=new)
 
 
 def _stored(
@@ -206,7 +222,8 @@ def _stored(
     for name, value in row.values.items():
         if value is None:
             continue
-        name = unicodedata.normalize("NFC", name)
+        if name not in known:
+            name = unicodedata.normalize("NFC", name)
         column = known[name]
         type_ = type_of(name, value, row.where)
         if (column.type, type_) == (INTEGER, NUMBER) and name not in BUILT_IN:

@@ -76,11 +76,12 @@ class Pending:
 
     def add(self, images: Iterable[NewImage]) -> None:
         """Add images that were checked, replacing those of the same path."""
+        images = list(images)
+        saved = self._committed.catalogue.ids_of(image.path for image in images)
         for image in images:
-            saved = self._find_saved(image.path)
             # In this order: an interruption in between loses no image.
-            if saved is not None:
-                self._replaced[image.path] = saved[0]
+            if image.path in saved and image.path not in self._removed:
+                self._replaced[image.path] = saved[image.path]
             self.added[image.path] = image
 
     def move(self, moves: Sequence[Move]) -> None:

@@ -137,6 +137,11 @@ class WritableCatalogue(Catalogue):
             return id_, FileStamp(*stamp)
         return None
 
+    def ids_of(self, paths: Iterable[str]) -> dict[str, int]:
+        """Return the id of each image that is indexed, by path."""
+        query = "SELECT path, id FROM images WHERE path IN (SELECT value FROM json_each(?))"
+        return dict(self._rows(query, (json.dumps(list(paths)),)))
+
     def stamps(self) -> dict[str, FileStamp]:
         """Return the stamp of every image, by path."""
         rows = self._rows("SELECT path, bytes, mtime_ns, captions_digest FROM images")

@@ -1,3 +1,5 @@
+import datetime
+import math
 import os
 from io import BytesIO
 from pathlib import Path
@@ -7,6 +9,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 from vireo_client.errors import DataError
 from vireo_client.images import open_image
+from vireo_client.index.dates import moment_at, moment_of
 from vireo_client.index.file_fields import file_fields, image_fields
 
 
@@ -117,3 +120,9 @@ def test_a_time_that_no_calendar_has_is_left_out(seconds):
         "name": "b.jpg",
         "bytes": 7,
     }
+
+
+def test_times_are_stored_as_other_dates_are():
+    for seconds in (0, 1_700_000_000.9, -62_135_596_800, 253_402_300_799):
+        moment = datetime.datetime.fromtimestamp(math.floor(seconds), datetime.timezone.utc)
+        assert moment_at(seconds) == moment_of(moment)
