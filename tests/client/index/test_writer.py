@@ -128,15 +128,17 @@ def test_an_addition_that_was_cut_short_loses_nothing(tmp_path, small_bundle, mo
     with IndexWriter(tmp_path / "i", small_bundle) as writer:
         writer.add([new_image("a.jpg", 1)])
         writer.save()
-        plain, calls = writer._committed.catalogue.stamp, []
+        plain, calls = writer._committed.catalogue.ids_of, []
 
-        def interrupted(path):
-            calls.append(path)
-            if len(calls) > step:
-                raise KeyboardInterrupt
-            return plain(path)
+        class Interrupted(dict):
+            def __contains__(self, path):
+                calls.append(path)
+                if len(calls) > step:
+                    raise KeyboardInterrupt
+                return super().__contains__(path)
 
-        monkeypatch.setattr(writer._committed.catalogue, "stamp", interrupted)
+        catalogue = writer._committed.catalogue
+        monkeypatch.setattr(catalogue, "ids_of", lambda paths: Interrupted(plain(paths)))
         with pytest.raises(KeyboardInterrupt):
             writer.add([new_image(f"{name}.jpg", seed) for seed, name in enumerate("bac", 2)])
         writer.save()
