@@ -34,7 +34,7 @@ def neutral_queries() -> tuple[str, ...]:
 
 
 def embed_usable(embed: Embed, texts: list[str]) -> Embeddings:
-    """Embed texts; where one cannot be embedded, each by itself, leaving such ones out.
+    """Embed texts, leaving out those that cannot be embedded.
 
     Returns:
         FP32 `[N, D]`; `[0, 0]` if none can be embedded.
@@ -47,7 +47,9 @@ def embed_usable(embed: Embed, texts: list[str]) -> Embeddings:
     except DataError:
         if len(texts) == 1:
             return np.empty((0, 0), dtype=np.float32)
-    found = [vectors for text in texts if len(vectors := embed_usable(embed, [text]))]
+    half = len(texts) // 2
+    parts = [embed_usable(embed, part) for part in (texts[:half], texts[half:])]
+    found = [vectors for vectors in parts if len(vectors)]
     return np.concatenate(found) if found else np.empty((0, 0), dtype=np.float32)
 
 
