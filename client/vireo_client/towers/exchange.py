@@ -362,11 +362,7 @@ class Exchange:
             return False  # the server is gone; the first error is the one to show
 
     def _text(self, error: InferenceServerException) -> str:
-        """Return an error's text; a server may quote the headers that it was sent."""
-        text = str(error.message())
-        for value in self.options.headers.values():
-            text = text.replace(value, "***")
-        return text
+        return self.options.without_secrets(str(error.message()))
 
 
 def _all_failed(errors: list[ServerError]) -> ServerError:
