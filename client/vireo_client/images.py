@@ -107,6 +107,12 @@ def open_image(
 def _file_of(source: str | Path | bytes) -> BinaryIO:
     if isinstance(source, bytes):
         return io.BytesIO(source)
+    # `open` takes a number for a file that is open already, perhaps the index's, and closes it.
+    if not isinstance(source, (str, os.PathLike)):
+        raise ImageError(
+            f"an image of type {type(source).__name__}; give a path, bytes, a Pillow image, or an "
+            "array"
+        )
     try:
         return open(source, "rb")
     except NotADirectoryError:
