@@ -66,21 +66,34 @@ def connection_from(
     from ..towers.connection import ConnectionOptions
 
     return ConnectionOptions(
-        headers=_read_headers(headers or environment.headers()),
+        headers=_read_headers(headers) if headers else _headers_of_the_environment(),
         shared_memory=shared_memory.value if shared_memory else None,
     ).with_given(request_timeout=request_timeout, connect_timeout=connect_timeout, retries=retries)
 
 
 def _read_headers(words: list[str]) -> dict[str, str]:
-    """Read `NAME: VALUE` and `@FILE`; an error never quotes a value, which may be a secret."""
+    """Read `NAME: VALUE` and `@FILE`."""
     read: dict[str, str] = {}
     for word in words:
-        lines = _lines_of(Path(word[1:])) if word.startswith("@") else [word]
-        for line in lines:
-            name, colon, value = line.partition(":")
-            if not colon:
-                raise ServerError("a header has no colon; write it as 'NAME: VALUE'")
-            read[name.strip().lower()] = value.strip()
+        if word.startswith("@"):
+            read |= _parse(_lines_of(Path(word[1:])), word[1:])
+        else:
+            read |= _parse([word], "--header")
+    return read
+
+
+def _headers_of_the_environment() -> dict[str, str]:
+    return _parse(environment.headers(), environment.HEADERS)
+
+
+def _parse(lines: list[str], where: str) -> dict[str, str]:
+    """Read a header a line; an error never quotes a value, which may be a secret."""
+    read: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon:
+            raise ServerError(f"{where}: a header has no colon; write it as 'NAME: VALUE'")
+        read[name.strip().lower()] = value.strip()
     return read
 
 

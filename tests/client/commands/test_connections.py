@@ -100,9 +100,13 @@ def test_patience_and_retries(run, service, made):
     assert "connect_timeout is 0" in str(refused)
 
 
-def test_a_header_that_is_none_is_named_without_its_value(tmp_path):
+def test_a_header_that_is_none_is_named_without_its_value(tmp_path, monkeypatch):
+    (tmp_path / "words").write_text(SECRET)
+    monkeypatch.setenv(environment.HEADERS, SECRET)
     for words, reason in (
-        ([SECRET], "no colon"),
+        ([SECRET], "--header: a header has no colon"),
+        ([f"@{tmp_path / 'words'}"], "words: a header has no colon"),
+        (None, "VIREO_HEADERS: a header has no colon"),
         ([f"@{tmp_path / 'none'}"], "none: headers cannot be read"),
         ([f"the name: {SECRET}"], "header 'the name': its name"),
     ):
