@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from itertools import islice
 from typing import TypeVar
 
@@ -30,7 +31,8 @@ def map_ahead(
     waiting: deque[Future[R]] = deque()
     try:
         for item in items:
-            waiting.append(pool.submit(function, item))
+            # The span that is active here is that of the work in the thread, too.
+            waiting.append(pool.submit(copy_context().run, function, item))
             if len(waiting) >= ahead:
                 yield waiting.popleft().result()
         while waiting:
