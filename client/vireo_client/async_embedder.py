@@ -66,13 +66,16 @@ class TowersEmbedder:
     Args:
         bundle: the settings by which texts and images are preprocessed.
         towers: the towers of the same bundle.
+        text_path: how texts are prepared, where it is loaded already; by default the bundle's.
     """
 
-    def __init__(self, bundle: Bundle, towers: AsyncTowers) -> None:
+    def __init__(
+        self, bundle: Bundle, towers: AsyncTowers, *, text_path: TextPath | None = None
+    ) -> None:
         self._spec = bundle.config.image
         self._dim = bundle.config.embedding_dim
         self._towers = towers
-        self._text_path = TextPath.from_bundle(bundle)
+        self._text_path = text_path or TextPath.from_bundle(bundle)
 
     async def embed_texts(self, texts: Sequence[str]) -> Embeddings:
         """Embed queries to unit vectors FP32 `[N, D]`; as `Embedder.embed_texts`."""

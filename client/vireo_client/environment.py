@@ -17,7 +17,8 @@ An option of a command that stands beside a variable wins over it.
 - `VIREO_ALLOW_OUTSIDE`: set to 1, a captions file may name images outside its own folder.
 - `VIREO_VNCORENLP_URL`: the address that VnCoreNLP's model files are downloaded from.
 
-One variable of others is read too: `XDG_STATE_HOME`, the folder of what a user's programs remember.
+Two variables of others are read too: `XDG_STATE_HOME`, the folder of what a user's programs
+remember, and `XDG_CACHE_HOME`, that of what they can make again.
 """
 
 from __future__ import annotations
@@ -91,6 +92,11 @@ def vncorenlp_url() -> str | None:
 def state_folder() -> Path:
     """Return the folder of what the commands remember, such as the history of the prompt."""
     return (_folder("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "vireo"
+
+
+def cache_folder() -> Path:
+    """Return the folder of what Vireo can make again; it need not exist."""
+    return (_folder("XDG_CACHE_HOME") or Path.home() / ".cache") / "vireo"
 
 
 def _value(name: str) -> str | None:

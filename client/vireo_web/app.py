@@ -1,0 +1,76 @@
+"""The application: routes, guards and what they share."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import FileResponse, Response
+from fastapi.staticfiles import StaticFiles
+from vireo_client import __version__
+
+from . import problems
+from .guards import Guard
+from .routes import describe, embed, folders, health, images, index, info, search
+from .settings import Settings
+from .state import State
+
+STATIC = Path(__file__).parent / "static"
+_ROUTERS = (search, describe, images, index, folders, embed, info, health)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Make the application for one index.
+
+    It opens index and model at their first use, so that it starts without either. It belongs to
+    one event loop, and one process: jobs and batches are its own.
+
+    Args:
+        settings: what is served, and to whom.
+    """
+    state = State(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        state.start()
+        try:
+            yield
+        finally:
+            await state.close()
+
+    app = FastAPI(
+        title="Vireo",
+        version=__version__,
+        summary="Find images from Vietnamese queries, and from images.",
+        description="Errors are problem details (RFC 9457), with the error's name in `error`.",
+        lifespan=lifespan,
+        docs_url=None,  # their pages load scripts from elsewhere
+        redoc_url=None,
+        responses={
+            "4XX": {"model": problems.Problem, "description": "What was wrong with the request."},
+            "503": {"model": problems.Problem, "description": "Not now; see `Retry-After`."},
+        },
+    )
+    app.state.vireo = state
+    problems.install(app)
+    for module in _ROUTERS:
+        app.include_router(module.router)
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
+
+    if settings.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type"],
+            expose_headers=["X-Vireo-Generation", "Retry-After"],
+        )
+    app.add_middleware(Guard, settings=settings)
+    return app

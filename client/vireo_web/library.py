@@ -1,0 +1,276 @@
+"""The index that is served and the towers that embed for it: opened at need, and opened anew.
+
+Each is opened at its first use. Where that fails, the next request tries again, so that a server
+that starts before its index or its Triton is there serves as soon as they are. An index that was
+replaced by another bundle's is opened anew, with that bundle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from vireo_client.async_embedder import AsyncEmbedder, TowersEmbedder
+from vireo_client.bundle import Bundle
+from vireo_client.embedder import Embedder
+from vireo_client.errors import BundleError, SearchIndexError, VireoError
+from vireo_client.index.bundle_files import BUNDLE_FOLDER, open_bundle
+from vireo_client.index.catalogue import CATALOGUE_FILE
+from vireo_client.index.reader import Index
+from vireo_client.ranking import Ranking
+from vireo_client.search import open_embedder
+from vireo_client.towers.joined import JoinedTowers
+
+from .settings import Settings
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_PAUSE = 1.0
+"""Seconds between two attempts to open what could not be opened."""
+_REFRESH = 1.0
+"""Seconds between two looks whether the index was saved."""
+_SEARCHES = 4
+"""Searches that run at the same time; FAISS uses all cores for a larger one."""
+
+
+class _Kept(Generic[T]):
+    """Something that is opened once, by the first of those who ask for it."""
+
+    def __init__(self, open_: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        self._open = open_
+        self._task: asyncio.Task[T] | None = None
+        self._failed_at = 0.0
+
+    async def get(self) -> T:
+        """Return it; an error of the last second is raised again without another attempt."""
+        task = self._task
+        if task is None or (_failed(task) and time.monotonic() - self._failed_at > _PAUSE):
+            task = self._task = asyncio.create_task(self._open_noting())
+        if task.done() and not task.cancelled():
+            if (error := task.exception()) is None:
+                return task.result()
+            # Each raise would lengthen the traceback of one error that many requests share.
+            raise error.with_traceback(None)
+        return await asyncio.shield(task)  # others wait for the same opening
+
+    async def _open_noting(self) -> T:
+        try:
+            return await self._open()
+        finally:
+            self._failed_at = time.monotonic()
+
+    def opened(self) -> T | None:
+        """Return it if it is open."""
+        task = self._task
+        return task.result() if task is not None and task.done() and not _failed(task) else None
+
+    def problem(self) -> BaseException | None:
+        """Return why it could not be opened the last time."""
+        task = self._task
+        return task.exception() if task is not None and task.done() and _failed(task) else None
+
+    def forget(self) -> T | None:
+        """Let the next who asks open it anew; return what was open."""
+        opened, self._task = self.opened(), None
+        return opened
+
+    async def settle(self) -> None:
+        """Wait for an opening that is under way."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+
+def _failed(task: asyncio.Task[Any]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedIndex:
+    """An index that is open."""
+
+    index: Index
+    ranking: Ranking
+    bundle: Bundle
+
+
+class Library:
+    """One index folder with its towers, for the tasks of one event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.searching = ThreadPoolExecutor(_SEARCHES, thread_name_prefix="vireo-search")
+        self._index: _Kept[OpenedIndex] = _Kept(self._open_index)
+        self._embedder: _Kept[AsyncEmbedder] = _Kept(self._open_embedder)
+        self._local: tuple[Embedder, JoinedTowers] | None = None
+        self._watching: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to look for new states of the index."""
+        self._watching = asyncio.create_task(self._watch())
+
+    async def opened(self) -> OpenedIndex:
+        """Return the index.
+
+        Raises:
+            SearchIndexError: there is none, it is damaged, or another bundle made it.
+        """
+        return await self._index.get()
+
+    async def embedder(self) -> AsyncEmbedder:
+        """Return what embeds.
+
+        Raises:
+            VireoError: the model is not found, or Triton does not answer.
+        """
+        return await self._embedder.get()
+
+    async def read(self, work: Callable[[OpenedIndex], T]) -> T:
+        """Run what reads the index in a thread; an index that was replaced is opened anew.
+
+        Raises:
+            SearchIndexError: there is no index any more, or it is damaged.
+        """
+        opened = await self.opened()
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self.searching, work, opened)
+        except SearchIndexError:
+            opened = await self._replacement(opened)
+        return await loop.run_in_executor(self.searching, work, opened)
+
+    async def _replacement(self, failed: OpenedIndex) -> OpenedIndex:
+        if self._index.opened() is failed:
+            await self._drop()
+        return await self.opened()
+
+    async def _drop(self) -> None:
+        """Close index and towers, which may be another bundle's next time."""
+        if (index := self._index.forget()) is not None:
+            await asyncio.to_thread(index.index.close)
+        embedder, self._embedder = self._embedder, _Kept(self._open_embedder)
+        with suppress(VireoError):
+            if (opened := embedder.forget()) is not None:
+                await opened.close()
+        await self._close_local()
+
+    async def problem(self) -> VireoError | None:
+        """Return why the index, or the towers, cannot be used now; None if they can."""
+        for get in (self.opened, self.embedder):
+            try:
+                await get()
+            except VireoError as error:
+                return error
+        return None
+
+    def index_problem(self) -> BaseException | None:
+        """Return why the index could not be opened the last time."""
+        return self._index.problem()
+
+    def find_bundle(self) -> Bundle:
+        """Open the bundle that embeds: the one that was given, or the one that made the index.
+
+        Raises:
+            VireoError: none is found.
+        """
+        settings = self.settings
+        in_process = settings.triton is None
+        if settings.model is None and not (settings.index / CATALOGUE_FILE).is_file():
+            raise BundleError(
+                f"{settings.index}: no index here, and no model to make one; start again with "
+                "--model MODEL_REPOSITORY"
+            )
+        return open_bundle(settings.index, settings.model, engines=in_process)
+
+    def open_bulk_embedder(self) -> Embedder:
+        """Open an embedder for many images, beside the one of the searches.
+
+        Raises:
+            VireoError: the model is not found, or Triton does not answer.
+        """
+        settings = self.settings
+        return open_embedder(
+            self.find_bundle(),
+            settings.triton,
+            tls=settings.tls,
+            connection=settings.connection,
+            bulk=True,
+        )
+
+    async def _open_index(self) -> OpenedIndex:
+        return await asyncio.to_thread(self._open_files)
+
+    def _open_files(self) -> OpenedIndex:
+        settings = self.settings
+        # The small files that an index keeps suffice to look at it, where its model is missing.
+        own = (settings.index / BUNDLE_FOLDER).is_dir()
+        bundle = open_bundle(settings.index, settings.model, engines=not own)
+        index = Index(settings.index, bundle)
+        return OpenedIndex(index, Ranking(index), bundle)
+
+    async def _open_embedder(self) -> AsyncEmbedder:
+        settings = self.settings
+        if settings.triton is None:
+            return await self._open_local()
+        bundle = await asyncio.to_thread(self.find_bundle)
+        # tritonclient takes a third of a second to import; without Triton it is not needed.
+        from vireo_client.towers.aio import AsyncTritonTowers
+
+        towers = AsyncTritonTowers(
+            bundle, settings.triton, tls=settings.tls, options=settings.connection
+        )
+        try:
+            await towers.connect()
+            return await asyncio.to_thread(TowersEmbedder, bundle, towers)
+        except BaseException:
+            await towers.close()
+            raise
+
+    async def _open_local(self) -> AsyncEmbedder:
+        def load() -> Embedder:
+            return open_embedder(self.find_bundle(), None)
+
+        local = await asyncio.to_thread(load)
+        joined = JoinedTowers(local.towers)
+        self._local = local, joined
+        return TowersEmbedder(local.bundle, joined, text_path=local.text_path)
+
+    async def _close_local(self) -> None:
+        local, self._local = self._local, None
+        if local is not None:
+            await local[1].close()
+            await asyncio.to_thread(local[0].close)
+
+    async def _watch(self) -> None:
+        """Move to each new state of the index, so that no search waits while it is read."""
+        told = ""
+        while True:
+            await asyncio.sleep(_REFRESH)
+            opened = self._index.opened()
+            if opened is None:
+                continue
+            try:
+                await asyncio.to_thread(opened.index.refresh)
+                told = ""
+            except SearchIndexError as error:
+                if str(error) != told:
+                    logger.warning("%s", error)
+                told = str(error)
+                if self._index.opened() is opened:
+                    await self._drop()
+
+    async def close(self) -> None:
+        """Close the index and the towers."""
+        if self._watching is not None:
+            self._watching.cancel()
+        await self._index.settle()
+        await self._embedder.settle()
+        await self._drop()
+        await asyncio.to_thread(self.searching.shutdown)
