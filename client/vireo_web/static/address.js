@@ -40,12 +40,22 @@ export const isText = (query) => Boolean(query.q.trim()) && !query.like && !quer
 
 const quoted = (text) => `"${text.replace(/[\\"]/g, "\\$&")}"`;
 
+/** A camera is called by its maker and its model, either of which may be missing: any split may be meant. */
+function ofCamera(name) {
+  const words = name.split(" ");
+  const splits = words.map((_, index) => {
+    const model = `model = ${quoted(words.slice(index).join(" "))}`;
+    return index ? `make = ${quoted(words.slice(0, index).join(" "))} and ${model}` : `make is null and ${model}`;
+  });
+  return [...splits, `make = ${quoted(name)} and model is null`].map((split) => `(${split})`).join(" or ");
+}
+
 /** Write the filter of a query in the language of `vireo search --filter`. */
 export function filterOf(query) {
   const conditions = [];
   if (query.folder) conditions.push(`folder ^= ${quoted(query.folder)}`);
   if (query.from) conditions.push(`taken >= ${query.from}`);
   if (query.to) conditions.push(`taken <= ${query.to}`);
-  if (query.camera) conditions.push(`model = ${quoted(query.camera)}`);
+  if (query.camera) conditions.push(`(${ofCamera(query.camera)})`);
   return conditions.join(" and ");
 }

@@ -19,7 +19,7 @@ function choice(name, picture, values) {
     el("option", { value: "", say: `filters.${name}_all` }),
     ...values.map(({ value, text, count }) =>
       el("option", { value, say: ["filters.option", { name: text, count }] })));
-  return { node: el("span", { className: "pill" }, icon(picture), select), select };
+  return { node: el("span", { className: "pill" }, icon(picture), select, icon("down")), select };
 }
 
 function menu(name, picture, ...content) {

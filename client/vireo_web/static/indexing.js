@@ -24,9 +24,10 @@ function build() {
   sheet.append(
     el("header", {}, el("h2", { id: "folders-title", say: "folders.title" }),
       el("button", { type: "button", className: "plain", label: "folders.close", on: { click: () => sheet.close() } }, icon("close"))),
-    parts.now, parts.jobsTitle, parts.jobs,
-    el("p", { className: "muted", say: "folders.hint" }),
-    parts.crumb, parts.list, parts.fault,
+    el("div", { className: "sheet-body" },
+      parts.now, parts.jobsTitle, parts.jobs,
+      el("p", { className: "muted hint", say: "folders.hint" }),
+      parts.crumb, parts.list, parts.fault),
     el("footer", {}, parts.index));
   sheet.addEventListener("click", (event) => event.target === sheet && sheet.close());
 }
@@ -37,9 +38,9 @@ function fault(given) {
     el("span", { say: given.message_key ?? "folders.failed" }), " ", el("small", {}, given.message));
 }
 
-function entry(name, path, images) {
+function entry(name, path, images, note = "") {
   const count = typeof images === "number" ? el("span", { className: "muted", say: ["folders.images", { n: images }] }) : null;
-  return el("li", {}, el("button", { type: "button", className: "row", on: { click: () => go(path) } }, icon("folder"), el("span", { className: "grow" }, name), count, icon("right")));
+  return el("li", {}, el("button", { type: "button", className: "row", on: { click: () => go(path) } }, icon("folder"), el("span", { className: "grow" }, name, note ? el("small", { className: "note path" }, note) : null), count, icon("right")));
 }
 
 /** Show the allowed places, or what is within one folder. */
@@ -48,7 +49,7 @@ async function go(path, focus = true) {
   if (path === null) {
     here = null;
     parts.crumb.replaceChildren(el("strong", { say: "folders.places" }));
-    parts.list.replaceChildren(...info.roots.map((root) => entry(root.label, root.path)));
+    parts.list.replaceChildren(...info.roots.map(({ label, path }) => entry(label, path, null, path)));
   } else {
     let answer;
     try {

@@ -74,6 +74,7 @@ function run(search = "now") {
     return;
   }
   settle("long");
+  find("filters").hidden = !isSearch(query);
   if (!isSearch(query)) {
     searcher.stop();
     drawStart();
@@ -200,7 +201,6 @@ async function refresh() {
   for (const job of info.jobs) jobs.take(job);
   indexing.drawJobs();
   filters.offer(info);
-  find("filters").hidden = !info.index?.images;
 
   if (info.state === "no-index" && before?.index) notice("index", "notice.removed", {}, { kind: "warn" });
   else if (info.state === "no-model") notice("index", "notice.mismatch", {}, { kind: "error", detail: info.detail ?? "" });

@@ -55,7 +55,7 @@ export default {
 
   "welcome.title": "Find images in your own words",
   "welcome.index": { one: "{n} image is ready", other: "{n} images are ready" },
-  "welcome.hint": "Type a sentence in Vietnamese, with or without diacritics. Or drop an image here to find images like it.",
+  "welcome.hint": "Type a sentence in Vietnamese, with or without diacritics. Or drop, paste or choose an image to find images like it.",
   "welcome.try": "Try",
   "welcome.recent": "Recent searches",
   "welcome.keys": "Keyboard shortcuts",

@@ -55,7 +55,7 @@ export default {
 
   "welcome.title": "Tìm ảnh bằng lời của bạn",
   "welcome.index": { other: "{n} ảnh đã sẵn sàng" },
-  "welcome.hint": "Gõ một câu, có dấu hay không dấu. Hoặc thả một tấm ảnh vào đây để tìm ảnh giống nó.",
+  "welcome.hint": "Gõ một câu, có dấu hay không dấu. Hoặc thả, dán hay chọn một tấm ảnh để tìm ảnh giống nó.",
   "welcome.try": "Thử tìm",
   "welcome.recent": "Tìm gần đây",
   "welcome.keys": "Phím tắt",

@@ -34,7 +34,7 @@ function tile(text, match, search) {
   image.addEventListener("load", () => image.classList.add("here"));
   image.addEventListener("error", () => image.remove());
   show(image, match.thumbnail);
-  return el("button", { type: "button", className: "tile", on: { click: () => search(text) } }, image, el("span", {}, text));
+  return el("button", { type: "button", className: "tile", on: { click: () => search(text) } }, image, el("span", {}, el("b", {}, text)));
 }
 
 /** Draw the start page for an index; examples come when they come. */
