@@ -72,10 +72,11 @@ class TowersEmbedder:
     def __init__(
         self, bundle: Bundle, towers: AsyncTowers, *, text_path: TextPath | None = None
     ) -> None:
+        self.bundle = bundle
         self._spec = bundle.config.image
         self._dim = bundle.config.embedding_dim
         self._towers = towers
-        self._text_path = text_path or TextPath.from_bundle(bundle)
+        self.text_path = text_path or TextPath.from_bundle(bundle)
 
     async def embed_texts(self, texts: Sequence[str]) -> Embeddings:
         """Embed queries to unit vectors FP32 `[N, D]`; as `Embedder.embed_texts`."""
@@ -89,14 +90,14 @@ class TowersEmbedder:
         size = self._towers.max_batch_size
         await _all(
             embed(positions[start : start + size], ids[start : start + size])
-            for positions, ids in self._text_path.tokenizer.pad(rows)
+            for positions, ids in self.text_path.tokenizer.pad(rows)
             for start in range(0, len(positions), size)
         )
         return out
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-        rows = self._text_path.ids(texts)
-        self._text_path.refuse_unknown(texts, rows)
+        rows = self.text_path.ids(texts)
+        self.text_path.refuse_unknown(texts, rows)
         return rows
 
     async def embed_images(self, images: Sequence[ImageSource]) -> Embeddings:

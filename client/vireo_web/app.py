@@ -14,12 +14,23 @@ from vireo_client import __version__
 
 from . import problems
 from .guards import Guard
-from .routes import describe, embed, folders, health, images, index, info, search
+from .routes import (
+    describe,
+    embed,
+    folders,
+    health,
+    images,
+    index,
+    info,
+    openai,
+    search,
+    session,
+)
 from .settings import Settings
 from .state import State
 
 STATIC = Path(__file__).parent / "static"
-_ROUTERS = (search, describe, images, index, folders, embed, info, health)
+_ROUTERS = (search, describe, images, index, folders, embed, openai, info, session, health)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -72,5 +83,5 @@ def create_app(settings: Settings) -> FastAPI:
             allow_headers=["Authorization", "Content-Type"],
             expose_headers=["X-Vireo-Generation", "Retry-After"],
         )
-    app.add_middleware(Guard, settings=settings)
+    app.add_middleware(Guard, settings=settings, metrics=state.metrics)
     return app

@@ -10,15 +10,18 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
+import math
 import socket
 import time
 from collections.abc import Iterable
 
+import anyio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from vireo_client.errors import VireoError
 
+from .metrics import Metrics
 from .problems import (
     KeyRequiredError,
     NotAllowedError,
@@ -31,9 +34,9 @@ from .settings import Limits, Settings
 
 KEY_COOKIE = "vireo_key"
 """Carries a key where a browser sends no header: for images, downloads and event streams."""
-_OPEN = ("/", "/static/", "/healthz", "/readyz", "/favicon.ico")
-"""What needs no key: the page itself holds nothing of the index."""
+_OPEN = ("/", "/healthz", "/readyz")
 _READING = ("GET", "HEAD", "OPTIONS")
+_METHODS = (*_READING, "POST", "DELETE")
 
 POLICY = (
     "default-src 'self'; img-src 'self' blob: data:; connect-src 'self'; script-src 'self'; "
@@ -49,10 +52,11 @@ _HEADERS = {
 
 
 class Guard:
-    """Refuses what may not pass, and adds the headers of every answer."""
+    """Refuses what may not pass, limits the time of an answer, and counts the answers."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
         self._app = app
+        self._metrics = metrics
         self._limits = settings.limits
         self._keys = [key.encode() for key in settings.keys]
         self._origins = frozenset(settings.origins)
@@ -63,26 +67,37 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        foreign = headers.get("origin") in self._origins
-
-        async def send_guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                added = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
-                    added.setdefault(name, value)
-                policy = "cross-origin" if self._origins else "same-origin"
-                added.setdefault("Cross-Origin-Resource-Policy", policy)
-            await send(message)
-
+        answer = _Answer(send, shared=bool(self._origins))
+        started = time.perf_counter()
         try:
-            self._check(scope, headers, foreign)
+            headers = Headers(scope=scope)
+            self._check(scope, headers)
+            await self._run(scope, headers, receive, answer)
         except VireoError as error:
-            await problem_of(error)(scope, receive, send_guarded)
-            return
-        await self._app(scope, _Arriving(receive, self._limits).receive, send_guarded)
+            if answer.status:  # too late to say anything
+                raise
+            await problem_of(error)(scope, receive, answer.send)
+        finally:
+            # Paths and methods are the callers' words, of which there are any number.
+            route = getattr(scope.get("route"), "path", "other")
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            seconds = time.perf_counter() - started
+            self._metrics.count(method, route, answer.status or 499, seconds)
 
-    def _check(self, scope: Scope, headers: Headers, foreign: bool) -> None:
+    async def _run(self, scope: Scope, headers: Headers, receive: Receive, answer: _Answer) -> None:
+        """Answer a request, or raise when no answer has begun in time."""
+        arriving = _Arriving(receive, self._limits)
+        has_body = "content-length" in headers or "transfer-encoding" in headers
+        allowed = self._limits.seconds + (self._limits.upload_seconds if has_body else 0.0)
+        with anyio.CancelScope(deadline=anyio.current_time() + allowed) as scope_of_time:
+            answer.time = scope_of_time
+            await self._app(scope, arriving.receive, answer.send)
+        if scope_of_time.cancelled_caught:
+            raise TooSlowError(
+                f"no answer within {allowed:g} seconds; the server is busy, try again"
+            )
+
+    def _check(self, scope: Scope, headers: Headers) -> None:
         host = _host_name(headers.get("host", ""))
         if not is_known(host, self._hosts):
             raise WrongHostError(
@@ -90,33 +105,43 @@ class Guard:
                 "localhost, or start it with --allow-host NAME"
             )
         method, path = scope["method"], scope["path"]
-        if method not in _READING and not foreign:
-            self._check_origin(headers)
-        if self._keys and method != "OPTIONS" and not path.startswith(_OPEN[1:]) and path != "/":
+        if method not in _READING and headers.get("origin") not in self._origins:
+            _check_origin(headers)
+        if self._keys and method != "OPTIONS" and not _is_open(path):
             self._check_key(headers)
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self._limits.body_bytes:
             raise _too_large(self._limits.body_bytes)
 
-    def _check_origin(self, headers: Headers) -> None:
-        """Refuse what a page of another site sends with the browser of a user."""
-        origin = headers.get("origin")
-        if origin is not None and origin.partition("://")[2] != headers.get("host"):
-            raise NotAllowedError(
-                f"a page of {origin} may not do this; start the server with --cors {origin} if it "
-                "shall"
-            )
-
     def _check_key(self, headers: Headers) -> None:
-        kind, _, shown = headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer":
-            shown = cookie_parser(headers.get("cookie", "")).get(KEY_COOKIE, "")
-        given = shown.strip().encode()
+        given = shown_key(headers).encode()
         # All are compared, and each in the same time, so that the time tells nothing of a key.
         known = [hmac.compare_digest(given, key) for key in self._keys]
         if not any(known):
             what = "this key is not known" if given else "a key is needed"
             raise KeyRequiredError(f"{what}; send `Authorization: Bearer KEY`")
+
+
+class _Answer:
+    """An answer on its way: the headers that each has, and what its status is."""
+
+    def __init__(self, send: Send, *, shared: bool) -> None:
+        self._send = send
+        self._policy = "cross-origin" if shared else "same-origin"
+        self.status = 0
+        self.time: anyio.CancelScope | None = None
+
+    async def send(self, message: Message) -> None:
+        """Send a part of it; once it has begun, it may take as long as it takes."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            if self.time is not None:
+                self.time.deadline = math.inf
+            headers = MutableHeaders(scope=message)
+            for name, value in _HEADERS.items():
+                headers.setdefault(name, value)
+            headers.setdefault("Cross-Origin-Resource-Policy", self._policy)
+        await self._send(message)
 
 
 class _Arriving:
@@ -144,8 +169,30 @@ class _Arriving:
         return message
 
 
+def _check_origin(headers: Headers) -> None:
+    """Refuse what a page of another site sends with the browser of a user."""
+    origin = headers.get("origin")
+    if origin is not None and origin.partition("://")[2] != headers.get("host"):
+        raise NotAllowedError(
+            f"a page of {origin} may not do this; start the server with --cors {origin} if it shall"
+        )
+
+
 def _too_large(most: int) -> TooLargeError:
     return TooLargeError(f"the request has too many bytes; at most {most:,} are taken")
+
+
+def shown_key(headers: Headers) -> str:
+    """Return the key that a request shows in a header, else in a cookie; empty without."""
+    kind, _, key = headers.get("authorization", "").partition(" ")
+    if kind.lower() != "bearer":
+        key = cookie_parser(headers.get("cookie", "")).get(KEY_COOKIE, "")
+    return key.strip()
+
+
+def _is_open(path: str) -> bool:
+    """Return whether a path needs no key: the page itself holds nothing of the index."""
+    return path in _OPEN or path.startswith("/static/")
 
 
 def _host_name(header: str) -> str:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from vireo_client.async_embedder import AsyncEmbedder, TowersEmbedder
+from vireo_client.async_embedder import TowersEmbedder
 from vireo_client.bundle import Bundle
 from vireo_client.embedder import Embedder
 from vireo_client.errors import BundleError, SearchIndexError, VireoError
@@ -108,7 +108,7 @@ class Library:
         self.settings = settings
         self.searching = ThreadPoolExecutor(_SEARCHES, thread_name_prefix="vireo-search")
         self._index: _Kept[OpenedIndex] = _Kept(self._open_index)
-        self._embedder: _Kept[AsyncEmbedder] = _Kept(self._open_embedder)
+        self._embedder: _Kept[TowersEmbedder] = _Kept(self._open_embedder)
         self._local: tuple[Embedder, JoinedTowers] | None = None
         self._watching: asyncio.Task[None] | None = None
 
@@ -124,7 +124,7 @@ class Library:
         """
         return await self._index.get()
 
-    async def embedder(self) -> AsyncEmbedder:
+    async def embedder(self) -> TowersEmbedder:
         """Return what embeds.
 
         Raises:
@@ -215,7 +215,7 @@ class Library:
         index = Index(settings.index, bundle)
         return OpenedIndex(index, Ranking(index), bundle)
 
-    async def _open_embedder(self) -> AsyncEmbedder:
+    async def _open_embedder(self) -> TowersEmbedder:
         settings = self.settings
         if settings.triton is None:
             return await self._open_local()
@@ -233,7 +233,7 @@ class Library:
             await towers.close()
             raise
 
-    async def _open_local(self) -> AsyncEmbedder:
+    async def _open_local(self) -> TowersEmbedder:
         def load() -> Embedder:
             return open_embedder(self.find_bundle(), None)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Literal
 
@@ -97,9 +96,20 @@ async def describe(state: State) -> InfoAnswer:
 
 
 def _model(bundle: Bundle) -> ModelAnswer:
+    return ModelAnswer(
+        name=model_name(bundle), id=bundle.bundle_id, dim=bundle.config.embedding_dim
+    )
+
+
+def model_name(bundle: Bundle) -> str:
+    """Return a name of the model for people: the encoders that it was made of."""
     model = bundle.config.model
-    name = str(model.get("name") or model.get("image") or os.path.basename(bundle.folder))
-    return ModelAnswer(name=name, id=bundle.bundle_id, dim=bundle.config.embedding_dim)
+    parts = (model.get(key) for key in ("source", "text", "image"))
+    source, text, image = (part if isinstance(part, dict) else {} for part in parts)
+    if source.get("name"):
+        return str(source["name"])
+    names = [text.get("name") or text.get("kind"), image.get("name")]
+    return " + ".join(str(name) for name in names if name) or bundle.bundle_id
 
 
 def _condition(error: BaseException | None, has_index: bool, state: State) -> Condition:

@@ -18,6 +18,8 @@ from .settings import Settings
 
 _WAITING = 2048
 """Connections that the system keeps until they are taken."""
+_CONNECTIONS = 900
+"""Connections that are open at the same time; a system often allows a process 1,024 files."""
 _IDLE_SECONDS = 15
 
 
@@ -54,6 +56,7 @@ def serve(
     import uvicorn
 
     from .app import create_app
+    from .connections import PatientProtocol
 
     app = create_app(settings)
     listening = _listen(host, port)
@@ -64,6 +67,8 @@ def serve(
         app.state.vireo.jobs.add(folder.resolve())
     config = uvicorn.Config(
         app,
+        http=PatientProtocol,
+        limit_concurrency=_CONNECTIONS,
         log_level="warning",
         access_log=False,
         server_header=False,
