@@ -27,44 +27,51 @@ export class Problem extends Error {
 /** No answer: the server is gone, or the network is. */
 export class Unreachable extends Error {}
 
-let key = sessionStorage.getItem("vireo.key");
 let askForKey = async () => null;
+let unlocking = null; // calls that need a key at the same time ask for it once
 
 /** Say how a key is asked for: `ask(wrong)` resolves to the key, or null if there is none. */
 export function onKeyNeeded(ask) {
   askForKey = ask;
 }
 
-export const hasKey = () => key !== null;
+/** Ask for a key until one is right; it becomes a cookie, which images are asked for with, too. */
+async function unlock() {
+  for (let wrong = false; ; wrong = true) {
+    const key = await askForKey(wrong);
+    if (key === null) return false;
+    if (!/^[\x21-\x7e]+$/.test(key)) continue; // no header can carry it, so that it cannot be right
+    const headers = { Authorization: `Bearer ${key}` };
+    if ((await request("/v1/session", { method: "POST", headers })).ok) return true;
+  }
+}
+
+async function request(path, options) {
+  try {
+    return await fetch(path, options);
+  } catch (fault) {
+    if (fault.name === "AbortError") throw fault;
+    throw new Unreachable(fault.message);
+  }
+}
 
 /** Call the API and return the Response, whose status is good. */
 export async function call(path, { method, json, form, signal, accept } = {}) {
   const headers = { Accept: accept ?? "application/json" };
   if (json !== undefined) headers["Content-Type"] = "application/json";
   for (;;) {
-    const sent = key;
-    if (sent !== null) headers.Authorization = `Bearer ${sent}`;
-    let response;
-    try {
-      response = await fetch(path, {
-        method: method ?? (json !== undefined || form ? "POST" : "GET"),
-        headers,
-        body: form ?? (json !== undefined ? JSON.stringify(json) : undefined),
-        signal,
-      });
-    } catch (fault) {
-      if (fault.name === "AbortError") throw fault;
-      throw new Unreachable(fault.message);
-    }
+    const response = await request(path, {
+      method: method ?? (json !== undefined || form ? "POST" : "GET"),
+      headers,
+      body: form ?? (json !== undefined ? JSON.stringify(json) : undefined),
+      signal,
+    });
     if (response.ok) return response;
     if (response.status === 401) {
-      // Another call may have got the key in the meantime.
-      const given = key !== sent ? key : await askForKey(sent !== null);
-      if (given !== null) {
-        key = given;
-        sessionStorage.setItem("vireo.key", given);
-        continue;
-      }
+      unlocking ??= unlock().finally(() => {
+        unlocking = null;
+      });
+      if (await unlocking) continue;
     }
     // A proxy's error page is no JSON; its status says enough.
     const body = await response.json().catch(() => ({}));
@@ -83,7 +90,7 @@ export async function ask(path, options) {
   }
 }
 
-/** Yield server-sent events as {event, data}. EventSource cannot send a key, so the stream is read here. */
+/** Yield server-sent events as {event, data}. An EventSource hides why it failed, so the stream is read here. */
 export async function* events(path, signal) {
   const response = await call(path, { signal, accept: "text/event-stream" });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();

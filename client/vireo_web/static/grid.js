@@ -1,7 +1,6 @@
 // The hits: one list of images that arrow keys walk through, as a listbox with several choices.
 import { el, find, icon } from "./dom.js";
 import { label } from "./language.js";
-import { show } from "./pictures.js";
 import * as selection from "./selection.js";
 
 const grid = find("grid");
@@ -32,7 +31,7 @@ function card(match) {
     frame.append(el("p", { className: "gone-note", say: "card.gone" }));
   }, { once: true });
   image.addEventListener("dragstart", (event) => event.dataTransfer.setData("application/x-vireo-image", node.dataset.id));
-  show(image, match.thumbnail);
+  image.src = match.thumbnail;
   return node;
 }
 

@@ -8,7 +8,6 @@ import * as indexing from "./indexing.js";
 import * as jobs from "./jobs.js";
 import { say, switchLanguage, t, translate } from "./language.js";
 import { faultNotice, notice, settle, toast } from "./notices.js";
-import { show } from "./pictures.js";
 import { listenToRecent, remember } from "./recent.js";
 import { Searcher } from "./search.js";
 import * as selection from "./selection.js";
@@ -93,7 +92,7 @@ function drawQuery() {
     if (image.src.startsWith("blob:")) URL.revokeObjectURL(image.src);
     image.dataset.shows = address;
     if (file) image.src = URL.createObjectURL(file);
-    else if (address) show(image, address);
+    else if (address) image.src = address;
     else image.removeAttribute("src");
   }
   find("clear").hidden = !query.q && !address;
@@ -258,13 +257,7 @@ function askKey(wrong) {
   });
 }
 
-let asking = null; // calls that need a key at once ask for it once
-onKeyNeeded((wrong) => {
-  asking ??= askKey(wrong).finally(() => {
-    asking = null;
-  });
-  return asking;
-});
+onKeyNeeded(askKey);
 
 // ---- The large image --------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 // Images that are chosen: their paths copied, or the files as one zip.
 import { el, find, icon } from "./dom.js";
 import { faultNotice, toast } from "./notices.js";
-import { save } from "./pictures.js";
+import { save } from "./saving.js";
 
 const chosen = new Map(); // id -> match
 let changed = () => {};

@@ -4,7 +4,7 @@ import { el, find, icon } from "./dom.js";
 import { date, say, t } from "./language.js";
 import { ratio } from "./grid.js";
 import { faultNotice } from "./notices.js";
-import { save, show } from "./pictures.js";
+import { save } from "./saving.js";
 import * as selection from "./selection.js";
 
 const dialog = find("viewer");
@@ -93,7 +93,7 @@ async function failed() {
     await ask(`/v1/images/${failing.id}/info`);
     if (match !== failing) return;
     note("viewer.unreadable");
-    show(parts.image, `/v1/images/${failing.id}/thumbnail?size=1024`);
+    parts.image.src = `/v1/images/${failing.id}/thumbnail?size=1024`;
   } catch {
     if (match === failing) note("viewer.gone");
   }
@@ -178,9 +178,8 @@ export function open(given, steps) {
   delete parts.image.dataset.fallback;
   const shape = ratio(match);
   for (const image of [parts.image, parts.under]) image.style.setProperty("--ratio", shape.toFixed(4));
-  parts.under.removeAttribute("src");
-  show(parts.under, match.thumbnail ?? `/v1/images/${match.id}/thumbnail`);
-  show(parts.image, match.image ?? `/v1/images/${match.id}`);
+  parts.under.src = match.thumbnail;
+  parts.image.src = match.image;
   parts.previous.hidden = !steps.before;
   parts.next.hidden = !steps.after;
   fill();
