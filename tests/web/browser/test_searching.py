@@ -166,7 +166,7 @@ def test_filters_narrow_the_hits(open_page, served, picture):
     page.keyboard.press("Escape")
 
     page.get_by_role("button", name="Bỏ lọc").click()
-    page.wait_for_function("document.querySelectorAll('.card').length === 30")
+    page.wait_for_function("() => document.querySelectorAll('.card').length === 30")
     assert state(page) == {"q": QUERY}
 
 
@@ -176,7 +176,7 @@ def test_more_hits_come_when_asked_for(open_page, served):
     first = ids(page)
     assert len(first) == 30
     page.locator("#more").click()
-    page.wait_for_function("document.querySelectorAll('.card').length === 40")
+    page.wait_for_function("() => document.querySelectorAll('.card').length === 40")
     assert ids(page)[:30] == first
     assert page.locator("#more").is_hidden()
 
