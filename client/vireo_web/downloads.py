@@ -9,7 +9,7 @@ from pathlib import PurePath
 
 from vireo_client.index.rows import ImageRow
 
-from .files import look_at
+from .files import look_at, open_bytes
 from .problems import GoneError, TooLargeError
 
 _PIECE = 1 << 18
@@ -19,8 +19,8 @@ _PIECE = 1 << 18
 class ZipPlan:
     """What a zip will hold."""
 
-    files: list[tuple[str, str, int]] = field(default_factory=list)
-    """Name in the zip, path and size."""
+    files: list[tuple[str, ImageRow, int]] = field(default_factory=list)
+    """Name in the zip, image and size."""
     missing: list[str] = field(default_factory=list)
     """Why other files are not in it."""
 
@@ -40,7 +40,7 @@ def plan_zip(rows: Sequence[ImageRow], limit: int) -> ZipPlan:
         except GoneError as error:
             plan.missing.append(str(error))
             continue
-        plan.files.append((_name(row.path, names), row.path, file.status.st_size))
+        plan.files.append((_name(row.path, names), row, file.status.st_size))
     if not plan.files:
         raise GoneError(plan.missing[0])
     total = sum(size for *_, size in plan.files)
@@ -88,14 +88,14 @@ def stream_zip(plan: ZipPlan) -> Iterator[bytes]:
     pipe = _Pipe()
     missing = list(plan.missing)
     with zipfile.ZipFile(pipe, "w", zipfile.ZIP_STORED) as archive:
-        for name, path, size in plan.files:
+        for name, row, size in plan.files:
             try:
-                source = open(path, "rb")  # noqa: SIM115
-            except OSError as error:
-                missing.append(f"{path}: cannot be read ({error.strerror})")
+                source = open_bytes(row)
+            except GoneError as error:
+                missing.append(str(error))
                 continue
             with source, archive.open(zipfile.ZipInfo(name), "w", force_zip64=True) as entry:
-                left = size  # a file that grows meanwhile is cut at what was counted
+                left = size  # a file that grows is cut at what was counted
                 while left and (piece := source.read(min(_PIECE, left))):
                     left -= len(piece)
                     entry.write(piece)

@@ -19,9 +19,8 @@ from vireo_client.errors import ImageError
 from vireo_client.files import replacing_file
 from vireo_client.images import open_image
 from vireo_client.index.rows import ImageRow
-from vireo_client.indexing.reading import read_whole
 
-from .files import is_changed
+from .files import is_unchanged, read_image
 from .problems import GoneError
 
 logger = logging.getLogger(__name__)
@@ -56,19 +55,14 @@ class Thumbnails:
             GoneError: the image's file is gone or is no image any more.
         """
         size = next((known for known in SIZES if known >= size), SIZES[-1])
+        if is_unchanged(row) and (kept := self._read(row.sha256, size)) is not None:
+            return f"{row.sha256}-{size}", kept
+        data = read_image(row).data
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != row.sha256 and (kept := self._read(digest, size)) is not None:
+            return f"{digest}-{size}", kept
         try:
-            unchanged = not is_changed(row, os.stat(row.path))
-            if unchanged and (kept := self._read(row.sha256, size)) is not None:
-                return f"{row.sha256}-{size}", kept
-            data = read_whole(row.path).data
-            digest = hashlib.sha256(data).hexdigest()
-            if digest != row.sha256 and (kept := self._read(digest, size)) is not None:
-                return f"{digest}-{size}", kept
             made = _make(data, size, row.path)
-        except OSError as error:
-            raise GoneError(
-                f"{row.path}: cannot be read ({error.strerror}); index its folder again"
-            ) from None
         except ImageError as error:
             raise GoneError(f"{row.path}: cannot be shown ({error})") from None
         self._keep(digest, size, made)

@@ -27,6 +27,9 @@ ImageId = Annotated[int, Path(alias="id", ge=0, lt=2**63, description="As matche
 async def image(state: StateOf, image_id: ImageId) -> Response:
     """Return the file of an indexed image, as it is on the disk."""
     file = await state.on_files(look_at, await _row(state, image_id))
+    if file.data is not None:  # from an archive
+        headers = {"Cache-Control": "private, no-cache"}
+        return Response(file.data, media_type=file.type, headers=headers)
     return FileResponse(
         file.path,
         media_type=file.type,
