@@ -55,10 +55,8 @@ export function offer(info) {
   controls.min = { ...menu("relevance", "target",
     el("label", { htmlFor: "filter-min", say: "filters.relevance" }), range, el("p", { className: "muted", say: "filters.relevance_help" })), range };
   const words = el("input", { type: "checkbox", on: { change: () => change({ words: words.checked }) } });
-  controls.words = { node: el("label", { className: "pill check" }, words, el("span", { say: "filters.words" })), words };
+  controls.words = { node: el("label", { className: "pill check tip" }, words, el("span", { say: "filters.words" })), words };
   label(controls.words.node, "filters.words_help");
-  controls.words.node.title = controls.words.node.getAttribute("aria-label");
-  controls.words.node.removeAttribute("aria-label");
   const clear = el("button", { type: "button", className: "pill clear", say: "filters.clear", on: { click: () => change(NO_FILTERS) } });
   controls.clear = { node: clear };
   const order = ["folder", "date", "camera", "min", "words", "clear"];

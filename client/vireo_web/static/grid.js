@@ -16,6 +16,9 @@ export const position = (id) => matches.findIndex((match) => String(match.id) ==
 /** Return an image's sides as width / height; 4 / 3 where they are not known. */
 export const ratio = (match) => (match.width && match.height ? match.width / match.height : 4 / 3);
 
+/** Return the address of an image's thumbnail, large enough for a frame on a dense screen. */
+export const thumbnail = (match) => `${match.thumbnail}?size=512`;
+
 /** Return what an image is called: its caption, else its file's name. */
 export const title = (match) => match.caption || match.name;
 
@@ -31,7 +34,7 @@ function card(match) {
     frame.append(el("p", { className: "gone-note", say: "card.gone" }));
   }, { once: true });
   image.addEventListener("dragstart", (event) => event.dataTransfer.setData("application/x-vireo-image", node.dataset.id));
-  image.src = match.thumbnail;
+  image.src = thumbnail(match);
   return node;
 }
 
@@ -43,20 +46,17 @@ function fill(node, match) {
   name.title = match.path;
   score.hidden = typeof match.score !== "number";
   if (!score.hidden) {
-    score.textContent = "";
-    score.append(el("span", { say: ["card.score", { score: match.score }] }));
+    score.replaceChildren(el("span", { say: ["card.score", { score: match.score }] }));
     label(score, "card.score_title", { score: match.score });
-    score.removeAttribute("aria-label"); // the card's own name says it
   }
   relevance.hidden = !known;
   if (known) {
     relevance.replaceChildren(el("span", { say: ["card.relevance", { relevance: match.relevance }] }));
     relevance.classList.toggle("low", match.relevance < 0.5);
     label(relevance, "card.relevance_title", { relevance: match.relevance });
-    relevance.removeAttribute("aria-label");
   }
   label(node, known ? "card.label_relevance" : "card.label",
-    { rank: match.rank, title: title(match), score: match.score ?? "–", relevance: match.relevance });
+    { rank: match.rank, title: title(match), score: match.score, relevance: match.relevance });
 }
 
 /** Show matches. Cards of images that were there before are kept, so that nothing flickers. */

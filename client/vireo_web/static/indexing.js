@@ -4,6 +4,7 @@ import { el, find, icon } from "./dom.js";
 import { say } from "./language.js";
 import * as jobs from "./jobs.js";
 import { faultNotice, toast } from "./notices.js";
+import { reason } from "./reasons.js";
 
 const sheet = find("folders");
 const chip = find("job-chip");
@@ -123,23 +124,22 @@ function drawJob(job) {
     facts.push(job.total ? ["job.progress", { done: job.done, total: job.total }] : ["job.counting"]);
     if (job.rate > 0) facts.push(["job.rate", { rate: job.rate }]);
     if (job.seconds_left > 0) facts.push(["job.left", { left: job.seconds_left }]);
-  } else if (!live) {
-    facts.push(job.state === "done" && job.total === 0 && !job.removed ? ["job.no_images"]
-      : ["job.outcome", { added: job.added, removed: job.removed, unchanged: job.unchanged }]);
+  } else if (!live && (job.state !== "failed" || job.added)) {
+    facts.push(["job.outcome", { added: job.added, removed: job.removed, unchanged: job.unchanged }]);
     if (job.state === "cancelled") facts.push(["job.kept"]);
   }
   node.querySelector(".job-facts").replaceChildren(...facts.map((fact) => el("span", { say: fact })));
 
   const error = node.querySelector(".fault");
   error.hidden = !job.error;
-  error.textContent = job.error ?? "";
+  error.replaceChildren(...(job.error ? reason(job.error) : []));
 
   const skipped = node.querySelector(".skipped");
   skipped.hidden = job.skipped_count === 0;
   say(skipped.firstChild, "job.skipped", { n: job.skipped_count });
   const rest = job.skipped_count - job.skipped.length;
   skipped.lastChild.replaceChildren(
-    ...job.skipped.map(({ path, reason }) => el("li", {}, el("span", { className: "path" }, path), " ", el("small", {}, reason))),
+    ...job.skipped.map((file) => el("li", {}, el("span", { className: "path" }, file.path), " ", el("div", { className: "muted" }, ...reason(file.reason)))),
     rest > 0 ? el("li", { className: "muted", say: ["job.skipped_more", { n: rest }] }) : "");
 
   const [cancel, resume] = node.querySelector(".actions").children;

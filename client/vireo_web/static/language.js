@@ -22,6 +22,8 @@ const WRITTEN = {
     const step = value >= 1e6 ? [1e6, "MB"] : value >= 1e3 ? [1e3, "kB"] : [1, "B"];
     return `${number(value / step[0], value >= 1e6 ? 1 : 0)} ${step[1]}`;
   },
+  score: (value) =>
+    new Intl.NumberFormat(language, { minimumFractionDigits: 3, maximumFractionDigits: 3 }).format(value),
   duration: (value) => {
     const [amount, unit] = value >= 5400 ? [value / 3600, "hour"] : value >= 90 ? [value / 60, "minute"] : [value, "second"];
     const options = { style: "unit", unit, unitDisplay: "long", maximumFractionDigits: 0 };
@@ -66,12 +68,12 @@ export function say(node, key, values) {
   return node;
 }
 
-/** Give a node a name for screen readers, and as a tip where it is a control. */
+/** Give a node a name for screen readers, and a tip where it is a control; a `.tip` gets a tip alone. */
 export function label(node, key, values) {
   node.dataset.tLabel = key;
   if (values) said.set(node, values);
   const text = t(key, values);
-  node.setAttribute("aria-label", text);
+  if (!node.matches(".tip")) node.setAttribute("aria-label", text);
   if (node.matches("button, summary, a, .tip")) node.title = text;
   return node;
 }

@@ -84,7 +84,7 @@ function run(search = "now") {
 /** The image in the search box, and how much it counts beside the text. */
 function drawQuery() {
   const file = query.image ? uploads.upload(query.image) : null;
-  const address = file ? `upload:${query.image}` : query.like ? `/v1/images/${query.like}/thumbnail` : "";
+  const address = file ? `upload:${query.image}` : query.like ? `/v1/images/${query.like}/thumbnail?size=128` : "";
   const chip = find("chip");
   const image = find("chip-image");
   chip.hidden = !address;
@@ -175,12 +175,16 @@ function drawStart() {
   if (usable) {
     drawEmpty(null);
     drawWelcome(info, (text) => change({ ...NOTHING, q: text }));
-  } else if (info) {
+  } else if (info && info.state in BROKEN) drawEmpty({ title: ["empty.failed"], hint: [BROKEN[info.state]], actions: [["empty.again", refresh]] });
+  else if (info) {
     drawEmpty({ title: ["empty.no_index"], hint: ["empty.no_index_hint"], actions: [["empty.choose", indexing.openSheet]] });
   }
 }
 
 // ---- The server: what it holds, and whether it is there --------------------------------------
+
+/** States in which there is no search, and what is said of them. */
+const BROKEN = { "no-model": "notice.no_model", damaged: "notice.damaged", unavailable: "fault.busy" };
 
 /** Ask what the server holds, and let the page follow. */
 async function refresh() {
@@ -202,10 +206,8 @@ async function refresh() {
   filters.offer(info);
 
   if (info.state === "no-index" && before?.index) notice("index", "notice.removed", {}, { kind: "warn" });
-  else if (info.state === "no-model") notice("index", "notice.mismatch", {}, { kind: "error", detail: info.detail ?? "" });
-  else if (info.state === "damaged" || info.state === "unavailable") {
-    notice("index", info.state === "damaged" ? "fault.index" : "fault.busy", {}, { kind: "error", detail: info.detail ?? "" });
-  } else if (info.state === "indexing") notice("index", "notice.indexing");
+  else if (info.state in BROKEN) notice("index", BROKEN[info.state], {}, { kind: "error", detail: info.detail ?? "" });
+  else if (info.state === "indexing") notice("index", "notice.indexing");
   else settle("index");
 
   const changed = before && (before.index?.generation !== info.index?.generation || before.index?.folder !== info.index?.folder);

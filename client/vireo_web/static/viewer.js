@@ -2,7 +2,7 @@
 import { Problem, ask } from "./api.js";
 import { el, find, icon } from "./dom.js";
 import { date, say, t } from "./language.js";
-import { ratio } from "./grid.js";
+import { ratio, thumbnail } from "./grid.js";
 import { faultNotice } from "./notices.js";
 import { save } from "./saving.js";
 import * as selection from "./selection.js";
@@ -90,12 +90,13 @@ async function failed() {
   if (!failing || parts.image.dataset.fallback) return;
   parts.image.dataset.fallback = "1";
   try {
-    await ask(`/v1/images/${failing.id}/info`);
-    if (match !== failing) return;
+    const { present } = await ask(`/v1/images/${failing.id}/info`);
+    if (match?.id !== failing.id) return;
+    if (!present) return note("viewer.gone");
     note("viewer.unreadable");
     parts.image.src = `/v1/images/${failing.id}/thumbnail?size=1024`;
   } catch {
-    if (match === failing) note("viewer.gone");
+    if (match?.id === failing.id) note("viewer.gone");
   }
 }
 
@@ -162,6 +163,7 @@ async function complete(signal) {
     if (match?.id !== id) return;
     match = { ...match, ...info, score: match.score, relevance: match.relevance, rank: match.rank };
     fill();
+    if (!info.present) note("viewer.gone");
   } catch (fault) {
     if (fault instanceof Problem && (fault.status === 404 || fault.status === 410)) note("viewer.gone");
   }
@@ -178,7 +180,7 @@ export function open(given, steps) {
   delete parts.image.dataset.fallback;
   const shape = ratio(match);
   for (const image of [parts.image, parts.under]) image.style.setProperty("--ratio", shape.toFixed(4));
-  parts.under.src = match.thumbnail;
+  parts.under.src = thumbnail(match);
   parts.image.src = match.image;
   parts.previous.hidden = !steps.before;
   parts.next.hidden = !steps.after;

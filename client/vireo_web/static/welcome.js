@@ -1,6 +1,7 @@
 // The page before the first query: what it is, and some queries to try, each with its best image.
 import { ask } from "./api.js";
 import { el, find } from "./dom.js";
+import { thumbnail } from "./grid.js";
 import { recent } from "./recent.js";
 
 const EXAMPLES = 6;
@@ -32,7 +33,7 @@ function tile(text, match, search) {
   const image = el("img", { alt: "", decoding: "async" });
   image.addEventListener("load", () => image.classList.add("here"));
   image.addEventListener("error", () => image.remove());
-  image.src = match.thumbnail;
+  image.src = thumbnail(match);
   return el("button", { type: "button", className: "tile", on: { click: () => search(text) } }, image, el("span", {}, el("b", {}, text)));
 }
 

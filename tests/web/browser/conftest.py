@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.album import write_album
-from support.bundles import write_repository
 from vireo_client.bundle import Bundle
 
 if TYPE_CHECKING:
@@ -28,10 +27,10 @@ FLAGS = (
 PATIENCE = 30_000
 """Milliseconds until a page must show what is waited for; a slow machine is no failure."""
 
-
-@pytest.fixture(scope="session")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return write_repository(tmp_path_factory.mktemp("small") / "model_repository")
+IMAGES_ARE_DRAWN = """() => [...document.images].every(image => {
+    const { top, bottom } = image.getBoundingClientRect();
+    return !image.src || image.complete || bottom < 0 || top > innerHeight;
+})"""
 
 
 @pytest.fixture(scope="session")
@@ -69,23 +68,25 @@ def served(
     album: Path, repository: Bundle, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[PageServer]:
     """Serve the album's index; no test changes it."""
-    page_server = pytest.importorskip("support.page_server", reason="needs vireo[web]")
+    from support.page_server import PageServer
+
     folder = tmp_path_factory.mktemp("served")
     options = {"model": repository.folder, "cache": folder / "cache", "roots": (album.parent,)}
-    with page_server.PageServer(folder / "index", **options) as server:
+    with PageServer(folder / "index", **options) as server:
         server.index(album)
         yield server
 
 
 @pytest.fixture
-def serve(repository: Bundle, tmp_path: Path) -> Iterator[Callable[..., PageServer]]:
+def serve_page(repository: Bundle, tmp_path: Path) -> Iterator[Callable[..., PageServer]]:
     """Serve an index of the test's own; options are those of `Settings`."""
-    page_server = pytest.importorskip("support.page_server", reason="needs vireo[web]")
+    from support.page_server import PageServer
+
     servers: list[PageServer] = []
 
     def start(index: Path | None = None, **options: Any) -> PageServer:
         options = {"model": repository.folder, "cache": tmp_path / "cache", **options}
-        server = page_server.PageServer(index or tmp_path / "index", **options)
+        server = PageServer(index or tmp_path / "index", **options)
         server.__enter__()
         servers.append(server)
         return server
@@ -111,8 +112,13 @@ def faults() -> Iterator[Faults]:
 
 
 @pytest.fixture
-def open_page(browser: Browser, faults: Faults) -> Iterator[Callable[..., Page]]:
-    """Open pages, each as a new visitor; options are those of a browser's context."""
+def open_page(
+    browser: Browser, faults: Faults, serve_page: Callable[..., PageServer]
+) -> Iterator[Callable[..., Page]]:
+    """Open pages, each as a new visitor; options are those of a browser's context.
+
+    They are closed before the servers stop, whose end would be a fault.
+    """
     contexts = []
 
     def open_(url: str, **options: Any) -> Page:
@@ -135,12 +141,12 @@ def open_page(browser: Browser, faults: Faults) -> Iterator[Callable[..., Page]]
 
 
 @pytest.fixture
-def picture(request: pytest.FixtureRequest) -> Callable[[Page, str], None]:
+def picture() -> Callable[[Page, str], None]:
     """Keep a screenshot as `runs/browser/NAME.png`, when all images are drawn."""
 
     def take(page: Page, name: str) -> None:
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        page.wait_for_load_state("networkidle")
+        page.wait_for_function(IMAGES_ARE_DRAWN)
         page.screenshot(path=SCREENSHOTS / f"{name}.png", animations="disabled")
 
     return take

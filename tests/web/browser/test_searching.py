@@ -74,14 +74,15 @@ def test_hits_appear_while_one_types(open_page, served, picture):
 def test_the_layout_stays_while_images_load(open_page, served):
     page = open_page(served.url)
     held = []
-    page.route("**/thumbnail*", lambda route: held.append(route))
+    holding = [True]
+    page.route("**/thumbnail*", lambda route: held.append(route) if holding else route.continue_())
     search(page)
     frames = "nodes => nodes.map(n => JSON.stringify(n.getBoundingClientRect()))"
     before = page.locator(".frame").evaluate_all(frames)
     shapes = page.locator(".frame").evaluate_all(
         "nodes => nodes.map(n => n.clientWidth / n.clientHeight)"
     )
-    page.unroute("**/thumbnail*")
+    holding.clear()
     for route in held:
         route.continue_()
     page.locator(".card img.here").first.wait_for()
@@ -96,9 +97,7 @@ def test_a_late_answer_never_overwrites_a_newer_one(open_page, served, faults):
     # Without this, the browser would drop the older request, and its answer could not come late.
     page.evaluate("AbortController.prototype.abort = () => {}")
     held = []
-    page.route(
-        lambda url: "/v1/search" in url and "first" in url, lambda route: held.append(route)
-    )
+    page.route(lambda url: "/v1/search" in url and "first" in url, lambda route: held.append(route))
     with page.expect_request(lambda request: "first" in request.url):
         page.locator("#query").fill("first")
     search(page, "second")
@@ -131,7 +130,9 @@ def test_back_and_forward_walk_through_queries(open_page, served):
     search(page, "đồng lúa buổi sáng")
     page.go_back()
     wait_for_address(page, q="núi đá")
-    page.wait_for_function("expected => document.querySelector('.card')?.dataset.id === expected", arg=first[0])
+    page.wait_for_function(
+        "expected => document.querySelector('.card')?.dataset.id === expected", arg=first[0]
+    )
     assert page.locator("#query").input_value() == "núi đá"
     page.go_back()
     page.locator("#welcome").wait_for()
