@@ -1,4 +1,4 @@
-"""An album to look at: drawn landscapes of several shapes, in folders, by cameras, with captions."""
+"""An album to look at: landscapes of several shapes, in folders, by cameras, with captions."""
 
 from __future__ import annotations
 

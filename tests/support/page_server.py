@@ -9,9 +9,10 @@ from types import TracebackType
 from typing import Any
 
 import uvicorn
-from support.waiting import wait_until
 from vireo_web.app import create_app
 from vireo_web.settings import Settings
+
+from support.waiting import wait_until
 
 
 class PageServer:

@@ -40,7 +40,7 @@ function fault(given) {
 }
 
 function entry(name, path, images, note = "") {
-  const count = typeof images === "number" ? el("span", { className: "muted", say: ["folders.images", { n: images }] }) : null;
+  const count = images ? el("span", { className: "muted", say: ["folders.images", { n: images }] }) : null;
   return el("li", {}, el("button", { type: "button", className: "row", on: { click: () => go(path) } }, icon("folder"), el("span", { className: "grow" }, name, note ? el("small", { className: "note path" }, note) : null), count, icon("right")));
 }
 

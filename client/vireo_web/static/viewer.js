@@ -80,6 +80,7 @@ async function download() {
 }
 
 function note(key) {
+  parts.image.parentElement.classList.toggle("gone", key === "viewer.gone");
   parts.note.hidden = false;
   say(parts.note, key);
 }
@@ -176,6 +177,7 @@ export function open(given, steps) {
   asked = new AbortController();
   match = given;
   parts.note.hidden = true;
+  parts.image.parentElement.classList.remove("gone");
   parts.image.classList.remove("here");
   delete parts.image.dataset.fallback;
   const shape = ratio(match);

@@ -20,10 +20,15 @@ if TYPE_CHECKING:
     from support.page_server import PageServer
 
 SCREENSHOTS = Path(__file__).parents[3] / "runs" / "browser"
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    " --disable-component-update --disable-sync"
-).split()
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 PATIENCE = 30_000
 """Milliseconds until a page must show what is waited for; a slow machine is no failure."""
 

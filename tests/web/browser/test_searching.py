@@ -206,9 +206,9 @@ def test_an_image_opens_with_all_that_is_known_of_it(open_page, served, picture)
     )
     page.keyboard.press("Escape")
     viewer.wait_for(state="hidden")
-    wait_for_address(page, q=QUERY)
-    assert "view" not in state(page)
-    assert page.evaluate("document.activeElement.dataset.id") == ids(page)[1]
+    page.wait_for_function("() => !location.search.includes('view=')")
+    page.wait_for_function("id => document.activeElement.dataset.id === id", arg=ids(page)[1])
+    assert state(page) == {"q": QUERY}
 
 
 def test_a_sentence_of_an_image_is_searched_for(open_page, served):
@@ -260,7 +260,8 @@ def test_an_image_from_outside_is_searched_by(open_page, served, album, picture,
             page.evaluate(
                 """bytes => {
                     const data = new DataTransfer();
-                    data.items.add(new File([new Uint8Array(bytes)], "a.jpg", { type: "image/jpeg" }));
+                    const file = new File([new Uint8Array(bytes)], "a.jpg", { type: "image/jpeg" });
+                    data.items.add(file);
                     dispatchEvent(new ClipboardEvent("paste", { clipboardData: data }));
                 }""",
                 list(path.read_bytes()),
