@@ -60,10 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # their pages load scripts from elsewhere
         redoc_url=None,
-        responses={
-            "4XX": {"model": problems.Problem, "description": "What was wrong with the request."},
-            "503": {"model": problems.Problem, "description": "Not now; see `Retry-After`."},
-        },
+        responses=problems.RESPONSES,
     )
     app.state.vireo = state
     problems.install(app)

@@ -207,6 +207,7 @@ class Jobs:
         except Exception:
             job.error, state = "a fault of this server; its log has the cause", "failed"
             logger.exception("%s: not indexed", job.folder)
+        self._library.retry()  # there may be an index now
         with self._lock:
             job.state = state
 

@@ -67,15 +67,14 @@ class _Kept(Generic[T]):
         finally:
             self._failed_at = time.monotonic()
 
+    def retry(self) -> None:
+        """Let the next who asks try again at once; any thread may call it."""
+        self._failed_at = -_PAUSE
+
     def opened(self) -> T | None:
         """Return it if it is open."""
         task = self._task
         return task.result() if task is not None and task.done() and not _failed(task) else None
-
-    def problem(self) -> BaseException | None:
-        """Return why it could not be opened the last time."""
-        task = self._task
-        return task.exception() if task is not None and task.done() and _failed(task) else None
 
     def forget(self) -> T | None:
         """Let the next who asks open it anew; return what was open."""
@@ -170,9 +169,10 @@ class Library:
                 return error
         return None
 
-    def index_problem(self) -> BaseException | None:
-        """Return why the index could not be opened the last time."""
-        return self._index.problem()
+    def retry(self) -> None:
+        """Try again at the next request to open what could not be opened; for any thread."""
+        self._index.retry()
+        self._embedder.retry()
 
     def find_bundle(self) -> Bundle:
         """Open the bundle that embeds: the one that was given, or the one that made the index.

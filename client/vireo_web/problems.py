@@ -67,6 +67,18 @@ class ConflictError(VireoError):
     """The request does not fit the state that something is in."""
 
 
+def _described(text: str) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {"description": text, "content": {MEDIA_TYPE: {"schema": schema}}}
+
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    "4XX": _described("What was wrong with the request."),
+    "503": _described("Not now; `Retry-After` says when to try again."),
+}
+"""What every operation may answer besides, for the OpenAPI document."""
+
+
 STATUS: Mapping[type[VireoError], int] = {
     errors.ImageError: 422,
     errors.DataError: 422,
@@ -118,7 +130,16 @@ def problem_of(error: VireoError) -> JSONResponse:
 
 
 def install(app: FastAPI) -> None:
-    """Let an application answer every error as problem details."""
+    """Let an application answer every error as problem details, and its document say so."""
+    document = app.openapi
+
+    def with_problems() -> dict[str, Any]:
+        made = document()
+        schemas = made.setdefault("components", {}).setdefault("schemas", {})
+        schemas["Problem"] = Problem.model_json_schema()
+        return made
+
+    app.openapi = with_problems  # type: ignore[method-assign]
 
     @app.exception_handler(VireoError)
     async def ours(request: Request, error: VireoError) -> JSONResponse:

@@ -41,28 +41,18 @@ def test_as_openai_asks(client, expected):
 
 def test_the_client_of_openai_reads_it(client, expected):
     openai = pytest.importorskip("openai", reason="needs the openai package")
-    httpx = pytest.importorskip("httpx", reason="the openai package brings it")
-
-    def answer(request):
-        got = client.request(
-            request.method, request.url.raw_path.decode(), content=request.content,
-            headers={"content-type": "application/json"},
-        )  # fmt: skip
-        return httpx.Response(got.status_code, content=got.content, headers={
-            "content-type": got.headers["content-type"]})  # fmt: skip
-
     with openai.OpenAI(
         base_url="http://127.0.0.1/v1",
         api_key="none",
         max_retries=0,
-        http_client=httpx.Client(transport=httpx.MockTransport(answer)),
+        http_client=client,  # which passes its requests to the application
     ) as theirs:
         (model,) = theirs.models.list().data
         for name, form in ((model.id, "float"), ("vireo", None)):
             options = {} if form is None else {"encoding_format": form}
             got = theirs.embeddings.create(model=name, input=TEXTS, **options)
             np.testing.assert_allclose([d.embedding for d in got.data], expected, atol=1e-6)
-        with pytest.raises(openai.NotFoundError, match="not served"):
+        with pytest.raises(openai.NotFoundError):
             theirs.embeddings.create(model="text-embedding-3-small", input="chó")
         with pytest.raises(openai.UnprocessableEntityError):
             theirs.embeddings.create(model="vireo", input="")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from ..choosing import check_allowed
-from ..jobs import ENDED
+from ..jobs import ENDED, Job
 from ..schemas import IndexRequest, OneJob
 from ..state import StateOf
 
@@ -17,6 +18,10 @@ router = APIRouter(prefix="/v1/index", tags=["index"])
 
 _EVERY = 0.25
 """Seconds between two looks at a job."""
+
+
+def _job(state: StateOf, job: str) -> Job:
+    return state.jobs.get(job)  # an error is one before the stream begins
 
 
 @router.post("", status_code=202)
@@ -33,12 +38,11 @@ async def job_state(state: StateOf, job: str) -> OneJob:
 
 
 @router.get("/{job}/events", response_class=EventSourceResponse)
-async def events(state: StateOf, job: str) -> AsyncIterator[ServerSentEvent]:
+async def events(job: Annotated[Job, Depends(_job)]) -> AsyncIterator[ServerSentEvent]:
     """Send `progress` whenever the job has changed, and `end` at its end."""
-    found = state.jobs.get(job)
     last = None
     while True:
-        answer = found.answer()
+        answer = job.answer()
         ended = answer.state in ENDED
         if ended or answer != last:
             yield ServerSentEvent(data=answer, event="end" if ended else "progress")
