@@ -39,7 +39,7 @@ export class Searcher {
   }
 
   /** Ask after a pause in typing; a further call within it replaces this one. */
-  soon(query, k, pause = 140) {
+  soon(query, k, pause = 100) {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.now(query, k), pause);
   }
