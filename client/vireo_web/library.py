@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 from vireo_client.async_embedder import TowersEmbedder
 from vireo_client.bundle import Bundle
 from vireo_client.embedder import Embedder
-from vireo_client.errors import BundleError, SearchIndexError, VireoError
+from vireo_client.errors import BundleError, DataError, SearchIndexError, ServerTimeout, VireoError
 from vireo_client.index.bundle_files import BUNDLE_FOLDER, open_bundle
 from vireo_client.index.catalogue import CATALOGUE_FILE
 from vireo_client.index.reader import Index
@@ -37,6 +37,8 @@ _PAUSE = 1.0
 """Seconds between two attempts to open what could not be opened."""
 _REFRESH = 1.0
 """Seconds between two looks whether the index was saved."""
+_CHECK = 5.0
+"""Seconds in which a check must have embedded a text."""
 _SEARCHES = 4
 """Searches that run at the same time; FAISS uses all cores for a larger one."""
 
@@ -160,14 +162,20 @@ class Library:
                 await opened.close()
         await self._close_local()
 
-    async def problem(self) -> VireoError | None:
-        """Return why the index, or the towers, cannot be used now; None if they can."""
-        for get in (self.opened, self.embedder):
-            try:
-                await get()
-            except VireoError as error:
-                return error
-        return None
+    async def check(self) -> None:
+        """Check that searches can be answered now, by embedding a short text.
+
+        Raises:
+            VireoError: they cannot; the message says why.
+        """
+        await self.opened()
+        embedder = await self.embedder()
+        try:
+            await asyncio.wait_for(embedder.embed_texts(["a"]), _CHECK)
+        except DataError:  # a tokenizer may know nothing of it, and then it works
+            pass
+        except asyncio.TimeoutError:
+            raise ServerTimeout(f"nothing was embedded within {_CHECK:g} s; try again") from None
 
     def retry(self) -> None:
         """Try again at the next request to open what could not be opened; for any thread."""

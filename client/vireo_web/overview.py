@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 from vireo_client import __version__
 from vireo_client.bundle import Bundle
@@ -15,84 +17,88 @@ from vireo_client.index.facets import Facets
 from vireo_client.index.maintenance import IndexInfo
 
 from .choosing import label
+from .jobs import Jobs
 from .library import Library, OpenedIndex
 from .schemas import ColumnAnswer, FolderCount, IndexAnswer, InfoAnswer, ModelAnswer
-
-if TYPE_CHECKING:
-    from .state import State
 
 Condition = Literal["ready", "indexing", "no-index", "no-model", "damaged", "unavailable"]
 
 
 class Overview:
-    """Reads what an index holds, once for each of its states."""
+    """Tells what is served; what an index holds is read once for each of its states."""
 
-    def __init__(self, library: Library) -> None:
-        self._library = library
+    def __init__(self, library: Library, jobs: Jobs, roots: Sequence[Path]) -> None:
+        self._library, self._jobs, self._roots = library, jobs, roots
+        self._settings = library.settings
         self._lock = asyncio.Lock()
         self._of: tuple[OpenedIndex, int] | None = None
-        self._read: tuple[IndexInfo, Facets] | None = None
+        self._held: tuple[IndexInfo, Facets] | None = None
 
-    async def read(self) -> tuple[IndexInfo, Facets]:
-        """Return what the index holds, and what there is to filter by.
-
-        Raises:
-            SearchIndexError: there is no index, or it is damaged.
-        """
+    async def _read(self) -> tuple[IndexInfo, Facets]:
         async with self._lock:  # one walk through the rows for all who ask
             opened = await self._library.opened()
             of = opened, opened.index.generation
-            if self._read is None or self._of != of:
-                folder = self._library.settings.index
-                self._read = await self._library.read(
+            if self._held is None or self._of != of:
+                folder = self._settings.index
+                self._held = await self._library.read(
                     lambda o: (maintenance.info(folder), o.index.facets())
                 )
                 self._of = of
-            return self._read
+            return self._held
 
-
-async def describe(state: State) -> InfoAnswer:
-    """Tell what the server serves; an index or a model that is missing is told as `state`."""
-    settings, library = state.settings, state.library
-    facets, index, model = Facets(), None, None
-    error: BaseException | None = None
-    try:
-        held, facets = await state.overview.read()
-        index = IndexAnswer(
-            folder=str(settings.index),
-            images=held.images,
-            captions=held.captions,
-            generation=held.generation,
-            kind=held.kinds["images"],
-            recall=held.recall.get("images"),
+    async def answer(self) -> InfoAnswer:
+        """Tell what is served; an index or a model that is missing is told as `state`."""
+        facets, index, model = Facets(), None, None
+        error: VireoError | None = None
+        try:
+            held, facets = await self._read()
+            index = IndexAnswer(
+                folder=str(self._settings.index),
+                images=held.images,
+                captions=held.captions,
+                generation=held.generation,
+                kind=held.kinds["images"],
+                recall=held.recall.get("images"),
+            )
+            model = _model((await self._library.opened()).bundle)
+            await self._library.check()
+        except VireoError as caught:
+            error = caught
+        dates = facets.first_date, facets.last_date
+        return InfoAnswer(
+            version=__version__,
+            model=model,
+            index=index,
+            engine="in process" if self._settings.triton is None else "triton",
+            state=self._condition(error, has_index=index is not None),
+            detail=None if error is None else str(error),
+            columns=[
+                ColumnAnswer(
+                    name=c.name, type=c.type, values=None if c.values is None else [*c.values]
+                )
+                for c in facets.columns
+            ],
+            cameras=[FolderCount(name=name, images=n) for name, n in facets.cameras.items()],
+            folders=[FolderCount(name=name, images=n) for name, n in facets.folders.items()],
+            date_range=[date for date in dates if date] or None,
+            roots=label(self._roots),
+            limits=asdict(self._settings.limits),
+            jobs=[job.answer() for job in self._jobs.all()],
+            key_required=bool(self._settings.keys),
         )
-        model = _model((await library.opened()).bundle)
-        await library.embedder()
-    except VireoError as caught:
-        error = caught
-    condition = _condition(error, index is not None, state)
-    limits = asdict(settings.limits)
-    return InfoAnswer(
-        version=__version__,
-        model=model,
-        index=index,
-        engine="in process" if settings.triton is None else "triton",
-        state=condition,
-        detail=None if error is None else str(error),
-        columns=[
-            ColumnAnswer(name=c.name, type=c.type, values=None if c.values is None else [*c.values])
-            for c in facets.columns
-        ],
-        cameras=[FolderCount(name=name, images=n) for name, n in facets.cameras.items()],
-        folders=[FolderCount(name=name, images=n) for name, n in facets.folders.items()],
-        date_range=[facets.first_date, facets.last_date or facets.first_date]
-        if facets.first_date
-        else None,
-        roots=label(state.roots),
-        limits=limits,
-        jobs=[job.answer() for job in state.jobs.all()],
-        key_required=bool(settings.keys),
-    )
+
+    def _condition(self, error: VireoError | None, *, has_index: bool) -> Condition:
+        if self._jobs.is_running():
+            return "indexing"
+        if error is None:
+            return "ready"
+        if isinstance(error, ServerError):
+            return "unavailable"
+        if not (self._settings.index / CATALOGUE_FILE).is_file():
+            return "no-index"
+        if has_index or isinstance(error, BundleError):
+            return "no-model"
+        return "damaged" if isinstance(error, SearchIndexError) else "unavailable"
 
 
 def _model(bundle: Bundle) -> ModelAnswer:
@@ -110,17 +116,3 @@ def model_name(bundle: Bundle) -> str:
         return str(source["name"])
     names = [text.get("name") or text.get("kind"), image.get("name")]
     return " + ".join(str(name) for name in names if name) or bundle.bundle_id
-
-
-def _condition(error: BaseException | None, has_index: bool, state: State) -> Condition:
-    if state.jobs.is_running():
-        return "indexing"
-    if error is None:
-        return "ready"
-    if isinstance(error, ServerError):
-        return "unavailable"
-    if not (state.settings.index / CATALOGUE_FILE).is_file():
-        return "no-index"
-    if has_index or isinstance(error, BundleError):
-        return "no-model"
-    return "damaged" if isinstance(error, SearchIndexError) else "unavailable"

@@ -206,7 +206,7 @@ class ColumnAnswer(BaseModel):
 
     name: str
     type: str
-    values: list[str] | None = Field(None, description="The most frequent texts.")
+    values: list[str] | None = Field(description="The most frequent texts; null for numbers.")
 
 
 class FolderCount(BaseModel):

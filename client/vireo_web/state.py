@@ -30,9 +30,9 @@ class State:
         self.settings = settings
         self.limits = settings.limits
         self.library = Library(settings)
-        self.overview = Overview(self.library)
         self.jobs = Jobs(self.library)
         self.roots = resolve_roots(settings.roots)
+        self.overview = Overview(self.library, self.jobs, self.roots)
         self.thumbnails = Thumbnails(settings.cache, settings.cache_bytes)
         self.metrics = Metrics()
         self.started = time.time()

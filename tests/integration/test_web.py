@@ -45,6 +45,8 @@ def test_a_triton_that_restarts_is_told_and_come_back_to(repository, tmp_path):
             wait_until(lambda: last() == 503)
             info = client.get("/v1/info").json()
             assert info["engine"] == "triton"
+            assert info["state"] == "unavailable"
+            assert client.get("/readyz").status_code == 503
             more = {"image_id": 1}  # its stored vector needs no Triton
             assert client.get("/v1/search", params=more).status_code == 200
             with TritonServer(repository.folder, ports=ports):

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from support.processes import start
 
@@ -23,9 +23,17 @@ run(lambda: app())
 """
 
 
+class Web(NamedTuple):
+    """A `vireo web` that runs."""
+
+    address: str
+    """Without a `/` at its end."""
+    pid: int
+
+
 @contextmanager
-def serving(*arguments: Any) -> Iterator[str]:
-    """Run `vireo web ARGUMENTS` on a free port of 127.0.0.1; yield its address, without `/`."""
+def serving(*arguments: Any) -> Iterator[Web]:
+    """Run `vireo web ARGUMENTS` on a free port of 127.0.0.1."""
     command = [sys.executable, "-u", "-c", _PROGRAM, *arguments, "--port", "0"]
     # Errors go where those of the tests go; the program imports what they import.
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
@@ -35,7 +43,7 @@ def serving(*arguments: Any) -> Iterator[str]:
         line = process.stdout.readline()
         found = re.search(r"(http://\S+)/", line)
         assert found, line + process.stdout.read()
-        yield found[1]
+        yield Web(found[1], process.pid)
     finally:
         process.terminate()
         process.wait(30)

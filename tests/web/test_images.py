@@ -2,8 +2,10 @@
 
 import io
 import os
+import struct
 import tarfile
 import zipfile
+from zlib import compress, crc32
 
 import numpy as np
 import pytest
@@ -221,10 +223,16 @@ def test_info_of_an_image(client):
 
 
 def _bomb():
-    """Return a PNG of a few kilobytes that would be decoded to 400 million pixels."""
-    header = io.BytesIO()
-    Image.new("1", (20_000, 20_000)).save(header, "PNG")
-    return header.getvalue()
+    """Return a PNG of a few bytes that says it has 400 million pixels."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc32(kind + data))
+
+    size = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+    pixels = compress(bytes(60_001) * 10)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,15 @@
 
 import json
 import os
+import resource
 import shutil
 import threading
 import time
 
 import pytest
+from httpx2 import Client
+from support.waiting import SECONDS
+from support.web_process import serving
 from vireo_client.index import IndexWriter, maintenance
 from vireo_client.indexing import pipeline
 
@@ -31,7 +35,7 @@ def _begin(client, folder):
     return answer.json()["job"]["id"]
 
 
-def _end(client, id_, within=60.0):
+def _end(client, id_, within=SECONDS):
     until = time.monotonic() + within
     while time.monotonic() < until:
         job = client.get(f"/v1/index/{id_}").json()["job"]
@@ -184,21 +188,21 @@ def test_a_folder_that_may_not_be_read_is_told(client, photos):
         photos.chmod(0o700)
 
 
-def test_a_full_disk_is_told_and_what_was_there_stays(client, photos, monkeypatch, photo):
-    _end(client, _begin(client, photos))
-    photo("photos/new.png", seed=99)
-
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("vireo_client.index.journal.os.write", full)
-    monkeypatch.setattr("vireo_client.index.saving.append_segments", full, raising=False)
-    job = _end(client, _begin(client, photos))
-    monkeypatch.undo()
-    if job["state"] == "failed":
-        assert "space" in job["error"]
-    assert client.get("/v1/search", params={"q": "ảnh"}).status_code == 200
-    assert maintenance.verify(client.app.state.vireo.settings.index).is_whole
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs prlimit, as Linux has it")
+def test_a_full_disk_is_told_and_what_was_there_stays(photos, folder, tmp_path, repository):
+    root = ["--root", tmp_path, "--model", repository.folder]
+    with serving(folder, *root) as web, Client(base_url=web.address, timeout=SECONDS) as client:
+        before, most = resource.prlimit(web.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(web.pid, resource.RLIMIT_FSIZE, (1000, most))  # no file may be larger
+        job = _end(client, _begin(client, photos))
+        assert job["state"] == "failed"
+        assert str(folder) in job["error"]
+        assert len(client.get("/v1/search", params={"q": "ảnh"}).json()["matches"]) == 6
+        resource.prlimit(web.pid, resource.RLIMIT_FSIZE, (before, most))
+        client.post(f"/v1/index/{job['id']}/resume")
+        assert _end(client, job["id"])["state"] == "done"
+        assert len(client.get("/v1/search", params={"q": "ảnh"}).json()["matches"]) == 14
+    assert maintenance.verify(folder).is_whole
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ def document(made, tmp_path_factory):
     folder = tmp_path_factory.mktemp("roots")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        with serving(made, "--root", folder) as address:
-            yield schemathesis.openapi.from_url(f"{address}/openapi.json")
+        with serving(made, "--root", folder) as web:
+            yield schemathesis.openapi.from_url(f"{web.address}/openapi.json")
 
 
 _CHECKS = ("not_a_server_error", "response_schema_conformance", "content_type_conformance",

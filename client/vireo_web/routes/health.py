@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse
 
 from ..jobs import ENDED
-from ..problems import problem_of
 from ..state import StateOf
 
 router = APIRouter(tags=["health"])
@@ -20,11 +19,11 @@ async def alive() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.get("/readyz", response_model=dict[str, str])
-async def ready(state: StateOf) -> dict[str, str] | Response:
+@router.get("/readyz")
+async def ready(state: StateOf) -> dict[str, str]:
     """Tell whether searches can be answered now."""
-    error = await state.library.problem()
-    return {"status": "ready"} if error is None else problem_of(error)
+    await state.library.check()
+    return {"status": "ready"}
 
 
 @router.get("/metrics", response_class=PlainTextResponse)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from ..overview import describe
 from ..schemas import InfoAnswer
 from ..state import StateOf
 
@@ -14,4 +13,4 @@ router = APIRouter(prefix="/v1", tags=["info"])
 @router.get("/info", response_model_by_alias=True)
 async def info(state: StateOf) -> InfoAnswer:
     """Tell what this server serves, and whether it can."""
-    return await describe(state)
+    return await state.overview.answer()
