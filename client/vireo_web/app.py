@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
@@ -31,6 +32,15 @@ from .state import State
 
 STATIC = Path(__file__).parent / "static"
 _ROUTERS = (search, describe, images, index, folders, embed, openai, info, session, health)
+
+
+class _PageFiles(StaticFiles):
+    """The page's files, which a browser asks for again: after an update, all are of one version."""
+
+    def file_response(self, *args: Any, **options: Any) -> Response:
+        response = super().file_response(*args, **options)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -66,7 +76,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     for module in _ROUTERS:
         app.include_router(module.router)
-    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.mount("/static", _PageFiles(directory=STATIC), name="static")
 
     @app.get("/", include_in_schema=False)
     async def page() -> Response:

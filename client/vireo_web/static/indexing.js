@@ -175,7 +175,10 @@ export function announce(job) {
 
 function drawNow() {
   parts.now.hidden = !info.index;
-  if (info.index) say(parts.now, "folders.now_value", { n: info.index.images, folder: info.index.folder });
+  if (!info.index) return;
+  parts.now.replaceChildren(
+    el("span", { say: ["folders.now_value", { n: info.index.images, folder: info.index.folder }] }),
+    info.model ? el("span", { className: "model", say: ["folders.model", { name: info.model.name }] }) : "");
 }
 
 /** Tell the sheet what the server says of itself. */

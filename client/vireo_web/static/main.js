@@ -16,7 +16,8 @@ import * as viewer from "./viewer.js";
 import { draw as drawWelcome } from "./welcome.js";
 
 const PAGE = 30; // hits that are asked for at first, and more at a time
-const POLL = 30000; // milliseconds between looks at the server while nothing is done
+const POLL = 30; // seconds between looks at the server while nothing is done
+const POLL_BROKEN = 5; // the same while there is no search
 
 const input = find("query");
 let query = NOTHING;
@@ -95,11 +96,32 @@ function drawQuery() {
     else if (address) image.src = address;
     else image.removeAttribute("src");
   }
+  drawSentences(file);
   find("clear").hidden = !query.q && !address;
   find("mix").hidden = !(address && query.q.trim());
   const range = find("mix-range");
   if (Number(range.value) !== query.weight) range.value = query.weight;
   range.setAttribute("aria-valuetext", t("mix.value", { weight: query.weight, rest: 1 - query.weight }));
+}
+
+const described = new WeakMap(); // an upload -> the sentences that describe it
+
+/** Offer the sentences that describe an upload, to search on with one of them. */
+async function drawSentences(file) {
+  const box = find("described");
+  box.hidden = true;
+  if (!file) return;
+  if (!described.has(file)) {
+    const form = new FormData();
+    form.append("image", file);
+    // They are a courtesy: where they fail, the search itself says why.
+    described.set(file, ask("/v1/describe", { form }).then((answer) => answer.sentences, () => []));
+  }
+  const sentences = await described.get(file);
+  if (uploads.upload(query.image) !== file || !sentences.length) return;
+  box.replaceChildren(el("h3", { say: "described.title" }), ...sentences.map(({ text }) =>
+    el("button", { type: "button", className: "pill", on: { click: () => change({ q: text, image: "" }) } }, text)));
+  box.hidden = false;
 }
 
 // ---- Answers --------------------------------------------------------------------------------
@@ -423,8 +445,11 @@ addEventListener("popstate", () => {
   query = read(location);
   apply();
 });
-document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && attempts === 0 && refresh());
-setInterval(() => document.visibilityState === "visible" && attempts === 0 && refresh(), POLL);
+const look = async () => document.visibilityState === "visible" && attempts === 0 && refresh();
+document.addEventListener("visibilitychange", look);
+(function watch() {
+  setTimeout(() => look().finally(watch), 1000 * (info?.state === "ready" ? POLL : POLL_BROKEN));
+})();
 
 // ---- Start ------------------------------------------------------------------------------------
 

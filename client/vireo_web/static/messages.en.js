@@ -44,6 +44,8 @@ export default {
   "results.found": { one: "{n} image · {ms} ms", other: "{n} images · {ms} ms" },
   "results.more": "Show more",
   "results.loose": "There may be no image of this; these are the nearest.",
+  "described.label": "Sentences that describe the image that is searched by",
+  "described.title": "It may be described as:",
   "card.label": "Image {rank}: {title}. Score {score:score}.",
   "card.label_relevance": "Image {rank}: {title}. Relevance {relevance:percent}, score {score:score}.",
   "card.relevance": "{relevance:percent}",
@@ -132,6 +134,7 @@ export default {
   "folders.failed": "This folder cannot be opened.",
   "folders.close": "Close",
   "folders.now": "Current index",
+  "folders.model": "Model: {name}",
   "folders.now_value": { one: "{n} image in {folder}", other: "{n} images in {folder}" },
 
   "job.title": "Indexing",

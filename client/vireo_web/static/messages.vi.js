@@ -44,6 +44,8 @@ export default {
   "results.found": { other: "{n} ảnh · {ms} ms" },
   "results.more": "Xem thêm",
   "results.loose": "Có lẽ không có ảnh nào đúng ý; đây là những ảnh gần nhất.",
+  "described.label": "Những câu tả ảnh đang dùng để tìm",
+  "described.title": "Câu tả ảnh này:",
   "card.label": "Ảnh {rank}: {title}. Điểm {score:score}.",
   "card.label_relevance": "Ảnh {rank}: {title}. Phù hợp {relevance:percent}, điểm {score:score}.",
   "card.relevance": "{relevance:percent}",
@@ -132,6 +134,7 @@ export default {
   "folders.failed": "Không mở được thư mục này.",
   "folders.close": "Đóng",
   "folders.now": "Chỉ mục hiện có",
+  "folders.model": "Mô hình: {name}",
   "folders.now_value": { other: "{n} ảnh trong {folder}" },
 
   "job.title": "Việc lập chỉ mục",

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 from support.album import write_album
+from vireo_client.index import IndexWriter
 
 pytest.importorskip(
     "playwright", reason="the browser tests need playwright: pip install playwright"
@@ -109,3 +110,15 @@ def test_a_folder_that_is_gone(open_page, serve_page, tmp_path, faults):
     page.locator("#folders .fault").wait_for()
     assert page.locator("#folders .fault").inner_text()
     faults.forgive("Failed to load resource")
+
+
+def test_an_index_that_another_program_writes(open_page, serve_page, photos, repository, tmp_path):
+    server = serve_page(roots=(photos.parent,))
+    page = open_page(server.url)
+    with IndexWriter(tmp_path / "index", repository):
+        choose(page, "photos")
+        page.get_by_role("button", name="Lập chỉ mục thư mục này").click()
+        page.locator(".job[data-state=failed]").wait_for()
+    assert "Một chương trình khác đang ghi" in page.locator(".job .fault").inner_text()
+    page.get_by_role("button", name="Làm tiếp").click()
+    page.locator(".job[data-state=done]").wait_for()

@@ -270,6 +270,7 @@ def test_an_image_from_outside_is_searched_by(open_page, served, album, picture,
     page.locator(".card").first.wait_for()
     assert page.locator(".card .title").first.get_attribute("title") == str(path)
     assert page.locator("#drop").is_hidden()
+    page.locator("#described .pill").first.wait_for()
     picture(page, f"image-{way}")
     # Its address means nothing elsewhere, and the page says so.
     other = open_page(page.url)

@@ -91,6 +91,10 @@ def test_an_index_that_is_removed(open_page, serve_page, small, tmp_path, faults
     page.locator("#query").fill("núi đá")
     assert "bị xóa" in said(page, "index")
     page.locator("#empty").wait_for()
+    server.index(small)
+    page.evaluate("() => document.dispatchEvent(new Event('visibilitychange'))")
+    page.locator(".card").first.wait_for()
+    page.locator("[data-notice=index]").wait_for(state="hidden")
     faults.forgive(UNAVAILABLE)
 
 
