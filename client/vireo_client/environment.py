@@ -7,6 +7,7 @@ An option of a command that stands beside a variable wins over it.
 - `VIREO_TRITON`: the address of the Triton server that embeds (`--triton`).
 - `VIREO_TLS_CA`, `VIREO_TLS_CERT`, `VIREO_TLS_KEY`: PEM files of that connection (`--tls-ca`,
   `--tls-cert`, `--tls-key`).
+- `VIREO_WEB_KEY`: a key that callers of `vireo web` must show (`--key`).
 - `VIREO_ADMIN_KEY`: the key that `vireo serve` asks for before a client may load models
   (`--admin-key-file`).
 - `VIREO_TRITON_CARRIER`: the folder of the Triton carrier; by default inside the environment.
@@ -34,6 +35,7 @@ TRITON = "VIREO_TRITON"
 TLS_CA = "VIREO_TLS_CA"
 TLS_CERT = "VIREO_TLS_CERT"
 TLS_KEY = "VIREO_TLS_KEY"
+WEB_KEY = "VIREO_WEB_KEY"
 
 # Read by the functions below; error messages name them.
 ADMIN_KEY = "VIREO_ADMIN_KEY"

@@ -28,7 +28,7 @@ def web(
     tls_cert: TlsCertOption = None,
     tls_key: TlsKeyOption = None,
     root: Annotated[list[Path] | None, typer.Option("--root", metavar="FOLDER", help="A folder below which folders may be chosen to be indexed; repeat it for several. By default your home folder where only this machine is served, else none.")] = None,
-    key: Annotated[list[str] | None, typer.Option("--key", metavar="KEY", help="A key that callers must show; others on this machine may read it in the list of processes, so that --key-file is better.")] = None,
+    key: Annotated[list[str] | None, typer.Option("--key", metavar="KEY", envvar=environment.WEB_KEY, help="A key that callers must show; others on this machine may read it in the list of processes, so that --key-file is better.")] = None,
     key_file: Annotated[Path | None, typer.Option("--key-file", help="A file of such keys, one a line.")] = None,
     cors: Annotated[list[str] | None, typer.Option("--cors", metavar="ORIGIN", help="Another site whose pages may call the API, such as https://photos.example; repeat it for several.")] = None,
     allow_host: Annotated[list[str] | None, typer.Option("--allow-host", metavar="NAME", help="A name under which this server is called, as behind a proxy; repeat it for several.")] = None,

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -35,16 +36,20 @@ class Web(NamedTuple):
 def serving(*arguments: Any) -> Iterator[Web]:
     """Run `vireo web ARGUMENTS` on a free port of 127.0.0.1."""
     command = [sys.executable, "-u", "-c", _PROGRAM, *arguments, "--port", "0"]
-    # Errors go where those of the tests go; the program imports what they import.
+    # The program imports what the tests import.
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    process = start(command, stdout=subprocess.PIPE, env=environment)
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        found = re.search(r"(http://\S+)/", line)
-        assert found, line + process.stdout.read()
-        yield Web(found[1], process.pid)
-    finally:
-        process.terminate()
-        process.wait(30)
-        process.stdout.close()
+    with tempfile.TemporaryFile("w+") as errors:  # a pipe that nobody reads would fill
+        process = start(command, stdout=subprocess.PIPE, stderr=errors, env=environment)
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            found = re.search(r"(http://\S+)/", line)
+            if found is None:
+                process.wait(30)
+                errors.seek(0)
+                raise AssertionError(line + errors.read())
+            yield Web(found[1], process.pid)
+        finally:
+            process.terminate()
+            process.wait(30)
+            process.stdout.close()
