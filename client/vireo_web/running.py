@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import webbrowser
@@ -59,7 +60,7 @@ def serve(
     from .connections import PatientProtocol
 
     app = create_app(settings)
-    listening = _listen(host, port)
+    listening = listen(host, port)
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
     shown = f"[{shown}]" if ":" in shown else shown
     address = f"http://{shown}:{listening.getsockname()[1]}/"
@@ -84,15 +85,28 @@ def serve(
         listening.close()
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """Open the socket here, so that an address that is taken is said in one line.
+def listen(host: str, port: int) -> socket.socket:
+    """Open a socket before the server starts, so that an address that is taken is said at once.
 
     Raises:
         VireoError: the address is not free, or not this machine's.
     """
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=_WAITING)
+        family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[
+            0
+        ]
+        # The protocol is named: only then asyncio sends small answers at once (TCP_NODELAY), which
+        # otherwise wait for 40 ms.
+        listening = socket.socket(family, kind, protocol)
+        try:
+            if os.name == "posix":
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(place)
+            listening.listen(_WAITING)
+        except BaseException:
+            listening.close()
+            raise
+        return listening
     except OSError as error:
         raise VireoError(
             f"{host}:{port}: cannot listen there ({error.strerror}); give another --port"

@@ -1,6 +1,7 @@
 """What `vireo web` works out of its options, and that it opens a folder in one step."""
 
 import json
+import socket
 import time
 import urllib.request
 
@@ -10,7 +11,7 @@ from support.bundles import write_repository
 from support.web_process import serving
 from typer.testing import CliRunner
 from vireo_client.errors import DataError, VireoError
-from vireo_web import launch
+from vireo_web import launch, running
 from vireo_web.commands import web
 
 KEY = "0123456789abcdef-key"
@@ -72,6 +73,20 @@ def test_what_is_no_origin_is_refused(origin):
     with pytest.raises(DataError, match="--cors"):
         launch.check_origins((origin,))
     launch.check_origins(("https://photos.example:8443",))
+
+
+def test_small_answers_are_sent_at_once():
+    """asyncio switches Nagle's algorithm off where a socket names TCP."""
+    with running.listen("127.0.0.1", 0) as listening:
+        assert listening.proto == socket.IPPROTO_TCP
+
+
+def test_an_address_that_is_taken_is_told():
+    with running.listen("127.0.0.1", 0) as taken:
+        with pytest.raises(VireoError, match="give another --port"):
+            running.listen("127.0.0.1", taken.getsockname()[1])
+    with pytest.raises(VireoError, match="cannot listen"):
+        running.listen("no.such.host.invalid", 0)
 
 
 def test_the_help_teaches():
