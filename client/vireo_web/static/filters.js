@@ -9,6 +9,7 @@ const NAMES = ["folder", "from", "to", "camera", "min", "words"];
 let query = NOTHING;
 let change = () => {};
 let controls = {};
+let offered = ""; // what the controls were drawn for
 
 /** Return whether any filter is set. */
 export const isFiltered = (given) => NAMES.some((name) => given[name] !== NOTHING[name]);
@@ -32,6 +33,9 @@ function menu(name, picture, ...content) {
 
 /** Draw the controls for what the index holds: folders, cameras, the first and the last date. */
 export function offer(info) {
+  const facets = JSON.stringify([info.folders, info.cameras, info.date_range]);
+  if (facets === offered) return; // an open menu stays open
+  offered = facets;
   controls = {};
   const folders = info.folders.filter(({ name }) => name); // all images are below the top folder
   if (folders.length) {
@@ -61,7 +65,6 @@ export function offer(info) {
   controls.clear = { node: clear };
   const order = ["folder", "date", "camera", "min", "words", "clear"];
   row.replaceChildren(...order.filter((name) => controls[name]).map((name) => controls[name].node));
-  reflect(query);
 }
 
 /** A folder or camera of an address need not be among the most frequent: offer it as well. */

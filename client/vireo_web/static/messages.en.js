@@ -182,7 +182,8 @@ export default {
 
   "notice.close": "Close this message",
   "notice.unreachable": "The server does not answer. Trying again in {seconds} s…",
-  "notice.retrying": "The server does not answer. Trying again…",
+  "notice.unreachable_now": "The server does not answer. Trying again…",
+  "notice.busy_now": "The server is busy. Trying again…",
   "notice.back": "Connected again",
   "notice.busy": "The server is busy. Trying again in {seconds} s…",
   "notice.indexing": "The index is being written. What is done already can be searched.",

@@ -182,7 +182,8 @@ export default {
 
   "notice.close": "Đóng thông báo",
   "notice.unreachable": "Mất kết nối với máy chủ. Thử lại sau {seconds} giây…",
-  "notice.retrying": "Mất kết nối với máy chủ. Đang thử lại…",
+  "notice.unreachable_now": "Mất kết nối với máy chủ. Đang thử lại…",
+  "notice.busy_now": "Máy chủ đang bận. Đang thử lại…",
   "notice.back": "Đã kết nối lại",
   "notice.busy": "Máy chủ đang bận. Thử lại sau {seconds} giây…",
   "notice.indexing": "Chỉ mục đang được ghi. Bạn vẫn tìm được trong phần đã xong.",

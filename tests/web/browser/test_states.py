@@ -186,3 +186,32 @@ def test_captions_and_names_are_text(open_page, serve_page, tmp_path):
     assert page.locator("#recent-list .row").first.inner_text() == markup
     assert page.title() != "owned"
     wait_until(lambda: page.locator("#viewer").is_hidden())
+
+
+def test_a_busy_server_is_asked_again(open_page, served, faults):
+    page = open_page(served.url)
+    refusals = [1, 2]
+    page.route(
+        "**/v1/search?*k=30*",
+        lambda route: (
+            route.fulfill(status=503, headers={"Retry-After": "1"}, body="{}")
+            if refusals and refusals.pop()
+            else route.continue_()
+        ),
+    )
+    page.locator("#query").fill(QUERY)
+    assert "đang bận" in said(page, "server")
+    page.locator(".card").first.wait_for()
+    page.locator("[data-notice=server]").wait_for(state="hidden")
+    assert refusals == []
+    faults.forgive(UNAVAILABLE)
+
+
+def test_looking_at_the_server_changes_nothing_that_is_open(open_page, served):
+    page = open_page(f"{served.url}/?q=đồi")
+    page.locator(".card").first.wait_for()
+    page.locator("#filters summary").first.click()
+    with page.expect_response("**/v1/info"):
+        page.evaluate("() => document.dispatchEvent(new Event('visibilitychange'))")
+    page.locator("#filter-from").fill("2024-01-01")
+    assert page.locator("#filters details").first.get_attribute("open") is not None
