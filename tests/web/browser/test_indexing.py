@@ -7,6 +7,7 @@ import threading
 import pytest
 from support.album import write_album
 from vireo_client.index import IndexWriter
+from vireo_web.jobs import Job
 
 pytest.importorskip(
     "playwright", reason="the browser tests need playwright: pip install playwright"
@@ -24,15 +25,14 @@ def photos(tmp_path):
 @pytest.fixture
 def gate(monkeypatch):
     """Let jobs wait after their first progress, until the gate is opened."""
-    jobs = pytest.importorskip("vireo_web.jobs", reason="needs vireo[web]")
     opened = threading.Event()
-    advance = jobs.Job.advance
+    advance = Job.advance
 
     def slow(job, *progress):
         advance(job, *progress)
         assert opened.wait(120)
 
-    monkeypatch.setattr(jobs.Job, "advance", slow)
+    monkeypatch.setattr(Job, "advance", slow)
     yield opened
     opened.set()
 
