@@ -7,6 +7,9 @@ const grid = find("grid");
 const NARROWEST = 0.62; // sides of a frame; what is narrower or wider is cropped
 const WIDEST = 2.4;
 
+/** The relevance from which a hit counts as likely: at most one in ten queries about nothing gets there. */
+export const LIKELY = 0.9;
+
 let matches = [];
 let current = 0; // the one card that Tab reaches
 
@@ -52,7 +55,7 @@ function fill(node, match) {
   relevance.hidden = !known;
   if (known) {
     relevance.replaceChildren(el("span", { say: ["card.relevance", { relevance: match.relevance }] }));
-    relevance.classList.toggle("low", match.relevance < 0.5);
+    relevance.classList.toggle("low", match.relevance < LIKELY);
     label(relevance, "card.relevance_title", { relevance: match.relevance });
   }
   label(node, known ? "card.label_relevance" : "card.label",

@@ -122,11 +122,11 @@ const searcher = new Searcher({
   },
 });
 
-/** Say how many hits there are, and if the best is less likely than not to be one. */
+/** Say how many hits there are, and if even the best may be none. */
 function drawFound({ matches, milliseconds }, given) {
   const found = find("found");
   const best = matches[0]?.relevance;
-  const loose = given.min === 0 && typeof best === "number" && best < 0.5;
+  const loose = given.min === 0 && typeof best === "number" && best < grid.LIKELY;
   found.hidden = matches.length === 0;
   found.classList.toggle("loose", loose);
   found.replaceChildren(

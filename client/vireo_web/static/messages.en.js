@@ -34,7 +34,7 @@ export default {
   "filters.relevance": "Relevance",
   "filters.relevance_all": "Any relevance",
   "filters.relevance_min": "Relevance from {min:percent}",
-  "filters.relevance_help": "The nearest image need not be a hit. Raise this to leave out what is probably about something else.",
+  "filters.relevance_help": "The nearest image need not be a hit. Raise this to leave out what is probably about something else. 90% is a good start.",
   "filters.words": "Words too",
   "filters.words_help": "Also look for the words in captions and file names",
   "filters.clear": "Clear filters",
