@@ -40,8 +40,17 @@ def map_ahead(
             future.cancel()
 
 
-def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Yield the items in lists of `size`; the last one may be shorter."""
+def batched(items: Iterable[T], size: int, *, first: int | None = None) -> Iterator[list[T]]:
+    """Yield the items in lists of `size`; the last one may be shorter.
+
+    Args:
+        items: the items.
+        size: of a list.
+        first: the size of the first list, whose taker then need not wait long; each next one is
+            twice as large, up to `size`.
+    """
     iterator = iter(items)
-    while batch := list(islice(iterator, size)):
+    now = min(first or size, size)
+    while batch := list(islice(iterator, now)):
         yield batch
+        now = min(2 * now, size)

@@ -31,7 +31,7 @@ A query finds images. What begins with a colon is a command:
   :image FILE        find images like a file
   :filter EXPRESSION search only images of which this holds; without one, all
   :hybrid on|off     rank by words too
-  :min-relevance X   leave out hits below X, 0 to 1; without a number, none
+  :min-relevance X   leave out hits below X, 0 to 1 (0.9 to begin with); without one, none
   :sheet FILE        draw the last hits into an image file
   :help              show this
   :quit              end; Ctrl-D does too"""

@@ -29,7 +29,7 @@ def search(
     captions: Annotated[bool, typer.Option("--captions", "--sentences", help="Find captions, not images.")] = False,
     filter_: Annotated[str | None, typer.Option("--filter", metavar="EXPRESSION", help="Search only images of which this holds, such as 'folder ^= \"2024/\" and width > 1000'.")] = None,
     hybrid: Annotated[bool, typer.Option("--hybrid", help="Rank by the words of captions, file names and columns too.")] = False,
-    min_relevance: Annotated[float | None, typer.Option(min=0, max=1, help="Leave out hits of less relevance.")] = None,
+    min_relevance: Annotated[float | None, typer.Option(min=0, max=1, help="Leave out hits of less relevance; begin with 0.9.")] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Compare with every image, whatever the kind of the index.")] = False,
     index: IndexOption = DEFAULT_INDEX,
     k: Annotated[int, typer.Option("-k", min=1, help="The number of hits.")] = 10,

@@ -14,6 +14,9 @@ from ..overlap import batched, map_ahead
 from .candidates import Candidate
 from .workers import Known, Prepared, Worker
 
+_FIRST_BATCH = 8
+"""Images of the first batch: the towers begin when these are decoded."""
+
 
 def embed_candidates(
     embedder: Embedder,
@@ -53,7 +56,7 @@ def embed_candidates(
         prepared = opened.enter_context(
             closing(map_ahead(reading, worker.prepare, candidates, size * (in_flight + 1)))
         )
-        batches = batched(_to_embed(prepared, settle), size)
+        batches = batched(_to_embed(prepared, settle), size, first=_FIRST_BATCH)
         yield from opened.enter_context(
             closing(map_ahead(embedding, lambda batch: _embed(embedder, batch), batches, in_flight))
         )
