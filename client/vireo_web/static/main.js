@@ -109,7 +109,7 @@ const searcher = new Searcher({
     else if (fault.error === "SearchIndexError") {
       await server.refresh(); // what became of the index is said there
       if (server.hasImages()) faultNotice("fault", fault, again);
-    } else if (fault instanceof Unreachable) server.tryAgain("info", fault, () => server.refresh().then(run));
+    } else if (fault instanceof Unreachable) server.tryAgain("info", fault, server.refresh);
     else if (server.isPassing(fault)) server.tryAgain("search", fault, () => searcher.now(query, wanted));
     else if (fault.status === 404 && query.like) {
       grid.draw([]);
@@ -148,14 +148,17 @@ function drawStart() {
 }
 
 /** The server said what it holds: let the page follow. */
-function follow(info, before) {
+function follow(info, before, back) {
   indexing.inform(info);
   for (const job of info.jobs) jobs.take(job);
   indexing.drawJobs();
   filters.offer(info);
   filters.reflect(query);
   const held = ({ state, index }) => `${index?.images ? "" : state} ${index?.folder} ${index?.generation}`;
-  if (before && held(before) === held(info)) return;
+  if (before && held(before) === held(info)) {
+    if (back) run();
+    return;
+  }
   if (!server.hasImages()) {
     searcher.stop();
     drawStart();

@@ -20,7 +20,7 @@ export const known = () => info;
 export const hasImages = () => Boolean(info?.index?.images);
 export const limit = (name, otherwise) => info?.limits[name] ?? otherwise;
 
-/** Ask what the server holds; `told(info, before)` hears of it. */
+/** Ask what the server holds; `told(info, before, back)` hears of it, and if the server was gone. */
 export async function refresh() {
   let given;
   try {
@@ -30,11 +30,12 @@ export async function refresh() {
     else faultNotice("fault", fault, { key: "empty.again", run: refresh });
     return;
   }
-  if (outage === "info") reached();
+  const back = outage === "info";
+  if (back) reached();
   const before = info;
   info = given;
   say(before);
-  told(info, before);
+  told(info, before, back);
 }
 
 /** Say the state of the index for as long as it lasts. */

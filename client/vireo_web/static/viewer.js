@@ -9,6 +9,8 @@ import * as selection from "./selection.js";
 
 const dialog = find("viewer");
 const SENTENCES = 5;
+const LARGE = 4e6; // bytes
+const large = ({ thumbnail }) => `${thumbnail}?size=2048`;
 const STANDARD = new Set(["folder", "name", "bytes", "modified", "taken", "latitude", "longitude", "make", "model", "width", "height"]);
 
 let match = null;
@@ -95,7 +97,7 @@ async function failed() {
     if (match?.id !== failing.id) return;
     if (!present) return note("viewer.gone");
     note("viewer.unreadable");
-    parts.image.src = `/v1/images/${failing.id}/thumbnail?size=1024`;
+    parts.image.src = large(failing);
   } catch {
     if (match?.id === failing.id) note("viewer.gone");
   }
@@ -183,7 +185,8 @@ export function open(given, steps) {
   const shape = ratio(match);
   for (const image of [parts.image, parts.under]) image.style.setProperty("--ratio", shape.toFixed(4));
   parts.under.src = thumbnail(match);
-  parts.image.src = match.image;
+  // The bytes of a large file take longer than drawing it smaller once does.
+  parts.image.src = match.metadata?.bytes > LARGE ? large(match) : match.image;
   parts.previous.hidden = !steps.before;
   parts.next.hidden = !steps.after;
   fill();
