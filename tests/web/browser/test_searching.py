@@ -11,6 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 QUERY = "đồi xanh buổi chiều"
+HITS = "**/v1/search?*k=30*"
+"""Requests of the grid; the start page asks for other numbers of hits."""
 
 
 def ids(page):
@@ -147,9 +149,9 @@ def test_filters_narrow_the_hits(open_page, served, picture):
     paths = "nodes => nodes.map(node => node.title)"
 
     folder, camera = page.locator("#filters select").all()
-    with page.expect_response("**/v1/search?*"):
+    with page.expect_response(HITS):
         folder.select_option("2024/")
-    with page.expect_response("**/v1/search?*") as answered:
+    with page.expect_response(HITS) as answered:
         camera.select_option("Vireo Cam 2")
     hits = answered.value.json()["matches"]
     assert hits
@@ -158,7 +160,7 @@ def test_filters_narrow_the_hits(open_page, served, picture):
     assert {hit["metadata"]["model"] for hit in hits} == {"Cam 2"}
 
     page.locator("#filters summary").first.click()
-    with page.expect_response("**/v1/search?*") as answered:
+    with page.expect_response(HITS) as answered:
         page.locator("#filter-from").fill("2024-01-01")
     hits = answered.value.json()["matches"]
     assert hits
@@ -233,11 +235,11 @@ def test_more_like_an_image_and_a_text_beside_it(open_page, served, picture):
     assert page.locator("#chip").is_visible()
     picture(page, "more-like-this")
 
-    with page.expect_response("**/v1/search?*") as answered:
+    with page.expect_response(HITS) as answered:
         page.locator("#query").fill("buổi đêm")
     asked = parse_qs(urlsplit(answered.value.url).query)
     assert (asked["image_id"], asked["q"], asked["text_weight"]) == ([id_], ["buổi đêm"], ["0.5"])
-    with page.expect_response("**/v1/search?*") as answered:
+    with page.expect_response(HITS) as answered:
         page.locator("#mix-range").fill("0.9")
     assert "text_weight=0.9" in answered.value.url
     assert state(page) == {"like": id_, "q": "buổi đêm", "weight": "0.9"}
