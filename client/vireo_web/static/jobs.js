@@ -5,7 +5,7 @@ const RETRY = 2000; // milliseconds
 const jobs = new Map(); // id -> job, in the order of arrival
 const followed = new Set();
 let changed = () => {};
-let ended = () => {};
+let turned = () => {};
 
 export const all = () => [...jobs.values()];
 export const isLive = (job) => job.state === "queued" || job.state === "running";
@@ -18,7 +18,7 @@ function put(job) {
   const before = jobs.get(job.id);
   jobs.set(job.id, job);
   changed(job);
-  if (!isLive(job) && before && isLive(before)) ended(job);
+  if (before ? isLive(before) !== isLive(job) : isLive(job)) turned(job);
   return isLive(job);
 }
 
@@ -64,8 +64,8 @@ export async function resume(id) {
   take((await ask(`/v1/index/${id}/resume`, { method: "POST" })).job);
 }
 
-/** `onChange(job)` hears of all progress, `onEnd(job)` of each end. */
-export function listenToJobs(onChange, onEnd) {
+/** `onChange(job)` hears of all progress, `onTurn(job)` of each beginning and each end. */
+export function listenToJobs(onChange, onTurn) {
   changed = onChange;
-  ended = onEnd;
+  turned = onTurn;
 }

@@ -140,10 +140,12 @@ function drawStart() {
   grid.draw([]);
   find("found").hidden = true;
   find("more-row").hidden = true;
+  if (!server.hasImages()) find("filters").hidden = true;
   find("welcome").hidden = !server.hasImages();
   empty.clear();
-  if (server.hasImages()) drawWelcome(server.known(), (q) => change({ ...NOTHING, q }));
+  if (server.hasImages()) drawWelcome(server.known(), (q) => change({ ...NOTHING, q }), likeThis);
   else if (state in server.BROKEN) empty.draw(["empty.failed"], [server.BROKEN[state]], ["empty.again", server.refresh]);
+  else if (state === "indexing") empty.draw(["empty.indexing"], ["empty.indexing_hint"], ["empty.progress", indexing.openSheet]);
   else if (state) empty.draw(["empty.no_index"], ["empty.no_index_hint"], ["empty.choose", indexing.openSheet]);
 }
 
@@ -302,7 +304,7 @@ filters.listenToMenus();
 indexing.listenToSheet();
 jobs.listenToJobs(indexing.drawJobs, (job) => {
   indexing.announce(job);
-  server.refresh();
+  if (!jobs.isLive(job) || server.known().state !== "indexing") server.refresh();
 });
 listenToRecent((text) => {
   find("recent").open = false;

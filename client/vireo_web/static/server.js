@@ -42,8 +42,8 @@ export async function refresh() {
 function say(before) {
   if (info.state === "no-index" && before?.index) notice("index", "notice.removed", {}, { kind: "warn" });
   else if (info.state in BROKEN) notice("index", BROKEN[info.state], {}, { kind: "error", detail: info.detail ?? "" });
-  else if (info.state === "indexing") notice("index", "notice.indexing");
-  else if (info.state === "ready") settle("index");
+  else if (info.state === "indexing" && hasImages()) notice("index", "notice.indexing");
+  else if (info.state !== "no-index") settle("index");
 }
 
 /** Return whether a fault is likely to pass by itself. */

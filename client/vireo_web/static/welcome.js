@@ -1,7 +1,7 @@
 // The page before the first query: what it is, and some queries to try, each with its best image.
 import { ask } from "./api.js";
 import { el, find } from "./dom.js";
-import { thumbnail } from "./grid.js";
+import { LIKELY, thumbnail } from "./grid.js";
 import { recent } from "./recent.js";
 
 const EXAMPLES = 6;
@@ -24,21 +24,29 @@ async function fromCaptions() {
   return Array.from({ length: EXAMPLES }, (_, index) => found[index * step]);
 }
 
+/** Take what our queries find; a text stands only on an image that is likely to be a hit. */
 async function fromQueries() {
   const answers = await Promise.all(QUERIES.map((q) => ask(`/v1/search?${new URLSearchParams({ q, k: 1 })}`)));
-  return answers.flatMap(({ matches }, index) => (matches.length ? [[QUERIES[index], matches[0]]] : []));
+  const found = new Map(); // an image's id -> its example, as several queries may find one image
+  for (const [index, { matches: [best] }] of answers.entries()) {
+    if (!best) continue;
+    if (best.relevance >= LIKELY) found.set(best.id, [QUERIES[index], best]);
+    else if (!found.has(best.id)) found.set(best.id, ["", best]);
+  }
+  return [...found.values()];
 }
 
-function tile(text, match, search) {
+function tile(text, match, search, like) {
   const image = el("img", { alt: "", decoding: "async" });
   image.addEventListener("load", () => image.classList.add("here"));
   image.addEventListener("error", () => image.remove());
   image.src = thumbnail(match);
-  return el("button", { type: "button", className: "tile", on: { click: () => search(text) } }, image, el("span", {}, el("b", {}, text)));
+  if (text) return el("button", { type: "button", className: "tile", on: { click: () => search(text) } }, image, el("span", {}, el("b", {}, text)));
+  return el("button", { type: "button", className: "tile", label: ["welcome.like", { name: match.name }], on: { click: () => like(match) } }, image);
 }
 
-/** Draw the start page for an index; examples come when they come. */
-export async function draw(info, search) {
+/** Draw the start page for an index; examples come when they come. A tile is a text or an image to search by. */
+export async function draw(info, search, like) {
   const box = find("welcome");
   const generation = `${info.index.folder} ${info.index.generation}`;
   const texts = recent().slice(0, 6);
@@ -58,7 +66,7 @@ export async function draw(info, search) {
     const found = await fromCaptions();
     const examples = found.length ? found : await fromQueries();
     if (drawn !== generation || !examples.length) return;
-    tiles.replaceChildren(...examples.map(([text, match]) => tile(text, match, search)));
+    tiles.replaceChildren(...examples.map(([text, match]) => tile(text, match, search, like)));
     tiles.hidden = false;
   } catch {
     drawn = null; // examples are a courtesy; a search will say what is wrong

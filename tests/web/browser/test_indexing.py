@@ -53,6 +53,7 @@ def test_a_folder_is_indexed_and_watched(open_page, serve_page, photos, gate, pi
     job = page.locator(".job")
     job.locator(".job-facts", has_text="trên").wait_for()
     assert page.locator("#job-chip").inner_text().startswith("Đang lập chỉ mục")
+    page.locator("#empty", has_text="Đang đọc ảnh").wait_for()
     picture(page, "indexing")
 
     gate.set()
@@ -63,7 +64,11 @@ def test_a_folder_is_indexed_and_watched(open_page, serve_page, photos, gate, pi
     picture(page, "indexed")
     page.locator("#folders header button").click()
     assert page.locator("#job-chip").is_hidden()
-    page.locator("#query").fill("đồi xanh")
+    # None of these images is likely to be what the examples name: each is one to search by.
+    page.locator(".tile img.here").first.wait_for()
+    picture(page, "start-without-captions")
+    page.locator(".tile").first.click()
+    page.locator("#chip").wait_for()
     page.locator(".card").first.wait_for()
 
 
