@@ -127,7 +127,7 @@ async def _embed(library: Library, asked: _Asked) -> Embeddings:
 
 async def _embed_image(library: Library, asked: _Asked) -> Embeddings:
     if asked.image is not None:
-        return await (await library.embedder()).embed_images([asked.image])
+        return await library.embed_uploads([asked.image])
     assert asked.image_id is not None
     return await stored_embedding(library, asked.image_id)
 

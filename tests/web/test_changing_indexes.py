@@ -6,6 +6,7 @@ import shutil
 import pytest
 from support.bundles import write_repository
 from support.clients import write_photo_index
+from vireo_client.errors import SearchIndexError
 from vireo_client.index import IndexWriter
 
 
@@ -45,6 +46,22 @@ def test_an_index_that_was_removed_is_told_until_it_is_back(folder, serve, refus
     folder.with_name("away").rename(folder)
     assert _search(client).status_code == 200
     assert client.get("/v1/info").json()["state"] == "ready"
+
+
+def test_an_error_of_a_whole_index_closes_nothing(folder, serve, refused):
+    """An index of an older schema has no metadata to filter by, and all else works."""
+    client = serve(folder)
+    assert _search(client).status_code == 200
+    library = client.app.state.vireo.library
+    index, embedder = library._index.opened(), library._embedder.opened()
+
+    def fails(_):
+        raise SearchIndexError("was written before images had metadata")
+
+    with pytest.raises(SearchIndexError, match="metadata"):
+        client.portal.call(library.read, fails)
+    assert library._index.opened() is index
+    assert library._embedder.opened() is embedder
 
 
 def test_an_index_that_was_made_anew_is_followed(folder, serve, repository, tmp_path):

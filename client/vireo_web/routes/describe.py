@@ -34,7 +34,7 @@ async def describe_upload(
     """Find the captions that describe an uploaded image best."""
     check_k(k, state.limits)
     data = await read_upload(image, state.limits)
-    return await _answer(state, await (await state.library.embedder()).embed_images([data]), k)
+    return await _answer(state, await state.library.embed_uploads([data]), k)
 
 
 async def _answer(state: State, vectors: Embeddings, k: int) -> DescribeAnswer:
