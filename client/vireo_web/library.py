@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from functools import partial
+from typing import TypeVar
 
 from vireo_client.async_embedder import TowersEmbedder
 from vireo_client.bundle import Bundle
@@ -26,14 +26,14 @@ from vireo_client.ranking import Ranking
 from vireo_client.search import open_embedder
 from vireo_client.towers.joined import JoinedTowers
 
+from .kept import Kept
+from .problems import ReplacedError
 from .settings import Settings
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_PAUSE = 1.0
-"""Seconds between two attempts to open what could not be opened."""
 _REFRESH = 1.0
 """Seconds between two looks whether the index was saved."""
 _CHECK = 5.0
@@ -42,56 +42,6 @@ _UPLOADS = 2
 """Uploads that are decoded and embedded at the same time; each may take 360 MB."""
 _SEARCHES = 4
 """Searches that run at the same time; FAISS uses all cores for a larger one."""
-
-
-class _Kept(Generic[T]):
-    """Something that is opened once, by the first of those who ask for it."""
-
-    def __init__(self, open_: Callable[[], Coroutine[Any, Any, T]]) -> None:
-        self._open = open_
-        self._task: asyncio.Task[T] | None = None
-        self._failed_at = 0.0
-
-    async def get(self) -> T:
-        """Return it; an error of the last second is raised again without another attempt."""
-        task = self._task
-        if task is None or (_failed(task) and time.monotonic() - self._failed_at > _PAUSE):
-            task = self._task = asyncio.create_task(self._open_noting())
-        if task.done() and not task.cancelled():
-            if (error := task.exception()) is None:
-                return task.result()
-            # Each raise would lengthen the traceback of one error that many requests share.
-            raise error.with_traceback(None)
-        return await asyncio.shield(task)  # others wait for the same opening
-
-    async def _open_noting(self) -> T:
-        try:
-            return await self._open()
-        finally:
-            self._failed_at = time.monotonic()
-
-    def retry(self) -> None:
-        """Let the next who asks try again at once; any thread may call it."""
-        self._failed_at = -_PAUSE
-
-    def opened(self) -> T | None:
-        """Return it if it is open."""
-        task = self._task
-        return task.result() if task is not None and task.done() and not _failed(task) else None
-
-    def forget(self) -> T | None:
-        """Let the next who asks open it anew; return what was open."""
-        opened, self._task = self.opened(), None
-        return opened
-
-    async def settle(self) -> None:
-        """Wait for an opening that is under way."""
-        if self._task is not None:
-            await asyncio.wait([self._task])
-
-
-def _failed(task: asyncio.Task[Any]) -> bool:
-    return task.done() and (task.cancelled() or task.exception() is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +60,8 @@ class Library:
         self.settings = settings
         self.decoding = asyncio.Semaphore(_UPLOADS)
         self.searching = ThreadPoolExecutor(_SEARCHES, thread_name_prefix="vireo-search")
-        self._index: _Kept[OpenedIndex] = _Kept(self._open_index)
-        self._embedder: _Kept[TowersEmbedder] = _Kept(self._open_embedder)
+        self._index: Kept[OpenedIndex] = Kept(self._open_index)
+        self._embedder: Kept[TowersEmbedder] = Kept(self._open_embedder)
         self._local: Embedder | None = None
         self._watching: asyncio.Task[None] | None = None
 
@@ -152,20 +102,49 @@ class Library:
         async with self.decoding:
             return await embedder.embed_images(images)
 
-    async def read(self, work: Callable[[OpenedIndex], T]) -> T:
-        """Run what reads the index in a thread; an index that was replaced is opened anew.
+    async def find(
+        self,
+        embed: Callable[[], Awaitable[Embeddings]],
+        work: Callable[[OpenedIndex, Embeddings], T],
+    ) -> T:
+        """Embed a query and search with it; both anew if another bundle's index took its place.
 
         Raises:
-            SearchIndexError: there is no index any more, or it is damaged.
+            VireoError: as `embedder` and `read`.
         """
+        for _ in range(2):
+            bundle_id = (await self.opened()).bundle.bundle_id
+            vectors = await embed()
+            try:
+                return await self.read(partial(_searched, work, vectors), bundle_id)
+            except ReplacedError as error:
+                replaced = error
+        raise replaced
+
+    async def read(self, work: Callable[[OpenedIndex], T], bundle_id: str | None = None) -> T:
+        """Run what reads the index in a thread; an index that was replaced is opened anew.
+
+        Args:
+            work: what reads it; it may run twice.
+            bundle_id: the bundle that embedded what is searched for, if anything is.
+
+        Raises:
+            SearchIndexError: there is no index any more, it is damaged, or another bundle made it.
+        """
+
+        def checked(opened: OpenedIndex) -> T:
+            if bundle_id not in (None, opened.bundle.bundle_id):
+                raise ReplacedError(f"{opened.index.folder}: was replaced just now; try again")
+            return work(opened)
+
         loop = asyncio.get_running_loop()
         opened = await self.opened()
         try:
-            return await loop.run_in_executor(self.searching, work, opened)
+            return await loop.run_in_executor(self.searching, checked, opened)
         except SearchIndexError:
             if self._index.opened() is opened and not await self._was_left(opened):
                 raise
-        return await loop.run_in_executor(self.searching, work, await self.opened())
+        return await loop.run_in_executor(self.searching, checked, await self.opened())
 
     async def _was_left(self, opened: OpenedIndex) -> bool:
         """Return whether an index cannot be followed any more, and was closed for that."""
@@ -291,3 +270,9 @@ class Library:
             await asyncio.to_thread(opened.index.close)
         await self._close_embedder()
         await asyncio.to_thread(self.searching.shutdown)
+
+
+def _searched(
+    work: Callable[[OpenedIndex, Embeddings], T], vectors: Embeddings, opened: OpenedIndex
+) -> T:
+    return work(opened, vectors)

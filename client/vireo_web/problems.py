@@ -14,7 +14,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from vireo_client import errors
-from vireo_client.errors import VireoError
+from vireo_client.errors import SearchIndexError, VireoError
 from vireo_client.printing import json_line
 
 logger = logging.getLogger(__name__)
@@ -67,6 +67,10 @@ class TooLargeError(VireoError):
 
 class TooSlowError(VireoError):
     """The request did not arrive in time, or its answer did not."""
+
+
+class ReplacedError(SearchIndexError):
+    """The index was replaced by one of another bundle while a query was embedded."""
 
 
 class ConflictError(VireoError):
