@@ -82,7 +82,8 @@ def create_app(settings: Settings) -> FastAPI:
     async def page() -> Response:
         return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
 
-    if settings.origins:
+    app.add_middleware(Guard, settings=settings, metrics=state.metrics)
+    if settings.origins:  # outside of the guard, so that pages of theirs can read its refusals
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(settings.origins),
@@ -90,5 +91,4 @@ def create_app(settings: Settings) -> FastAPI:
             allow_headers=["Authorization", "Content-Type"],
             expose_headers=["X-Vireo-Generation", "Retry-After"],
         )
-    app.add_middleware(Guard, settings=settings, metrics=state.metrics)
     return app

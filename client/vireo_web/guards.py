@@ -13,7 +13,6 @@ import ipaddress
 import math
 import socket
 import time
-from collections.abc import Iterable
 
 import anyio
 from starlette.datastructures import Headers, MutableHeaders
@@ -60,7 +59,9 @@ class Guard:
         self._limits = settings.limits
         self._keys = [key.encode() for key in settings.keys]
         self._origins = frozenset(settings.origins)
-        self._hosts = known_hosts(settings.hosts)
+        self._named = frozenset(name.lower() for name in settings.hosts)
+        """Names that the operator gave; a proxy may call this server by another one."""
+        self._hosts = self._named | {"localhost", socket.gethostname().lower()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request pass, or answer it."""
@@ -99,19 +100,29 @@ class Guard:
 
     def _check(self, scope: Scope, headers: Headers) -> None:
         host = _host_name(headers.get("host", ""))
-        if not is_known(host, self._hosts):
+        if not _is_known(host, self._hosts):
             raise WrongHostError(
                 f"{host or 'no host'}: not a name of this server; call it by its address or by "
                 "localhost, or start it with --allow-host NAME"
             )
         method, path = scope["method"], scope["path"]
         if method not in _READING and headers.get("origin") not in self._origins:
-            _check_origin(headers)
+            self._check_origin(headers)
         if self._keys and method != "OPTIONS" and not _is_open(path):
             self._check_key(headers)
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self._limits.body_bytes:
             raise _too_large(self._limits.body_bytes)
+
+    def _check_origin(self, headers: Headers) -> None:
+        """Refuse what a page of another site sends with the browser of a user."""
+        origin = headers.get("origin")
+        host = (origin or "").partition("://")[2]
+        if origin is None or host == headers.get("host") or _host_name(host) in self._named:
+            return
+        raise NotAllowedError(
+            f"a page of {origin} may not do this; start the server with --cors {origin} if it shall"
+        )
 
     def _check_key(self, headers: Headers) -> None:
         given = shown_key(headers).encode()
@@ -141,6 +152,7 @@ class _Answer:
             for name, value in _HEADERS.items():
                 headers.setdefault(name, value)
             headers.setdefault("Cross-Origin-Resource-Policy", self._policy)
+            headers.setdefault("Cache-Control", "no-cache")
         await self._send(message)
 
 
@@ -169,15 +181,6 @@ class _Arriving:
         return message
 
 
-def _check_origin(headers: Headers) -> None:
-    """Refuse what a page of another site sends with the browser of a user."""
-    origin = headers.get("origin")
-    if origin is not None and origin.partition("://")[2] != headers.get("host"):
-        raise NotAllowedError(
-            f"a page of {origin} may not do this; start the server with --cors {origin} if it shall"
-        )
-
-
 def _too_large(most: int) -> TooLargeError:
     return TooLargeError(f"the request has too many bytes; at most {most:,} are taken")
 
@@ -202,13 +205,7 @@ def _host_name(header: str) -> str:
     return header.partition(":")[0].rstrip(".").lower()
 
 
-def known_hosts(names: Iterable[str]) -> frozenset[str]:
-    """Return the names under which this server may be called, besides addresses."""
-    own = {"localhost", socket.gethostname().lower()}
-    return frozenset(own | {name.lower() for name in names})
-
-
-def is_known(host: str, names: frozenset[str]) -> bool:
+def _is_known(host: str, names: frozenset[str]) -> bool:
     """Return whether a host is this server's: by its name, or as an address.
 
     A page of another site reaches this server only under a name of that site, never by an address.

@@ -23,6 +23,7 @@ from vireo_client.index.writer import IndexWriter
 from vireo_client.indexing.pipeline import index_images
 from vireo_client.indexing.report import IndexReport
 from vireo_client.indexing.sources import list_images
+from vireo_client.printing import printable
 
 from .library import Library
 from .problems import ConflictError, NotFoundError
@@ -84,7 +85,7 @@ class Job:
         skipped = [*self.listed, *itertools.islice(report.skipped, _SHOWN)][:_SHOWN]
         return JobAnswer(
             id=self.id,
-            folder=str(self.folder),
+            folder=printable(self.folder),
             state=self.state,
             done=self.done,
             total=self.total,
@@ -93,9 +94,12 @@ class Job:
             added=report.added,
             removed=len(report.removed),
             unchanged=report.unchanged,
-            skipped=[SkippedFile(path=skip.where, reason=skip.reason) for skip in skipped],
+            skipped=[
+                SkippedFile(path=printable(skip.where), reason=printable(skip.reason))
+                for skip in skipped
+            ],
             skipped_count=len(self.listed) + len(report.skipped),
-            error=self.error,
+            error=None if self.error is None else printable(self.error),
         )
 
     def _rate(self) -> float:

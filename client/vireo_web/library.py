@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from functools import partial
+from typing import TypeVar
 
 from vireo_client.async_embedder import TowersEmbedder
 from vireo_client.bundle import Bundle
-from vireo_client.embedder import Embedder
-from vireo_client.errors import BundleError, DataError, SearchIndexError, ServerTimeout, VireoError
+from vireo_client.embedder import Embedder, Embeddings
+from vireo_client.errors import BundleError, DataError, SearchIndexError, ServerTimeout
 from vireo_client.index.bundle_files import BUNDLE_FOLDER, open_bundle
 from vireo_client.index.catalogue import CATALOGUE_FILE
 from vireo_client.index.reader import Index
@@ -27,70 +26,22 @@ from vireo_client.ranking import Ranking
 from vireo_client.search import open_embedder
 from vireo_client.towers.joined import JoinedTowers
 
+from .kept import Kept
+from .problems import ReplacedError
 from .settings import Settings
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_PAUSE = 1.0
-"""Seconds between two attempts to open what could not be opened."""
 _REFRESH = 1.0
 """Seconds between two looks whether the index was saved."""
 _CHECK = 5.0
 """Seconds in which a check must have embedded a text."""
+_UPLOADS = 2
+"""Uploads that are decoded and embedded at the same time; each may take 360 MB."""
 _SEARCHES = 4
 """Searches that run at the same time; FAISS uses all cores for a larger one."""
-
-
-class _Kept(Generic[T]):
-    """Something that is opened once, by the first of those who ask for it."""
-
-    def __init__(self, open_: Callable[[], Coroutine[Any, Any, T]]) -> None:
-        self._open = open_
-        self._task: asyncio.Task[T] | None = None
-        self._failed_at = 0.0
-
-    async def get(self) -> T:
-        """Return it; an error of the last second is raised again without another attempt."""
-        task = self._task
-        if task is None or (_failed(task) and time.monotonic() - self._failed_at > _PAUSE):
-            task = self._task = asyncio.create_task(self._open_noting())
-        if task.done() and not task.cancelled():
-            if (error := task.exception()) is None:
-                return task.result()
-            # Each raise would lengthen the traceback of one error that many requests share.
-            raise error.with_traceback(None)
-        return await asyncio.shield(task)  # others wait for the same opening
-
-    async def _open_noting(self) -> T:
-        try:
-            return await self._open()
-        finally:
-            self._failed_at = time.monotonic()
-
-    def retry(self) -> None:
-        """Let the next who asks try again at once; any thread may call it."""
-        self._failed_at = -_PAUSE
-
-    def opened(self) -> T | None:
-        """Return it if it is open."""
-        task = self._task
-        return task.result() if task is not None and task.done() and not _failed(task) else None
-
-    def forget(self) -> T | None:
-        """Let the next who asks open it anew; return what was open."""
-        opened, self._task = self.opened(), None
-        return opened
-
-    async def settle(self) -> None:
-        """Wait for an opening that is under way."""
-        if self._task is not None:
-            await asyncio.wait([self._task])
-
-
-def _failed(task: asyncio.Task[Any]) -> bool:
-    return task.done() and (task.cancelled() or task.exception() is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +58,11 @@ class Library:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.decoding = asyncio.Semaphore(_UPLOADS)
         self.searching = ThreadPoolExecutor(_SEARCHES, thread_name_prefix="vireo-search")
-        self._index: _Kept[OpenedIndex] = _Kept(self._open_index)
-        self._embedder: _Kept[TowersEmbedder] = _Kept(self._open_embedder)
-        self._local: tuple[Embedder, JoinedTowers] | None = None
+        self._index: Kept[OpenedIndex] = Kept(self._open_index)
+        self._embedder: Kept[TowersEmbedder] = Kept(self._open_embedder)
+        self._local: Embedder | None = None
         self._watching: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -131,36 +83,88 @@ class Library:
         Raises:
             VireoError: the model is not found, or Triton does not answer.
         """
+        embedder = await self._embedder.get()
+        index = self._index.opened()
+        if index is None or index.bundle.bundle_id == embedder.bundle.bundle_id:
+            return embedder
+        # The index was replaced by one of another bundle.
+        if self._embedder.opened() is embedder:
+            await self._close_embedder()
         return await self._embedder.get()
 
-    async def read(self, work: Callable[[OpenedIndex], T]) -> T:
-        """Run what reads the index in a thread; an index that was replaced is opened anew.
+    async def embed_uploads(self, images: Sequence[bytes]) -> Embeddings:
+        """Embed images that callers sent, of a few callers at a time, FP32 `[N, D]`.
 
         Raises:
-            SearchIndexError: there is no index any more, or it is damaged.
+            VireoError: as `embedder`, or one is no image.
         """
-        opened = await self.opened()
+        embedder = await self.embedder()
+        async with self.decoding:
+            return await embedder.embed_images(images)
+
+    async def find(
+        self,
+        embed: Callable[[], Awaitable[Embeddings]],
+        work: Callable[[OpenedIndex, Embeddings], T],
+    ) -> T:
+        """Embed a query and search with it; both anew if another bundle's index took its place.
+
+        Raises:
+            VireoError: as `embedder` and `read`.
+        """
+        for _ in range(2):
+            bundle_id = (await self.opened()).bundle.bundle_id
+            vectors = await embed()
+            try:
+                return await self.read(partial(_searched, work, vectors), bundle_id)
+            except ReplacedError as error:
+                replaced = error
+        raise replaced
+
+    async def read(self, work: Callable[[OpenedIndex], T], bundle_id: str | None = None) -> T:
+        """Run what reads the index in a thread; an index that was replaced is opened anew.
+
+        Args:
+            work: what reads it; it may run twice.
+            bundle_id: the bundle that embedded what is searched for, if anything is.
+
+        Raises:
+            SearchIndexError: there is no index any more, it is damaged, or another bundle made it.
+        """
+
+        def checked(opened: OpenedIndex) -> T:
+            if bundle_id not in (None, opened.bundle.bundle_id):
+                raise ReplacedError(f"{opened.index.folder}: was replaced just now; try again")
+            return work(opened)
+
         loop = asyncio.get_running_loop()
+        opened = await self.opened()
         try:
-            return await loop.run_in_executor(self.searching, work, opened)
+            return await loop.run_in_executor(self.searching, checked, opened)
         except SearchIndexError:
-            opened = await self._replacement(opened)
-        return await loop.run_in_executor(self.searching, work, opened)
+            if self._index.opened() is opened and not await self._was_left(opened):
+                raise
+        return await loop.run_in_executor(self.searching, checked, await self.opened())
 
-    async def _replacement(self, failed: OpenedIndex) -> OpenedIndex:
-        if self._index.opened() is failed:
-            await self._drop()
-        return await self.opened()
+    async def _was_left(self, opened: OpenedIndex) -> bool:
+        """Return whether an index cannot be followed any more, and was closed for that."""
+        try:
+            await asyncio.to_thread(opened.index.refresh)
+        except SearchIndexError as error:
+            if self._index.opened() is opened:
+                self._index.forget()
+                logger.warning("%s", error)
+                await asyncio.to_thread(opened.index.close)
+            return True
+        return False
 
-    async def _drop(self) -> None:
-        """Close index and towers, which may be another bundle's next time."""
-        if (index := self._index.forget()) is not None:
-            await asyncio.to_thread(index.index.close)
-        embedder, self._embedder = self._embedder, _Kept(self._open_embedder)
-        with suppress(VireoError):
-            if (opened := embedder.forget()) is not None:
-                await opened.close()
-        await self._close_local()
+    async def _close_embedder(self) -> None:
+        embedder = self._embedder.forget()
+        local, self._local = self._local, None
+        if embedder is not None:
+            await embedder.close()
+        if local is not None:
+            await asyncio.to_thread(local.close)
 
     async def check(self) -> None:
         """Check that searches can be answered now, by embedding a short text.
@@ -246,33 +250,15 @@ class Library:
             return open_embedder(self.find_bundle(), None)
 
         local = await asyncio.to_thread(load)
-        joined = JoinedTowers(local.towers)
-        self._local = local, joined
-        return TowersEmbedder(local.bundle, joined, text_path=local.text_path)
-
-    async def _close_local(self) -> None:
-        local, self._local = self._local, None
-        if local is not None:
-            await local[1].close()
-            await asyncio.to_thread(local[0].close)
+        self._local = local
+        return TowersEmbedder(local.bundle, JoinedTowers(local.towers), text_path=local.text_path)
 
     async def _watch(self) -> None:
         """Move to each new state of the index, so that no search waits while it is read."""
-        told = ""
         while True:
             await asyncio.sleep(_REFRESH)
-            opened = self._index.opened()
-            if opened is None:
-                continue
-            try:
-                await asyncio.to_thread(opened.index.refresh)
-                told = ""
-            except SearchIndexError as error:
-                if str(error) != told:
-                    logger.warning("%s", error)
-                told = str(error)
-                if self._index.opened() is opened:
-                    await self._drop()
+            if (opened := self._index.opened()) is not None:
+                await self._was_left(opened)
 
     async def close(self) -> None:
         """Close the index and the towers."""
@@ -280,5 +266,13 @@ class Library:
             self._watching.cancel()
         await self._index.settle()
         await self._embedder.settle()
-        await self._drop()
+        if (opened := self._index.forget()) is not None:
+            await asyncio.to_thread(opened.index.close)
+        await self._close_embedder()
         await asyncio.to_thread(self.searching.shutdown)
+
+
+def _searched(
+    work: Callable[[OpenedIndex, Embeddings], T], vectors: Embeddings, opened: OpenedIndex
+) -> T:
+    return work(opened, vectors)

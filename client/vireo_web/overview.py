@@ -15,6 +15,7 @@ from vireo_client.index import maintenance
 from vireo_client.index.catalogue import CATALOGUE_FILE
 from vireo_client.index.facets import Facets
 from vireo_client.index.maintenance import IndexInfo
+from vireo_client.printing import printable
 
 from .choosing import label
 from .jobs import Jobs
@@ -36,24 +37,26 @@ class Overview:
 
     async def _read(self) -> tuple[IndexInfo, Facets]:
         async with self._lock:  # one walk through the rows for all who ask
+            await self._library.read(lambda o: o.index.refresh())
             opened = await self._library.opened()
             of = opened, opened.index.generation
             if self._held is None or self._of != of:
                 folder = self._settings.index
-                self._held = await self._library.read(
-                    lambda o: (maintenance.info(folder), o.index.facets())
+                self._held = await asyncio.to_thread(
+                    lambda: (maintenance.info(folder), opened.index.facets())
                 )
                 self._of = of
             return self._held
 
     async def answer(self) -> InfoAnswer:
         """Tell what is served; an index or a model that is missing is told as `state`."""
+        indexing = self._jobs.is_running()  # asked first: what follows is no older
         facets, index, model = Facets(), None, None
         error: VireoError | None = None
         try:
             held, facets = await self._read()
             index = IndexAnswer(
-                folder=str(self._settings.index),
+                folder=printable(self._settings.index),
                 images=held.images,
                 captions=held.captions,
                 generation=held.generation,
@@ -70,8 +73,8 @@ class Overview:
             model=model,
             index=index,
             engine="in process" if self._settings.triton is None else "triton",
-            state=self._condition(error, has_index=index is not None),
-            detail=None if error is None else str(error),
+            state="indexing" if indexing else self._condition(error, has_index=index is not None),
+            detail=None if error is None else printable(error),
             columns=[
                 ColumnAnswer(
                     name=c.name, type=c.type, values=None if c.values is None else [*c.values]
@@ -88,8 +91,6 @@ class Overview:
         )
 
     def _condition(self, error: VireoError | None, *, has_index: bool) -> Condition:
-        if self._jobs.is_running():
-            return "indexing"
         if error is None:
             return "ready"
         if isinstance(error, ServerError):

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from vireo_client import errors
-from vireo_client.errors import VireoError
+from vireo_client.errors import SearchIndexError, VireoError
+from vireo_client.printing import json_line
 
 logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 2
 """After how long a caller should try again where the cause is likely to pass."""
+
+
+_QUIET_SECONDS = 60.0
+"""For how long the same message is not logged again."""
 
 
 class Problem(BaseModel):
@@ -61,6 +67,10 @@ class TooLargeError(VireoError):
 
 class TooSlowError(VireoError):
     """The request did not arrive in time, or its answer did not."""
+
+
+class ReplacedError(SearchIndexError):
+    """The index was replaced by one of another bundle while a query was embedded."""
 
 
 class ConflictError(VireoError):
@@ -108,15 +118,16 @@ def status_of(error: VireoError) -> int:
 
 def problem(
     status: int, error: str, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any
-) -> JSONResponse:
+) -> Response:
     """Make the answer for an error."""
     phrase = HTTPStatus(status).phrase
     content = {"type": "about:blank", "title": phrase, "status": status, "detail": detail}
     content |= {"error": error} | more
-    return JSONResponse(content, status, dict(headers or {}), media_type=MEDIA_TYPE)
+    # What callers send may come back in it, the halves of surrogate pairs too.
+    return Response(json_line(content), status, dict(headers or {}), media_type=MEDIA_TYPE)
 
 
-def problem_of(error: VireoError) -> JSONResponse:
+def problem_of(error: VireoError) -> Response:
     """Make the answer for an error of the project; its message says what to do after `;`."""
     status = status_of(error)
     headers = {}
@@ -127,6 +138,21 @@ def problem_of(error: VireoError) -> JSONResponse:
     detail, _, hint = str(error).partition("; ")
     more = {"hint": hint} if hint else {}
     return problem(status, type(error).__name__, detail, headers=headers, **more)
+
+
+class _Log:
+    """Logs what is wrong once, and not for each of the many whom it meets."""
+
+    def __init__(self) -> None:
+        self._message = ""
+        self._told = 0.0
+
+    def tell(self, where: str, message: str) -> None:
+        """Log a message, unless it is the last one and was logged a short time ago."""
+        now = time.monotonic()
+        if message != self._message or now - self._told > _QUIET_SECONDS:
+            logger.warning("%s: %s", where, message)
+            self._message, self._told = message, now
 
 
 def install(app: FastAPI) -> None:
@@ -141,15 +167,17 @@ def install(app: FastAPI) -> None:
 
     app.openapi = with_problems  # type: ignore[method-assign]
 
+    log = _Log()
+
     @app.exception_handler(VireoError)
-    async def ours(request: Request, error: VireoError) -> JSONResponse:
+    async def ours(request: Request, error: VireoError) -> Response:
         answer = problem_of(error)
         if answer.status_code >= 500:
-            logger.warning("%s %s: %s", request.method, request.url.path, error)
+            log.tell(f"{request.method} {request.url.path}", str(error))
         return answer
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
         found = [
             {"where": ".".join(str(part) for part in one["loc"]), "what": one["msg"]}
             for one in error.errors()
@@ -158,7 +186,7 @@ def install(app: FastAPI) -> None:
         return problem(422, "RequestError", detail, errors=found[:50])
 
     @app.exception_handler(HTTPException)
-    async def framework(_: Request, error: HTTPException) -> JSONResponse:
+    async def framework(_: Request, error: HTTPException) -> Response:
         # FastAPI says "400" of whatever is raised while it reads a body: too many bytes, say.
         if isinstance(error.__cause__, VireoError):
             return problem_of(error.__cause__)
@@ -167,6 +195,6 @@ def install(app: FastAPI) -> None:
         )
 
     @app.exception_handler(Exception)
-    async def fault(request: Request, error: Exception) -> JSONResponse:
+    async def fault(request: Request, error: Exception) -> Response:
         logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
         return problem(500, "Fault", "a fault of this server; its log has the cause")

@@ -81,6 +81,8 @@ def serve(
         threading.Timer(0.5, webbrowser.open, [address]).start()
     try:
         uvicorn.Server(config).run(sockets=[listening])
+    except KeyboardInterrupt:
+        say("closed")
     finally:
         listening.close()
 

@@ -46,11 +46,18 @@ async def search(
     started = time.perf_counter()
     asked = _checked(request, image, library.settings.limits)
     options: SearchOptions = {"filter": request.filter, "min_relevance": request.min_relevance}
-    vectors = await _embed(library, asked)
-    embedded = time.perf_counter()
+    embedded = started
     mixed = asked.image is not None or asked.image_id is not None
 
-    def find(opened: OpenedIndex) -> tuple[Matches, Mapping[int, list[str]], int]:
+    async def embed() -> Embeddings:
+        nonlocal embedded
+        vectors = await _embed(library, asked)
+        embedded = time.perf_counter()
+        return vectors
+
+    def find(
+        opened: OpenedIndex, vectors: Embeddings
+    ) -> tuple[Matches, Mapping[int, list[str]], int]:
         found = opened.ranking.images(
             vectors,
             request.k,
@@ -62,7 +69,7 @@ async def search(
         captions = opened.index.captions_of(found.ids.tolist())
         return found, captions, opened.index.generation
 
-    matches, captions, generation = await library.read(find)
+    matches, captions, generation = await library.find(embed, find)
     ended = time.perf_counter()
     return SearchAnswer(
         query=request.model_dump(include=set(SearchRequest.model_fields)),
@@ -127,7 +134,7 @@ async def _embed(library: Library, asked: _Asked) -> Embeddings:
 
 async def _embed_image(library: Library, asked: _Asked) -> Embeddings:
     if asked.image is not None:
-        return await (await library.embedder()).embed_images([asked.image])
+        return await library.embed_uploads([asked.image])
     assert asked.image_id is not None
     return await stored_embedding(library, asked.image_id)
 

@@ -17,8 +17,9 @@ from threading import Lock
 
 from vireo_client.errors import ImageError
 from vireo_client.files import replacing_file
-from vireo_client.images import open_image
+from vireo_client.images import decoding_work, open_image
 from vireo_client.index.rows import ImageRow
+from vireo_client.indexing.reading import ByteBudget
 
 from .files import is_unchanged, read_image
 from .problems import GoneError
@@ -29,6 +30,8 @@ SIZES = (128, 256, 512, 1024, 2048)
 """The longer sides that there are; another size is rounded up to one of them."""
 MEDIA_TYPE = "image/jpeg"
 _QUALITY = 82
+_DECODED = 512 << 20
+"""The bytes of pixels that are held at the same time while thumbnails are made."""
 _KEPT = 0.9
 """The share of the room that stays taken when thumbnails are removed."""
 
@@ -47,6 +50,7 @@ class Thumbnails:
         self._lock = Lock()
         self._bytes: int | None = None
         self._tells = True
+        self._decoding = ByteBudget(_DECODED)
 
     def get(self, row: ImageRow, size: int) -> tuple[str, bytes]:
         """Return a name for the thumbnail's contents, and the thumbnail as JPEG.
@@ -62,7 +66,8 @@ class Thumbnails:
         if digest != row.sha256 and (kept := self._read(digest, size)) is not None:
             return f"{digest}-{size}", kept
         try:
-            made = _make(data, size, row.path)
+            with self._decoding.holding(3 * decoding_work(data)):
+                made = _make(data, size, row.path)
         except ImageError as error:
             raise GoneError(f"{row.path}: cannot be shown ({error})") from None
         self._keep(digest, size, made)

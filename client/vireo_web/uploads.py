@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
+
 from fastapi import UploadFile
-from vireo_client.errors import ImageError
+from vireo_client.errors import DataError, ImageError
 from vireo_client.images import MAX_PIXELS, decoding_work
 
 from .problems import TooLargeError
@@ -18,11 +21,31 @@ async def read_upload(upload: UploadFile, limits: Limits) -> bytes:
         ImageError: it is no image, or would take too long to decode.
     """
     data = await upload.read(limits.upload_bytes + 1)
-    check_bytes(data, limits)
+    await asyncio.to_thread(_check_bytes, data, limits)
     return data
 
 
-def check_bytes(data: bytes, limits: Limits) -> None:
+async def read_base64(text: str, limits: Limits) -> bytes:
+    """Return the bytes of an image that is written in base64.
+
+    Raises:
+        DataError: it is not.
+        TooLargeError: there are too many bytes.
+        ImageError: it is no image, or would take too long to decode.
+    """
+
+    def read() -> bytes:
+        try:
+            data = base64.b64decode(text, validate=True)
+        except ValueError:
+            raise DataError("image: is no base64; give the bytes of an image's file") from None
+        _check_bytes(data, limits)
+        return data
+
+    return await asyncio.to_thread(read)
+
+
+def _check_bytes(data: bytes, limits: Limits) -> None:
     """Refuse an image that is too large to decode for a stranger.
 
     Raises:

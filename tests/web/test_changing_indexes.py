@@ -6,13 +6,17 @@ import shutil
 import pytest
 from support.bundles import write_repository
 from support.clients import write_photo_index
+from vireo_client.async_embedder import TowersEmbedder
+from vireo_client.errors import SearchIndexError
 from vireo_client.index import IndexWriter
+from vireo_client.ranking import Ranking
+from vireo_client.search import SearchClient
 
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch):
     """Try to open again at once: these tests ask as soon as something has changed."""
-    monkeypatch.setattr("vireo_web.library._PAUSE", 0.0)
+    monkeypatch.setattr("vireo_web.kept.PAUSE", 0.0)
 
 
 def _search(client):
@@ -47,6 +51,22 @@ def test_an_index_that_was_removed_is_told_until_it_is_back(folder, serve, refus
     assert client.get("/v1/info").json()["state"] == "ready"
 
 
+def test_an_error_of_a_whole_index_closes_nothing(folder, serve, refused):
+    """An index of an older schema has no metadata to filter by, and all else works."""
+    client = serve(folder)
+    assert _search(client).status_code == 200
+    library = client.app.state.vireo.library
+    index, embedder = library._index.opened(), library._embedder.opened()
+
+    def fails(_):
+        raise SearchIndexError("was written before images had metadata")
+
+    with pytest.raises(SearchIndexError, match="metadata"):
+        client.portal.call(library.read, fails)
+    assert library._index.opened() is index
+    assert library._embedder.opened() is embedder
+
+
 def test_an_index_that_was_made_anew_is_followed(folder, serve, repository, tmp_path):
     client = serve(folder)
     assert len(_search(client).json()["matches"]) == 6
@@ -70,6 +90,40 @@ def test_an_index_of_another_model_is_opened_with_that_model(tmp_path, serve):
     shutil.copytree(tmp_path / "other" / "model_repository", tmp_path / "one" / "model_repository")
     assert _search(client).status_code == 200
     assert client.get("/v1/info").json()["model"]["id"] == "bundle-other"
+
+
+def test_a_query_never_meets_an_index_of_another_model(tmp_path, serve, monkeypatch):
+    """The index is replaced after the query was embedded, and before it is searched."""
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        repository = write_repository(tmp_path / name / "model_repository", f"bundle-{name}")
+        write_photo_index(tmp_path / name, repository)
+    folder = tmp_path / "one" / "index"
+    client = serve(folder, model=None)
+    assert _search(client).status_code == 200
+    embed = TowersEmbedder.embed_texts
+
+    async def embed_and_replace(self, texts):
+        vectors = await embed(self, texts)
+        if folder.exists() and self.bundle.bundle_id == "bundle-one":
+            shutil.rmtree(folder)
+            (tmp_path / "other" / "index").rename(folder)
+            for part in ("one", "other"):
+                (tmp_path / part / "model_repository").rename(tmp_path / f"{part}-model")
+            (tmp_path / "other-model").rename(tmp_path / "one" / "model_repository")
+        return vectors
+
+    monkeypatch.setattr(TowersEmbedder, "embed_texts", embed_and_replace)
+    answered = []
+    images = Ranking.images
+    monkeypatch.setattr(
+        Ranking, "images", lambda r, *a, **o: (images(r, *a, **o), answered.append(r))[0]
+    )
+    answer = _search(client)
+    assert answer.status_code == 200
+    assert len(answered) == 1  # what the first model embedded was not looked for
+    with SearchClient(folder) as found:
+        assert answer.json()["matches"][0]["path"] == found.search("ảnh", 1).paths[0]
 
 
 def test_a_model_that_does_not_fit_is_told(folder, serve, tmp_path, refused):

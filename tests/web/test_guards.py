@@ -126,6 +126,19 @@ def test_half_a_surrogate_pair_is_refused(client, refused):
     refused(sent, 422)
 
 
+def test_a_proxys_own_name_may_write(serve, made, refused):
+    client = serve(made, hosts=("photos.example",))
+    origin = {"origin": "https://photos.example"}
+    refused(client.post("/v1/index/x/resume", headers=origin), 404)
+
+
+def test_another_page_can_read_a_refusal(serve, made, refused):
+    client = serve(made, keys=(KEY,), origins=("https://photos.example",))
+    answer = client.get("/v1/info", headers={"origin": "https://photos.example"})
+    refused(answer, 401)
+    assert answer.headers["access-control-allow-origin"] == "https://photos.example"
+
+
 def test_metrics_count_by_route_and_not_by_path(client):
     client.get("/v1/images/1/info")
     client.get("/v1/images/2/info")

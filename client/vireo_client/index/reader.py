@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple, TypeVar
@@ -241,10 +242,14 @@ class Index:
     def facets(self) -> Facets:
         """Tell what there is to filter by: columns and their frequent values, folders, dates.
 
+        It reads all rows, through a connection of its own: no search waits for it.
+
         Raises:
-            SearchIndexError: as `search_images`.
+            SearchIndexError: there is no index any more, or its catalogue cannot be read.
         """
-        return self._read(lambda opened: opened.catalogue.facets())
+        self._check_open()
+        with closing(Catalogue(self.folder / CATALOGUE_FILE)) as catalogue:
+            return catalogue.facets()
 
     def embeddings(self, ids: Iterable[int]) -> dict[int, Embeddings]:
         """Return the embeddings of images by id, FP32 `[D]`; an id that is no image's is left out.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import APIRouter, File, Form, Query, UploadFile
@@ -22,7 +23,7 @@ async def describe(
 ) -> DescribeAnswer:
     """Find the captions that describe an indexed image best."""
     check_k(k, state.limits)
-    return await _answer(state, await stored_embedding(state.library, image_id), k)
+    return await _answer(state, lambda: stored_embedding(state.library, image_id), k)
 
 
 @router.post("/describe")
@@ -34,12 +35,16 @@ async def describe_upload(
     """Find the captions that describe an uploaded image best."""
     check_k(k, state.limits)
     data = await read_upload(image, state.limits)
-    return await _answer(state, await (await state.library.embedder()).embed_images([data]), k)
+    return await _answer(state, lambda: state.library.embed_uploads([data]), k)
 
 
-async def _answer(state: State, vectors: Embeddings, k: int) -> DescribeAnswer:
+async def _answer(
+    state: State, embed: Callable[[], Awaitable[Embeddings]], k: int
+) -> DescribeAnswer:
     # Some captions stand with many images; each is told once.
-    found = (await state.library.read(lambda o: o.ranking.captions(vectors, 4 * k, {})))[0]
+    (found,) = await state.library.find(
+        embed, lambda opened, vectors: opened.ranking.captions(vectors, 4 * k, {})
+    )
     best: dict[str, float] = {}
     for match in found:
         best.setdefault(match.caption or "", match.score)

@@ -34,7 +34,7 @@ async def embed_image(
     if len(image) > limits.images:
         raise DataError(f"{len(image)} images; at most {limits.images} are embedded together")
     data = [await read_upload(one, limits) for one in image]
-    return _answer(await (await state.library.embedder()).embed_images(data))
+    return _answer(await state.library.embed_uploads(data))
 
 
 def _answer(vectors: Embeddings) -> EmbedAnswer:

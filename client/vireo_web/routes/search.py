@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from typing import Annotated
 
 from fastapi import APIRouter, File, Form, Query, Response, UploadFile
-from vireo_client.errors import DataError
 
 from .. import searching
 from ..schemas import SearchAnswer, SearchByJson, SearchRequest
 from ..state import State, StateOf
-from ..uploads import read_upload
+from ..uploads import read_base64, read_upload
 
 router = APIRouter(prefix="/v1", tags=["search"])
 
@@ -28,7 +25,10 @@ async def search(
 @router.post("/search")
 async def search_json(state: StateOf, response: Response, request: SearchByJson) -> SearchAnswer:
     """Find images; the image that they shall be like may be in the request."""
-    return await _answer(state, response, request, _decoded(request.image, state))
+    image = None
+    if request.image is not None:
+        image = await read_base64(request.image, state.limits)
+    return await _answer(state, response, request, image)
 
 
 @router.post("/search/image")
@@ -56,16 +56,3 @@ async def _answer(
     response.headers["X-Vireo-Generation"] = str(answer.generation)
     response.headers["Cache-Control"] = "no-store"
     return answer
-
-
-def _decoded(image: str | None, state: State) -> bytes | None:
-    if image is None:
-        return None
-    try:
-        data = base64.b64decode(image, validate=True)
-    except (binascii.Error, ValueError):
-        raise DataError("image: is no base64; give the bytes of an image's file") from None
-    from ..uploads import check_bytes
-
-    check_bytes(data, state.limits)
-    return data
