@@ -244,7 +244,9 @@ def main() -> None:
     arguments = parser.parse_args()
     bundle = Bundle(arguments.model)
     report: dict[str, Any] = {"machine": machine(), "rows": arguments.rows,
-                              "dim": bundle.config.embedding_dim}  # fmt: skip
+                              "dim": bundle.config.embedding_dim,
+                              # More than a moment before says that others used the machine too.
+                              "load_average_before": round(os.getloadavg()[0], 1)}  # fmt: skip
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         index = write_index(folder, bundle, arguments.rows)

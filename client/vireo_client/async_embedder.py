@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 _FEW_TEXTS = 8
 """As many texts are prepared in the event loop itself; that takes about 0.1 ms each."""
+_FEW_LETTERS = 1000
+"""As many letters, too: the time of word segmentation grows with the square of a text."""
 _BATCHES_AT_ONCE = 2
 """Batches of images in work: while one is embedded, the next is decoded."""
 
@@ -80,8 +82,7 @@ class TowersEmbedder:
 
     async def embed_texts(self, texts: Sequence[str]) -> Embeddings:
         """Embed queries to unit vectors FP32 `[N, D]`; as `Embedder.embed_texts`."""
-        few = isinstance(texts, str) or len(texts) <= _FEW_TEXTS
-        rows = self._ids(texts) if few else await asyncio.to_thread(self._ids, texts)
+        rows = self._ids(texts) if _are_short(texts) else await asyncio.to_thread(self._ids, texts)
         out = np.empty((len(texts), self._dim), dtype=np.float32)
 
         async def embed(positions: Any, ids: npt.NDArray[np.int32]) -> None:
@@ -144,6 +145,14 @@ class ThreadedEmbedder:
     async def close(self) -> None:
         """Close the embedder."""
         await asyncio.to_thread(self._embedder.close)
+
+
+def _are_short(texts: Sequence[str]) -> bool:
+    """Return whether texts are prepared in a moment; what is no text is refused in a moment."""
+    if isinstance(texts, str):
+        return True
+    letters = sum(len(text) for text in texts if isinstance(text, str))
+    return len(texts) <= _FEW_TEXTS and letters <= _FEW_LETTERS
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
