@@ -11,17 +11,19 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE_ROOTS = {
     "vireo_client": "client",
+    "vireo_web": "client",
     "vireo_serving": "model_repository",
     "vireo_training": "training",
     "vireo_export": "export",
 }
 MAY_IMPORT = {
     "vireo_client": set(),
+    "vireo_web": {"vireo_client"},
     "vireo_serving": {"vireo_client"},
     "vireo_training": {"vireo_client"},
     "vireo_export": {"vireo_client", "vireo_serving", "vireo_training"},
 }
-LIGHT = ("vireo_client", "vireo_serving")
+LIGHT = ("vireo_client", "vireo_web", "vireo_serving")
 HEAVY = {"torch", "torchvision", "timm", "transformers", "accelerate", "onnx", "onnxscript"}
 """Packages that a client's or a server's host need not have."""
 

@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 _FEW_TEXTS = 8
 """As many texts are prepared in the event loop itself; that takes about 0.1 ms each."""
+_FEW_LETTERS = 1000
+"""As many letters, too: the time of word segmentation grows with the square of a text."""
 _BATCHES_AT_ONCE = 2
 """Batches of images in work: while one is embedded, the next is decoded."""
 
@@ -66,18 +68,21 @@ class TowersEmbedder:
     Args:
         bundle: the settings by which texts and images are preprocessed.
         towers: the towers of the same bundle.
+        text_path: how texts are prepared, where it is loaded already; by default the bundle's.
     """
 
-    def __init__(self, bundle: Bundle, towers: AsyncTowers) -> None:
+    def __init__(
+        self, bundle: Bundle, towers: AsyncTowers, *, text_path: TextPath | None = None
+    ) -> None:
+        self.bundle = bundle
         self._spec = bundle.config.image
         self._dim = bundle.config.embedding_dim
         self._towers = towers
-        self._text_path = TextPath.from_bundle(bundle)
+        self.text_path = text_path or TextPath.from_bundle(bundle)
 
     async def embed_texts(self, texts: Sequence[str]) -> Embeddings:
         """Embed queries to unit vectors FP32 `[N, D]`; as `Embedder.embed_texts`."""
-        few = isinstance(texts, str) or len(texts) <= _FEW_TEXTS
-        rows = self._ids(texts) if few else await asyncio.to_thread(self._ids, texts)
+        rows = self._ids(texts) if _are_short(texts) else await asyncio.to_thread(self._ids, texts)
         out = np.empty((len(texts), self._dim), dtype=np.float32)
 
         async def embed(positions: Any, ids: npt.NDArray[np.int32]) -> None:
@@ -86,14 +91,14 @@ class TowersEmbedder:
         size = self._towers.max_batch_size
         await _all(
             embed(positions[start : start + size], ids[start : start + size])
-            for positions, ids in self._text_path.tokenizer.pad(rows)
+            for positions, ids in self.text_path.tokenizer.pad(rows)
             for start in range(0, len(positions), size)
         )
         return out
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-        rows = self._text_path.ids(texts)
-        self._text_path.refuse_unknown(texts, rows)
+        rows = self.text_path.ids(texts)
+        self.text_path.refuse_unknown(texts, rows)
         return rows
 
     async def embed_images(self, images: Sequence[ImageSource]) -> Embeddings:
@@ -140,6 +145,14 @@ class ThreadedEmbedder:
     async def close(self) -> None:
         """Close the embedder."""
         await asyncio.to_thread(self._embedder.close)
+
+
+def _are_short(texts: Sequence[str]) -> bool:
+    """Return whether texts are prepared in a moment; what is no text is refused in a moment."""
+    if isinstance(texts, str):
+        return True
+    letters = sum(len(text) for text in texts if isinstance(text, str))
+    return len(texts) <= _FEW_TEXTS and letters <= _FEW_LETTERS
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -28,7 +28,7 @@ without a callback is that subcommand itself, as in typer."""
 
 # The order in which a newcomer meets them.
 _ORDER = ("demo", "data", "train", "evaluate", "compare", "export", "rollback", "serve", "index",
-          "search", "embed", "text", "doctor")  # fmt: skip
+          "search", "web", "embed", "text", "doctor")  # fmt: skip
 
 
 def _print_version(requested: bool) -> None:

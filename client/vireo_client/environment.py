@@ -10,6 +10,7 @@ An option of a command that stands beside a variable wins over it.
 - `VIREO_REQUEST_TIMEOUT`, `VIREO_CONNECT_TIMEOUT`: its patience in seconds (`--request-timeout`,
   `--connect-timeout`). `VIREO_RETRIES`: how often a request is sent again (`--retries`).
 - `VIREO_HEADERS`: what is sent with each of its requests, a `NAME: VALUE` a line (`--header`).
+- `VIREO_WEB_KEY`: a key that callers of `vireo web` must show (`--key`).
 - `VIREO_ADMIN_KEY`: the key that `vireo serve` asks for before a client may load models
   (`--admin-key-file`).
 - `VIREO_TRITON_CARRIER`: the folder of the Triton carrier; by default inside the environment.
@@ -20,7 +21,8 @@ An option of a command that stands beside a variable wins over it.
 - `VIREO_ALLOW_OUTSIDE`: set to 1, a captions file may name images outside its own folder.
 - `VIREO_VNCORENLP_URL`: the address that VnCoreNLP's model files are downloaded from.
 
-One variable of others is read too: `XDG_STATE_HOME`, the folder of what a user's programs remember.
+Two variables of others are read too: `XDG_STATE_HOME`, the folder of what a user's programs
+remember, and `XDG_CACHE_HOME`, that of what they can make again.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ TLS_KEY = "VIREO_TLS_KEY"
 REQUEST_TIMEOUT = "VIREO_REQUEST_TIMEOUT"
 CONNECT_TIMEOUT = "VIREO_CONNECT_TIMEOUT"
 RETRIES = "VIREO_RETRIES"
+WEB_KEY = "VIREO_WEB_KEY"
 
 # Read by the functions below; error messages name them.
 HEADERS = "VIREO_HEADERS"
@@ -103,6 +106,11 @@ def vncorenlp_url() -> str | None:
 def state_folder() -> Path:
     """Return the folder of what the commands remember, such as the history of the prompt."""
     return (_folder("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "vireo"
+
+
+def cache_folder() -> Path:
+    """Return the folder of what Vireo can make again; it need not exist."""
+    return (_folder("XDG_CACHE_HOME") or Path.home() / ".cache") / "vireo"
 
 
 def _value(name: str) -> str | None:

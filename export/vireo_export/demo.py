@@ -175,4 +175,6 @@ def _summarise(out: Path, report: dict[str, Any]) -> None:
         "  vireo export runs/mine/bundle --data PHOTOS",
         "  vireo index PHOTOS --model runs/mine/model_repository --index my-photos",
         '  vireo search "một câu tiếng Việt" --index my-photos',
+        "Look at it in your browser:",
+        f"  vireo web {index}",
     )

@@ -254,3 +254,23 @@ def test_the_time_of_a_search_is_kept(made):
             return client._seconds
 
     assert 0 <= asyncio.run(ask()) < 10
+
+
+def test_a_long_text_does_not_hold_up_the_loop(repository, monkeypatch):
+    threads = []
+    ids = TowersEmbedder._ids
+    monkeypatch.setattr(
+        TowersEmbedder, "_ids", lambda s, t: (threads.append(threading.get_ident()), ids(s, t))[1]
+    )
+    towers = OnnxTowers.from_repository(repository)
+
+    async def run():
+        embedder = TowersEmbedder(repository, _Awaited(towers))
+        for texts in (["hai con chó"], ["hai con chó " * 200]):
+            await embedder.embed_texts(texts)
+        return threading.get_ident()
+
+    loop = asyncio.run(run())
+    towers.close()
+    assert threads[0] == loop
+    assert threads[1] != loop

@@ -6,13 +6,16 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from support.clients import write_photo_index
 from support.tagged_versions import answer_tags, publish, write_model_files
+from support.web_process import serving
 from vireo_client.towers.triton import TritonTowers
 from vireo_serving.models import files
 from vireo_serving.server.options import ServerOptions
@@ -203,8 +206,9 @@ def test_what_compose_mounts_is_there():
             source = volume.split(":")[0]
             if source.startswith("./"):
                 assert (DEPLOY / source).exists(), source
-    build = services["server"]["build"]
-    assert (DEPLOY / build["context"] / build["dockerfile"]).is_file()
+    for name in ("server", "web"):
+        build = services[name]["build"]
+        assert (DEPLOY / build["context"] / build["dockerfile"]).is_file()
     for service in services.values():
         for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:")  # nothing is open to the network by default
@@ -222,13 +226,17 @@ def test_prometheus_asks_where_the_server_listens():
     assert target == f"server:{Ports().metrics}"
 
 
-@pytest.fixture(scope="module")
-def dockerfile():
+def _instructions(name):
     """Instructions as (word, rest), continued lines joined."""
-    text = (DEPLOY / "Dockerfile.server").read_text(encoding="utf-8")
+    text = (DEPLOY / name).read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     joined = "\n".join(lines).replace("\\\n", " ")
     return [tuple(line.split(maxsplit=1)) for line in joined.splitlines() if line.strip()]
+
+
+@pytest.fixture(scope="module")
+def dockerfile():
+    return _instructions("Dockerfile.server")
 
 
 def test_the_image_runs_as_nobody_special_and_is_watched(dockerfile):
@@ -261,3 +269,33 @@ def test_what_the_image_runs_is_a_command_of_ours(dockerfile, bundle, tmp_path, 
         import tritonclient.grpc as grpc
 
         assert answer_tags(grpc.InferenceServerClient(server.url), "embed_text") == (1, 1)
+
+
+def test_the_image_of_the_page_is_nobody_special_and_needs_a_key(made_index, tmp_path):
+    """The entry point's words, without a key and then with one."""
+    instructions = _instructions("Dockerfile.web")
+    words = dict(instructions)
+    assert words["USER"].split(":")[0] not in ("root", "0")
+    for word, rest in instructions:
+        if word == "COPY":
+            for source in rest.split()[:-1]:
+                assert (ROOT / source).exists(), source
+    command = json.loads(words["ENTRYPOINT"])
+    assert command == ["vireo", "web", "/index", "--host", "0.0.0.0"]
+    extras = next(rest for word, rest in instructions if rest.startswith("EXTRAS="))
+    assert {"cpu", "web"} <= set(extras.removeprefix("EXTRAS=").split(","))
+    healthcheck = json.loads(words["HEALTHCHECK"].partition("CMD ")[2])
+    with pytest.raises(AssertionError, match="--key-file"), serving(made_index, *command[3:]):
+        pass
+    with serving(made_index, *command[3:], "--key", "0123456789abcdef") as web:
+        local = healthcheck[-1].replace("http://127.0.0.1:8080", web.address)
+        assert local != healthcheck[-1]
+        done = subprocess.run([sys.executable, "-c", local], capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def made_index(repository, tmp_path, monkeypatch):
+    pytest.importorskip("fastapi", reason="the page's server needs vireo[web]")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return write_photo_index(tmp_path, repository)

@@ -28,6 +28,7 @@ README_LINES = 150
 # Options of other programs that the pages name.
 FOREIGN_OPTIONS = {
     "--model-repository",  # tritonserver
+    "--profile",  # docker compose
     "--shm-size",  # docker
     "--backend-config",  # tritonserver
     "--grpc-infer-allocation-pool-size",  # tritonserver

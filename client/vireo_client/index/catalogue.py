@@ -23,11 +23,12 @@ from ..bundle import Bundle
 from ..errors import IndexLocked, SearchIndexError
 from ..forks import abandon, renew_after_fork
 from . import metadata, words
+from .facets import Facets, read_facets
 from .filters import Filter, as_predicate
 from .predicates import matching_ids
 from .relevance import META_KEY as RELEVANCE_KEY
 from .relevance import Relevance
-from .rows import NO_FIELDS, Found, FoundRow, Ids, Layout, State
+from .rows import NO_FIELDS, FileStamp, Found, FoundRow, Ids, ImageRow, Layout, State
 from .segments import SegmentRow
 
 logger = logging.getLogger(__name__)
@@ -223,6 +224,32 @@ class Catalogue:
             "JOIN images ON images.id = image_id WHERE captions.id IN"
         )
         return self._by_id(query, ids)
+
+    def captions_by_image(self, ids: Iterable[int]) -> dict[int, list[str]]:
+        """Look up the captions of images by the images' ids; one without any is left out."""
+        query = (
+            "SELECT image_id, text FROM captions "
+            "WHERE image_id IN (SELECT value FROM json_each(?)) ORDER BY id"
+        )
+        found: dict[int, list[str]] = {}
+        for image_id, text in self._rows(query, (json.dumps(list(ids)),)):
+            found.setdefault(image_id, []).append(text)
+        return found
+
+    def image_rows(self, ids: Iterable[int]) -> dict[int, ImageRow]:
+        """Look up path, hash and stamp of images by id; an id without a row is left out."""
+        query = (
+            "SELECT id, path, sha256, bytes, mtime_ns, captions_digest FROM images "
+            "WHERE id IN (SELECT value FROM json_each(?))"
+        )
+        rows = self._rows(query, (json.dumps(list(ids)),))
+        return {id_: ImageRow(id_, path, sha256, FileStamp(*stamp))
+                for id_, path, sha256, *stamp in rows}  # fmt: skip
+
+    def facets(self) -> Facets:
+        """Return what there is to filter by; nothing for an index of schema 1."""
+        with self.moment() as db:
+            return read_facets(db) if read_state(db).version > 1 else Facets()
 
     def _by_id(self, query: str, ids: Iterable[int]) -> Found:
         with self.moment() as db:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple, TypeVar
@@ -21,13 +22,14 @@ from ..errors import DataError, SearchIndexError
 from ..forks import renew_after_fork
 from .catalogue import CATALOGUE_FILE, Catalogue
 from .exact import Embeddings, Rows
+from .facets import Facets
 from .filters import Filter
 from .kinds import SearchSettings
 from .loading import Vectors, load_vectors
 from .matches import Matches
 from .nearest import nearest
 from .relevance import Relevance
-from .rows import FoundRow
+from .rows import FoundRow, ImageRow
 from .segments import embeddings_of
 
 T = TypeVar("T")
@@ -98,6 +100,11 @@ class Index:
     def captions(self) -> int:
         """The number of captions."""
         return self._opened.vectors.state.captions
+
+    @property
+    def generation(self) -> int:
+        """The number of saves until the state that the last search answered from."""
+        return self._opened.vectors.state.generation
 
     @property
     def relevance(self) -> Relevance | None:
@@ -213,6 +220,36 @@ class Index:
         """
         wanted = [int(id_) for id_ in ids]
         return self._read(lambda opened: opened.catalogue.images(wanted)).rows
+
+    def files(self, ids: Iterable[int]) -> dict[int, ImageRow]:
+        """Return path, SHA-256 and stamp of images by id; an id that is no image's is left out.
+
+        Raises:
+            SearchIndexError: as `search_images`.
+        """
+        wanted = [int(id_) for id_ in ids]
+        return self._read(lambda opened: opened.catalogue.image_rows(wanted))
+
+    def captions_of(self, ids: Iterable[int]) -> dict[int, list[str]]:
+        """Return the captions of images by id, in their order; an image without any is left out.
+
+        Raises:
+            SearchIndexError: as `search_images`.
+        """
+        wanted = [int(id_) for id_ in ids]
+        return self._read(lambda opened: opened.catalogue.captions_by_image(wanted))
+
+    def facets(self) -> Facets:
+        """Tell what there is to filter by: columns and their frequent values, folders, dates.
+
+        It reads all rows, through a connection of its own: no search waits for it.
+
+        Raises:
+            SearchIndexError: there is no index any more, or its catalogue cannot be read.
+        """
+        self._check_open()
+        with closing(Catalogue(self.folder / CATALOGUE_FILE)) as catalogue:
+            return catalogue.facets()
 
     def embeddings(self, ids: Iterable[int]) -> dict[int, Embeddings]:
         """Return the embeddings of images by id, FP32 `[D]`; an id that is no image's is left out.

@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from threading import Event
 
 from ..bundle import file_sha256
 from ..captions import CaptionedImage
@@ -32,6 +33,9 @@ logger = logging.getLogger(__name__)
 
 SAVE_EVERY_SECONDS = 60.0
 
+OnProgress = Callable[[IndexReport, int, int], None]
+"""Takes the report so far, the images that are done, and how many there are to do."""
+
 
 def index_images(
     index: IndexWriter,
@@ -42,6 +46,8 @@ def index_images(
     keep_missing: bool = False,
     allow_empty: bool = False,
     workers: int | None = None,
+    on_progress: OnProgress | None = None,
+    stop: Event | None = None,
 ) -> IndexReport:
     """Bring an index to what was found in a source; what is there already is not embedded again.
 
@@ -61,6 +67,8 @@ def index_images(
         allow_empty: also remove images where an empty folder is left, or none at all; by default,
             `IndexReport.kept` names these folders.
         workers: threads that read, hash and decode; by default as many as this process has cores.
+        on_progress: called in this thread as images are done.
+        stop: set by another thread, the run ends as after Ctrl-C: `IndexReport.interrupted`.
 
     Raises:
         DataError: `records` is empty, the index holds images of `source`, and `allow_empty` is not
@@ -82,7 +90,7 @@ def index_images(
             )
     if source is not None and not records and not missing.gone:
         raise DataError(f"{source}: no images here, and none of it in the index")
-    run = _Run(index, embedder, report, root_of(source))
+    run = _Run(index, embedder, report, root_of(source), on_progress, stop)
     try:
         # First what may be a renamed image, so that a run that is cut short loses none.
         sizes = {indexed[path].bytes for path in missing.gone}
@@ -112,9 +120,17 @@ class _Run:
     """One run: the images that it adds, and what it tells of them."""
 
     def __init__(
-        self, index: IndexWriter, embedder: Embedder, report: IndexReport, root: Path | None
+        self,
+        index: IndexWriter,
+        embedder: Embedder,
+        report: IndexReport,
+        root: Path | None,
+        on_progress: OnProgress | None,
+        stop: Event | None,
     ) -> None:
         self._index, self._embedder, self._report, self._root = index, embedder, report, root
+        self._on_progress, self._stop = on_progress, stop
+        self._done = self._total = 0
         self._saved = time.monotonic()
         self.unusable: dict[str, str] = {}
         """SHA-256 of files that were read and are no images, by path."""
@@ -123,10 +139,15 @@ class _Run:
         """Read, embed and add images."""
         with progress_bar(rate="images/s") as progress:
             task = progress.add_task("index images", total=len(candidates))
+            # What list_candidates passed over is done.
+            self._done = self._report.unchanged + len(self._report.skipped)
+            self._total = self._done + len(candidates)
+            self._advance(0)
 
             def settle(item: Prepared) -> None:
                 self._settle(item)
                 progress.advance(task)
+                self._advance(1)
 
             stream = embed_candidates(
                 self._embedder, candidates, known, settle, root=self._root, workers=workers
@@ -138,8 +159,16 @@ class _Run:
                     self._report.added += len(images)
                     self._report.captions += sum(len(image.captions) for image in images)
                     progress.advance(task, len(images))
+                    self._advance(len(images))
                     if time.monotonic() - self._saved > SAVE_EVERY_SECONDS:
                         self.save()
+
+    def _advance(self, images: int) -> None:
+        self._done += images
+        if self._on_progress is not None:
+            self._on_progress(self._report, self._done, self._total)
+        if self._stop is not None and self._stop.is_set():
+            raise KeyboardInterrupt
 
     def _settle(self, item: Prepared) -> None:
         """See to an image that needs no embedding."""

@@ -1,6 +1,7 @@
 import json
 import os
 import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -184,3 +185,27 @@ def test_a_server_that_fails_half_way_keeps_what_was_embedded(
         _index(tmp_path / "i", photos, embedder)
     with Index(tmp_path / "i", embedder.bundle) as index:
         assert len(index) == 16
+
+
+def test_progress_is_told_and_a_run_can_be_stopped(photos, tmp_path, embedder):
+    told, stop = [], threading.Event()
+
+    def note(report, done, total):
+        told.append((done, total, report.added))
+        if done:
+            stop.set()
+
+    def run(**options):
+        with IndexWriter(tmp_path / "i", embedder.bundle) as writer:
+            records = list_images(photos)[0]
+            return index_images(writer, embedder, records, source=photos, **options)
+
+    stopped = run(on_progress=note, stop=stop)
+    assert stopped.interrupted
+    assert told[0] == (0, 20, 0)
+    assert told[-1] == (stopped.added, 20, stopped.added)
+    told.clear()
+    rest = run(on_progress=note)
+    assert not rest.interrupted
+    assert rest.added == 20 - stopped.added
+    assert told[-1][:2] == (20, 20)
