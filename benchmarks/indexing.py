@@ -36,7 +36,7 @@ from vireo_client.embedder import Embedder
 from vireo_client.folders import find_images
 from vireo_client.images import load_pixels
 from vireo_client.index import IndexWriter
-from vireo_client.index.learning import neutral_queries
+from vireo_client.index.neutral import neutral_queries
 from vireo_client.indexing.pipeline import index_images
 from vireo_client.overlap import batched, map_ahead
 from vireo_client.search import open_embedder
@@ -103,7 +103,7 @@ def compare(
                 report = index_images(writer, embedder, records)
             assert report.added == len(paths), report.skipped[:3]
 
-        queries = neutral_queries()
+        queries = list(neutral_queries())
         turns: dict[str, Callable[[], object]] = {
             "tower": lambda: run_tower(embedder, pixels),
             "indexing": index,

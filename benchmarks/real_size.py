@@ -1,7 +1,9 @@
 """Towers of real size behind Triton, and the requests and clients that load them.
 
 `serving.py` and `queue_limits.py` share these. The towers have the sizes of `vireo-base`
-(PhoBERT-base, ViT-S/14) and random weights: only time is measured.
+(PhoBERT-base, ViT-S/14) and random weights: only time is measured. Texts become PhoBERT's own ids
+where its tokenizer lies in the data folder (`VIREO_DATA`); the small one that is trained in its
+place cuts words into more tokens.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import tritonclient.grpc.aio as grpc_aio
+from support import data_folder
 from vireo_client.bundle import Bundle
 from vireo_client.captions import CaptionedImage, read_captions
 from vireo_client.images import load_pixels
@@ -57,11 +60,13 @@ def make_repository(folder: Path) -> Path:
         return repository
     write_scenes(folder / "scenes", "train", 128, seed=0)
     records = read_captions(folder / "scenes").records
+    phobert = data_folder() / "phobert"
+    tokenizer = phobert if phobert.is_dir() else "bpe"
     config = resolve(
         load_config(
             "vireo-base",
             ["image.weights=null", "image.freeze=false", "image.unfreeze_after=null",
-             "text.weights=null", "text.tokenizer=bpe", "text.vocab_size=4000"],
+             "text.weights=null", f"text.tokenizer={tokenizer}", "text.vocab_size=4000"],
         )
     )  # fmt: skip
     segmenter = load_segmenter("auto")

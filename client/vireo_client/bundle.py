@@ -107,6 +107,15 @@ class TextSpec(_Spec):
         """The longest sequence of ids, in tokens."""
         return self.buckets[-1]
 
+    @property
+    def free_padding(self) -> int | None:
+        """The id that pads, if an embedding does not depend on how much of it stands behind a text.
+
+        With several buckets it cannot: a text may come in any that holds it. With one, the model
+        may be of those that read padding too. Before a text, padding moves what follows.
+        """
+        return self.pad_id if len(self.buckets) > 1 and self.pad_side == "right" else None
+
 
 class PrecisionGate(_Spec):
     """Limits of the parity of an engine of one precision with PyTorch (docs/precision.md)."""

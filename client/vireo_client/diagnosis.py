@@ -20,7 +20,7 @@ from .errors import MissingExtraError, VireoError, first_line
 from .extras import BUILDS, clashing_builds, import_faiss, import_onnxruntime, installed_version
 from .repository import BUNDLE_PARAMETER, IMAGE_MODEL, TEXT_MODEL, model_file
 from .text.pipeline import TextPath
-from .towers.connection import read_addresses
+from .towers.connection import ConnectionOptions, read_addresses
 from .towers.tls import ClientTls
 
 State = Literal["ok", "missing", "broken"]
@@ -48,7 +48,11 @@ class Finding(NamedTuple):
 
 
 def diagnose(
-    index: Path | None, model: Path | None, triton: str | None, tls: ClientTls | None
+    index: Path | None,
+    model: Path | None,
+    triton: str | None,
+    tls: ClientTls | None,
+    connection: ConnectionOptions | None = None,
 ) -> Iterator[Finding]:
     """Look at everything in turn.
 
@@ -57,6 +61,7 @@ def diagnose(
         model: a model repository that would be used, or None.
         triton: the address of a Triton server that would embed, or None for this process.
         tls: certificates for it.
+        connection: its headers, and how long to wait for each answer.
     """
     cores = usable_cores()
     yield Finding(
@@ -69,7 +74,7 @@ def diagnose(
     yield from _gpu()
     yield from _triton_here()
     if triton is not None:
-        yield from _servers(triton, tls)
+        yield from _servers(triton, tls, connection or ConnectionOptions())
     yield from _use(index, model, triton)
 
 
@@ -176,7 +181,9 @@ def _triton_here() -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _servers(triton: str, tls: ClientTls | None) -> Iterator[Finding]:
+def _servers(
+    triton: str, tls: ClientTls | None, connection: ConnectionOptions
+) -> Iterator[Finding]:
     """Ask the servers that would embed."""
     try:
         addresses = read_addresses(triton, tls)
@@ -186,6 +193,7 @@ def _servers(triton: str, tls: ClientTls | None) -> Iterator[Finding]:
     import tritonclient.grpc as grpc
     from tritonclient.utils import InferenceServerException
 
+    asking = {"client_timeout": connection.connect_timeout, "headers": dict(connection.headers)}
     for url, one_tls in addresses:
         topic = f"Triton at {url}"
         try:
@@ -194,15 +202,16 @@ def _servers(triton: str, tls: ClientTls | None) -> Iterator[Finding]:
                 waiting = [
                     name
                     for name in (TEXT_MODEL, IMAGE_MODEL)
-                    if not client.is_model_ready(name, client_timeout=_SECONDS)
+                    if not client.is_model_ready(name, **asking)
                 ]
-                about = client.get_server_metadata(client_timeout=_SECONDS)
-                served = client.get_model_config(TEXT_MODEL, client_timeout=_SECONDS)
+                about = client.get_server_metadata(**asking)
+                served = client.get_model_config(TEXT_MODEL, **asking)
         except VireoError as error:
             yield Finding(topic, "broken", "no connection", str(error))
         except InferenceServerException as error:
             advice = "start one with `vireo serve REPOSITORY`; is it grpcs://, and the gRPC port?"
-            yield Finding(topic, "broken", str(error.message()), advice)
+            found = connection.without_secrets(str(error.message()))
+            yield Finding(topic, "broken", found, advice)
         else:
             bundle = served.config.parameters[BUNDLE_PARAMETER].string_value or "unknown"
             found = f"version {about.version}, bundle {bundle}"

@@ -7,6 +7,9 @@ An option of a command that stands beside a variable wins over it.
 - `VIREO_TRITON`: the address of the Triton server that embeds (`--triton`).
 - `VIREO_TLS_CA`, `VIREO_TLS_CERT`, `VIREO_TLS_KEY`: PEM files of that connection (`--tls-ca`,
   `--tls-cert`, `--tls-key`).
+- `VIREO_REQUEST_TIMEOUT`, `VIREO_CONNECT_TIMEOUT`: its patience in seconds (`--request-timeout`,
+  `--connect-timeout`). `VIREO_RETRIES`: how often a request is sent again (`--retries`).
+- `VIREO_HEADERS`: what is sent with each of its requests, a `NAME: VALUE` a line (`--header`).
 - `VIREO_WEB_KEY`: a key that callers of `vireo web` must show (`--key`).
 - `VIREO_ADMIN_KEY`: the key that `vireo serve` asks for before a client may load models
   (`--admin-key-file`).
@@ -35,9 +38,13 @@ TRITON = "VIREO_TRITON"
 TLS_CA = "VIREO_TLS_CA"
 TLS_CERT = "VIREO_TLS_CERT"
 TLS_KEY = "VIREO_TLS_KEY"
+REQUEST_TIMEOUT = "VIREO_REQUEST_TIMEOUT"
+CONNECT_TIMEOUT = "VIREO_CONNECT_TIMEOUT"
+RETRIES = "VIREO_RETRIES"
 WEB_KEY = "VIREO_WEB_KEY"
 
 # Read by the functions below; error messages name them.
+HEADERS = "VIREO_HEADERS"
 ADMIN_KEY = "VIREO_ADMIN_KEY"
 TRITON_CARRIER = "VIREO_TRITON_CARRIER"
 RESTARTS = {"engine": "VIREO_RESTARTS_ENGINE", "server": "VIREO_RESTARTS_SERVER"}
@@ -45,6 +52,11 @@ DATA = "VIREO_DATA"
 OFFLINE = "VIREO_OFFLINE"
 ALLOW_OUTSIDE = "VIREO_ALLOW_OUTSIDE"
 VNCORENLP_URL = "VIREO_VNCORENLP_URL"
+
+
+def headers() -> list[str]:
+    """Return the headers of requests to Triton, a `NAME: VALUE` each."""
+    return [line for line in (_value(HEADERS) or "").splitlines() if line.strip()]
 
 
 def admin_key() -> str | None:

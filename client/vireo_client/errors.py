@@ -32,7 +32,7 @@ class SearchIndexError(VireoError):
 
 
 class IndexLocked(SearchIndexError):  # noqa: N818
-    """Another process is writing to the index; try again when it has finished."""
+    """Another process writes to the index, or holds its catalogue; try again when it is done."""
 
 
 class ServerError(VireoError):

@@ -17,7 +17,8 @@ from .bundle import ImageSpec
 from .errors import ImageError
 
 ImageSource = str | Path | bytes | Image.Image | npt.NDArray[np.uint8]
-"""A path, the bytes of an encoded file, a decoded image, or its RGB pixels, UINT8 `[H, W, 3]`."""
+"""A path (also `ARCHIVE.tar/NAME`, as an index names an image in a tar), the bytes of an encoded
+file, a decoded image, or its RGB pixels, UINT8 `[H, W, 3]`."""
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp",
                       ".dib", ".gif", ".tif", ".tiff", ".jp2", ".j2k", ".j2c", ".jpc", ".jpx",
@@ -84,10 +85,9 @@ def open_image(
             return _to_rgb(source)
         if isinstance(source, np.ndarray):
             return _from_array(source)
-        if isinstance(source, bytes):
-            return _to_rgb(_reduced(_open(io.BytesIO(source), ""), least))
-        with open(source, "rb") as file:
-            return _to_rgb(_reduced(_open(file, os.fspath(source)), least))
+        with _file_of(source) as file:
+            filename = "" if isinstance(file, io.BytesIO) else os.fspath(file.name)
+            return _to_rgb(_reduced(_open(file, filename), least))
     except FileNotFoundError:
         raise ImageError(f"{name}: no such file") from None
     except Image.DecompressionBombError:
@@ -95,16 +95,36 @@ def open_image(
     except UnidentifiedImageError as error:
         if str(error):
             raise ImageError(f"{name}: not a readable image ({error})") from None
-        empty = (isinstance(source, bytes) and not source) or (
-            isinstance(source, (str, Path)) and not Path(source).stat().st_size
-        )
-        reason = "no bytes at all" if empty else "no format that Pillow knows"
+        reason = "no bytes at all" if _is_empty(source) else "no format that Pillow knows"
         raise ImageError(f"{name}: not a readable image ({reason})") from None
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from None
     # Pillow's decoders raise many kinds of exception; all of them mean the same here.
     except Exception as error:
         raise ImageError(f"{name}: not a readable image ({error})") from error
+
+
+def _file_of(source: str | Path | bytes) -> BinaryIO:
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    # `open` takes a number for a file that is open already, perhaps the index's, and closes it.
+    if not isinstance(source, (str, os.PathLike)):
+        raise ImageError(
+            f"an image of type {type(source).__name__}; give a path, bytes, a Pillow image, or an "
+            "array"
+        )
+    try:
+        return open(source, "rb")
+    except NotADirectoryError:
+        from .archived import read_archived
+
+        return io.BytesIO(read_archived(source))
+
+
+def _is_empty(source: ImageSource) -> bool:
+    if isinstance(source, (str, Path)):
+        return os.path.isfile(source) and not os.path.getsize(source)
+    return source == b""
 
 
 def _open(file: BinaryIO, filename: str) -> Image.Image:

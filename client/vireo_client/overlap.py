@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from itertools import islice
 from typing import TypeVar
 
@@ -30,7 +31,8 @@ def map_ahead(
     waiting: deque[Future[R]] = deque()
     try:
         for item in items:
-            waiting.append(pool.submit(function, item))
+            # The span that is active here is that of the work in the thread, too.
+            waiting.append(pool.submit(copy_context().run, function, item))
             if len(waiting) >= ahead:
                 yield waiting.popleft().result()
         while waiting:
@@ -40,8 +42,17 @@ def map_ahead(
             future.cancel()
 
 
-def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Yield the items in lists of `size`; the last one may be shorter."""
+def batched(items: Iterable[T], size: int, *, first: int | None = None) -> Iterator[list[T]]:
+    """Yield the items in lists of `size`; the last one may be shorter.
+
+    Args:
+        items: the items.
+        size: of a list.
+        first: the size of the first list, whose taker then need not wait long; each next one is
+            twice as large, up to `size`.
+    """
     iterator = iter(items)
-    while batch := list(islice(iterator, size)):
+    now = min(first or size, size)
+    while batch := list(islice(iterator, now)):
         yield batch
+        now = min(2 * now, size)

@@ -30,7 +30,7 @@ class SearchOptions(TypedDict, total=False):
     filter: Filter | None
     """Which images may be found, such as `'folder ^= "2024/" and make = "Canon"'`."""
     min_relevance: float | None
-    """Leave out matches of less relevance, between 0 and 1."""
+    """Leave out matches of less relevance, between 0 and 1; 0.9 to begin with."""
     exact: bool
     """Compare with every vector, whatever the kind of the index."""
     nprobe: int | None

@@ -38,7 +38,7 @@ class SearchClient:
     All searches take these options, by keyword:
 
     - `filter`: which images may be found, as text (`'folder ^= "2024/" and width > 1000'`) or dict;
-    - `min_relevance`: leave out matches of less relevance, between 0 and 1;
+    - `min_relevance`: leave out matches of less relevance, between 0 and 1; begin with 0.9;
     - `exact`: compare with every vector, whatever the kind of the index;
     - `nprobe`, `ef`: how much of the index is looked at, for the kinds that have them; by default
       what the index was tuned to.

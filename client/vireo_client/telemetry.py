@@ -1,11 +1,13 @@
-"""Measures the stages of a search: how often each ran, and how long it took.
+"""Measures the stages of searching and indexing: how often each ran, and how long it took.
 
     with stage("segment"):
         ...
 
-The stages are `segment`, `tokenize`, `request` (from a batch to its embeddings, whatever runs the
-towers over gRPC) and `search`. Their times are kept in this process; `snapshot` and
-`prometheus_text` read them. In a program that uses OpenTelemetry each stage is a span, too.
+The stages of a search are `segment`, `tokenize`, `request` (from a batch to its embeddings, over
+gRPC) and `search`. Those of indexing are `read` and `decode` (an image each), `embed` and `add` (a
+batch each), `save` and `learn`. Their times are kept in this process; `snapshot` and
+`prometheus_text` read them. In a program that uses OpenTelemetry each stage is a span, too, but for
+`read` and `decode`; `trace_headers` names that span to a server.
 """
 
 from __future__ import annotations
@@ -72,17 +74,23 @@ class stage:  # noqa: N801
     """Measure what runs inside `with stage(name)`; an exception counts as failed and goes on.
 
     Threads and tasks may run the same stage at once, and stages may stand in each other.
+
+    Args:
+        name: the stage.
+        span: whether it is a span, too: not what runs once an image, which may be a million times.
     """
 
-    __slots__ = ("_name", "_span", "_start")
+    __slots__ = ("_name", "_span", "_spanning", "_start")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, span: bool = True) -> None:
         self._name = name
+        self._spanning = span
         self._span: Any = None
 
     def __enter__(self) -> None:
         # Who has not imported it has set up no place for spans to go, and it takes time to import.
-        if (opentelemetry := sys.modules.get("opentelemetry.trace")) is not None:
+        opentelemetry = sys.modules.get("opentelemetry.trace") if self._spanning else None
+        if opentelemetry is not None:
             tracer = opentelemetry.get_tracer("vireo_client")
             self._span = tracer.start_as_current_span(f"vireo.{self._name}")
             self._span.__enter__()
@@ -103,6 +111,19 @@ class stage:  # noqa: N801
             self._span.__exit__(kind, error, traceback)
 
 
+def trace_headers() -> dict[str, str]:
+    """Return the headers by which a server joins the trace of the active span; none without one.
+
+    They are `traceparent`, and `tracestate` where it is set (W3C Trace Context, section 3).
+    """
+    headers: dict[str, str] = {}
+    if "opentelemetry.trace" in sys.modules:
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+        TraceContextTextMapPropagator().inject(headers)
+    return headers
+
+
 def snapshot() -> dict[str, dict[str, Any]]:
     """Return each stage's `count`, `failed`, `seconds` in all and `buckets`.
 
@@ -113,7 +134,10 @@ def snapshot() -> dict[str, dict[str, Any]]:
 
 def prometheus_text() -> str:
     """Return the stages in Prometheus' text format, version 0.0.4."""
-    lines = [f"# HELP {METRIC} Time of the stages of a search.", f"# TYPE {METRIC} histogram"]
+    lines = [
+        f"# HELP {METRIC} Time of the stages of searching and indexing.",
+        f"# TYPE {METRIC} histogram",
+    ]
     failed = [f"# TYPE {METRIC.replace('_seconds', '_failed_total')} counter"]
     for name, times in snapshot().items():
         label, total = f'stage="{name}"', 0

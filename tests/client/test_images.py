@@ -171,6 +171,15 @@ def test_a_missing_image_is_an_error(tmp_path):
         open_image(tmp_path / "gone.jpg")
 
 
+def test_a_number_is_no_image_and_closes_no_file(tmp_path):
+    """`open` would take it for a file that is open already."""
+    with open(tmp_path / "open", "wb") as file:
+        for source in (file.fileno(), None, 1.5, bytearray(b"x")):
+            with pytest.raises(ImageError, match=r"of type (int|NoneType|float|bytearray); give"):
+                open_image(source)
+        file.write(b"still open")
+
+
 @pytest.mark.parametrize("size", [(20_000, 20_000), (12_000, 10_001)])
 def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(size, monkeypatch):
     """The first is beyond Pillow's own limit, the second beyond ours alone."""

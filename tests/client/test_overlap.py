@@ -78,3 +78,6 @@ def test_closing_cancels_what_has_not_begun():
 def test_batches_are_full_but_the_last():
     assert list(batched(range(7), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
     assert list(batched([], 3)) == []
+    sizes = [len(batch) for batch in batched(range(30), 8, first=2)]
+    assert sizes == [2, 4, 8, 8, 8]
+    assert list(map(len, batched(range(5), 3, first=9))) == [3, 2]

@@ -10,11 +10,14 @@ import typer
 from .. import environment
 from .options import (
     DEFAULT_INDEX,
+    ConnectTimeoutOption,
+    HeaderOption,
     IndexedModelOption,
     TlsCaOption,
     TlsCertOption,
     TlsKeyOption,
     TritonOption,
+    connection_from,
 )
 
 
@@ -25,6 +28,8 @@ def doctor(
     tls_ca: TlsCaOption = None,
     tls_cert: TlsCertOption = None,
     tls_key: TlsKeyOption = None,
+    connect_timeout: ConnectTimeoutOption = None,
+    header: HeaderOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:  # fmt: skip
     """Show what is installed, which Triton and GPU there are, what would be used, what is missing.
@@ -39,8 +44,10 @@ def doctor(
 
     if index is None and DEFAULT_INDEX.is_dir():
         index = DEFAULT_INDEX
+    tls = tls_from(tls_ca, tls_cert, tls_key)
+    connection = connection_from(None, connect_timeout, None, header)
     findings = []
-    for finding in diagnose(index, model, triton, tls_from(tls_ca, tls_cert, tls_key)):
+    for finding in diagnose(index, model, triton, tls, connection):
         findings.append(finding)
         if not as_json:  # as they come: a server may take seconds to answer
             say(f"{finding.state:<8} {finding.topic}: {finding.found}")

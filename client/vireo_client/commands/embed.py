@@ -10,14 +10,20 @@ import typer
 from ..printing import say
 from .options import (
     AllowOutsideOption,
+    ConnectTimeoutOption,
     HalfOption,
+    HeaderOption,
     ModelOption,
     NulOption,
+    RequestTimeoutOption,
+    RetriesOption,
+    SharedMemoryOption,
     TlsCaOption,
     TlsCertOption,
     TlsKeyOption,
     TritonOption,
     WorkersOption,
+    connection_from,
     dtype_of,
 )
 
@@ -31,6 +37,11 @@ def embed(
     tls_ca: TlsCaOption = None,
     tls_cert: TlsCertOption = None,
     tls_key: TlsKeyOption = None,
+    request_timeout: RequestTimeoutOption = None,
+    connect_timeout: ConnectTimeoutOption = None,
+    retries: RetriesOption = None,
+    header: HeaderOption = None,
+    shared_memory: SharedMemoryOption = None,
     workers: WorkersOption = None,
     partition_rows: Annotated[int, typer.Option("--partition-rows", min=1, help="Rows in one file; what a kill costs at most.")] = 10_000,
     half: HalfOption = False,
@@ -66,7 +77,8 @@ def embed(
         else:
             records, skipped = list_images(source, allow_outside=allow_outside)
     tls = tls_from(tls_ca, tls_cert, tls_key)
-    with open_embedder(bundle, triton, tls=tls, bulk=True) as embedder:
+    connection = connection_from(request_timeout, connect_timeout, retries, header, shared_memory)
+    with open_embedder(bundle, triton, tls=tls, connection=connection, bulk=True) as embedder:
         if texts:
             report = embed_texts_to(
                 out, embedder, source, partition_rows=partition_rows, dtype=dtype

@@ -6,12 +6,14 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import TextIO, TypeVar
 
 import typer
 
 from .. import environment
-from ..errors import DataError, VireoError
+from ..archived import read_archived
+from ..errors import DataError, ImageError, VireoError
 from ..index.matches import Match, Matches
 from ..printing import error_text, say
 from ..ranking import SearchOptions
@@ -31,7 +33,7 @@ A query finds images. What begins with a colon is a command:
   :image FILE        find images like a file
   :filter EXPRESSION search only images of which this holds; without one, all
   :hybrid on|off     rank by words too
-  :min-relevance X   leave out hits below X, 0 to 1; without a number, none
+  :min-relevance X   leave out hits below X, 0 to 1 (0.9 to begin with); without one, none
   :sheet FILE        draw the last hits into an image file
   :help              show this
   :quit              end; Ctrl-D does too"""
@@ -130,9 +132,11 @@ class Prompt:
         self._show(path, self._client.search_by_image(path, self._k, **self._options))
 
     def _open(self, number: str) -> None:
-        path = self._hit(number).path
+        hit = self._hit(number)
+        path = hit.path
         if not Path(path).is_file():
-            raise DataError(f"{path}: no such file; it was there when it was indexed")
+            path = _copy_of(hit)
+            say(f"it lies in an archive; a copy was written to {path}", err=True)
         if typer.launch(path):
             raise DataError(f"{path}: no viewer of this system opens it")
 
@@ -183,6 +187,18 @@ class Prompt:
 
     def _help(self, _: str) -> None:
         say(*HELP.split("\n"), err=True)
+
+
+def _copy_of(hit: Match) -> str:
+    """Write a hit that lies in an archive to a file, which stays: a viewer may read it later."""
+    try:
+        data = read_archived(hit.path)
+    except ImageError as error:
+        raise DataError(f"{hit.path}: {error}; it was there when it was indexed") from None
+    suffix = Path(hit.path).suffix
+    with NamedTemporaryFile(prefix="vireo-", suffix=suffix, delete=False) as file:
+        file.write(data)
+    return file.name
 
 
 def _number(text: str, kind: Callable[[str], T]) -> T | None:

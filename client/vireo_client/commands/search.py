@@ -11,13 +11,18 @@ import typer
 from ..printing import printable, say
 from .options import (
     DEFAULT_INDEX,
+    ConnectTimeoutOption,
+    HeaderOption,
     IndexedModelOption,
     IndexOption,
     JsonOption,
+    RequestTimeoutOption,
+    RetriesOption,
     TlsCaOption,
     TlsCertOption,
     TlsKeyOption,
     TritonOption,
+    connection_from,
 )
 
 
@@ -29,7 +34,7 @@ def search(
     captions: Annotated[bool, typer.Option("--captions", "--sentences", help="Find captions, not images.")] = False,
     filter_: Annotated[str | None, typer.Option("--filter", metavar="EXPRESSION", help="Search only images of which this holds, such as 'folder ^= \"2024/\" and width > 1000'.")] = None,
     hybrid: Annotated[bool, typer.Option("--hybrid", help="Rank by the words of captions, file names and columns too.")] = False,
-    min_relevance: Annotated[float | None, typer.Option(min=0, max=1, help="Leave out hits of less relevance.")] = None,
+    min_relevance: Annotated[float | None, typer.Option(min=0, max=1, help="Leave out hits of less relevance; begin with 0.9.")] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Compare with every image, whatever the kind of the index.")] = False,
     index: IndexOption = DEFAULT_INDEX,
     k: Annotated[int, typer.Option("-k", min=1, help="The number of hits.")] = 10,
@@ -38,6 +43,10 @@ def search(
     tls_ca: TlsCaOption = None,
     tls_cert: TlsCertOption = None,
     tls_key: TlsKeyOption = None,
+    request_timeout: RequestTimeoutOption = None,
+    connect_timeout: ConnectTimeoutOption = None,
+    retries: RetriesOption = None,
+    header: HeaderOption = None,
     sheet: Annotated[Path | None, typer.Option(help="Also draw the hits into this image file; with --queries, into a folder of such files.")] = None,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
@@ -73,7 +82,8 @@ def search(
     mixed = _weights(weights)
     options: SearchOptions = {"filter": filter_, "min_relevance": min_relevance, "exact": exact}
     tls = tls_from(tls_ca, tls_cert, tls_key)
-    with SearchClient(index, model=model, triton=triton, tls=tls) as client:
+    connection = connection_from(request_timeout, connect_timeout, retries, header)
+    with SearchClient(index, model=model, triton=triton, tls=tls, connection=connection) as client:
         if queries is not None:
             from .query_files import answer_file
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..bundle import Bundle
-from ..errors import SearchIndexError
+from ..errors import IndexLocked, SearchIndexError
 from ..forks import abandon, renew_after_fork
 from . import metadata, words
 from .facets import Facets, read_facets
@@ -138,11 +138,7 @@ class Catalogue:
         except sqlite3.ProgrammingError as error:
             raise SearchIndexError(f"{self.path.parent}: the index is closed") from error
         except sqlite3.DatabaseError as error:
-            if "locked" in str(error):
-                raise SearchIndexError(
-                    f"{self.path}: another process holds it for too long ({error}); try again"
-                ) from error
-            raise SearchIndexError(f"{self.path}: not a usable catalogue ({error})") from error
+            raise unusable(self.path, error) from error
 
     def meta(self, key: str) -> str | None:
         """Return the value of a key, None without one."""
@@ -342,6 +338,13 @@ def check_is_index(folder: Path) -> None:
     """
     if not (folder / CATALOGUE_FILE).is_file():
         raise SearchIndexError(f"{folder}: no index here; `vireo index` makes one")
+
+
+def unusable(path: Path, error: sqlite3.DatabaseError) -> SearchIndexError:
+    """Return the error to raise for a catalogue that SQLite cannot read or write."""
+    if "locked" in str(error):
+        return IndexLocked(f"{path}: another process holds it for too long ({error}); try again")
+    return SearchIndexError(f"{path}: not a usable catalogue ({error})")
 
 
 def find_saved(db: sqlite3.Connection) -> tuple[int, str]:

@@ -50,7 +50,7 @@ def checked(image: NewImage, dim: int) -> NewImage:
         DataError: an embedding has another size, holds what is no number, or is not of length 1; or
             there is not one for each caption.
     """
-    embedding = np.array(image.embedding, dtype=np.float32)
+    embedding = _floats(image.embedding, f"{image.path}: its embedding")
     if embedding.shape != (dim,):
         raise DataError(
             f"{image.path}: its embedding is of shape {embedding.shape}, the index's are of "
@@ -60,11 +60,20 @@ def checked(image: NewImage, dim: int) -> NewImage:
     if not image.captions:
         return image._replace(embedding=embedding, caption_embeddings=None)
     expected = (len(image.captions), dim)
-    if image.caption_embeddings is None or image.caption_embeddings.shape != expected:
+    what = f"{image.path}: the embedding of a caption"
+    captions = _floats(image.caption_embeddings, what)
+    if captions.shape != expected:
         raise DataError(f"{image.path}: the embeddings of its captions must be of shape {expected}")
-    captions = np.array(image.caption_embeddings, dtype=np.float32)
-    _check_unit(captions, f"{image.path}: the embedding of a caption")
+    _check_unit(captions, what)
     return image._replace(embedding=embedding, caption_embeddings=captions)
+
+
+def _floats(values: object, what: str) -> Embeddings:
+    """Return a copy in FP32."""
+    try:
+        return np.array(values, dtype=np.float32)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{what} holds what is no number ({error}); nothing was added") from None
 
 
 def _check_unit(vectors: Embeddings, what: str) -> None:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from importlib.resources import files
 from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import DataError
+from . import neutral
 from .committed import Committed
 from .exact import Embeddings, Rows
+from .neutral import Embed
 from .relevance import CAPTIONS, META_KEY, NEUTRAL_QUERIES, Relevance
 
-Embed = Callable[[list[str]], Embeddings]
-"""Embeds texts as queries: FP32 `[N, D]`. It raises a `DataError` for a text that it cannot."""
 Nearest = Callable[[Embeddings, int], tuple[Embeddings, Rows]]
 """Finds the k nearest images: scores and ids `[N, k]` or narrower, best first, -1 for no hit."""
 
@@ -34,7 +32,7 @@ def learn(committed: Committed, embed: Embed | None = None) -> bool:
     Args:
         committed: the index.
         embed: embeds texts as queries. Given, an index without enough captions learns from neutral
-            queries.
+            queries. Once it has, it learns anew without.
 
     Returns:
         Whether it learned anything.
@@ -51,14 +49,36 @@ def learn(committed: Committed, embed: Embed | None = None) -> bool:
     if not stale and known is not None and known.source == CAPTIONS:
         return False
     learned = _learn_from_own_captions(committed)
-    if learned is None and embed is not None and stale:
-        learned = learn_from_neutral_queries(embed, committed.nearest_images, images)
+    noted: dict[str, str] = {}
+    if learned is None and (stale or embed is not None):
+        learned, noted = _learn_from_stored_queries(committed, embed, stale=stale)
     if learned is None:
         return False
     state = committed.next_state()
     with committed.moving_to(state), committed.transaction(state) as catalogue:
-        catalogue.set_meta(**{META_KEY: learned.to_json()})
+        catalogue.set_meta(**{META_KEY: learned.to_json()}, **noted)
     return True
+
+
+def _learn_from_stored_queries(
+    committed: Committed, embed: Embed | None, *, stale: bool
+) -> tuple[Relevance | None, dict[str, str]]:
+    """Learn from the neutral queries, embedded now if the index does not keep their embeddings.
+
+    Returns:
+        What it learned, and what the index is to keep besides.
+    """
+    noted: dict[str, str] = {}
+    vectors = neutral.from_json(committed.catalogue.meta(neutral.META_KEY), committed.dim)
+    if vectors is None and embed is not None:
+        usable = neutral.embed_usable(embed, list(neutral.neutral_queries()))
+        if len(usable):
+            noted[neutral.META_KEY] = neutral.to_json(usable)
+            vectors = neutral.from_json(noted[neutral.META_KEY], committed.dim)  # as next time
+    if vectors is None or not (stale or noted):
+        return None, {}
+    images = committed.state.images
+    return learn_from_neutral_queries(vectors, committed.nearest_images, images), noted
 
 
 def _learn_from_own_captions(committed: Committed) -> Relevance | None:
@@ -137,37 +157,14 @@ def learn_from_captions(
     return _relevance(best, images, CAPTIONS) if len(best) >= MIN_CAPTIONS else None
 
 
-def learn_from_neutral_queries(embed: Embed, nearest: Nearest, images: int) -> Relevance | None:
-    """Learn from the stored queries, those that the model can embed.
-
-    Returns:
-        None if the index is empty, or the model can embed none of them.
-
-    Raises:
-        VireoError: the model fails for another reason.
-    """
-    queries = _embed_usable(embed, neutral_queries())
-    if not len(queries) or not images:
+def learn_from_neutral_queries(
+    queries: Embeddings, nearest: Nearest, images: int
+) -> Relevance | None:
+    """Learn from embeddings of the neutral queries, FP32 `[N, D]`; None if the index is empty."""
+    if not images:
         return None
     scores, _ = nearest(queries, 1)
     return _relevance(scores[:, 0].tolist(), images, NEUTRAL_QUERIES)
-
-
-def neutral_queries() -> list[str]:
-    """Return the stored queries, Vietnamese, about things, actions, places and ideas."""
-    text = files(__package__).joinpath("neutral_queries.txt").read_text(encoding="utf-8")
-    return text.splitlines()
-
-
-def _embed_usable(embed: Embed, texts: list[str]) -> Embeddings:
-    """Embed the texts; where one cannot be embedded, each by itself, leaving such ones out."""
-    try:
-        return embed(texts)
-    except DataError:
-        if len(texts) == 1:
-            return np.empty((0, 0), dtype=np.float32)
-    found = [vectors for text in texts if len(vectors := _embed_usable(embed, [text]))]
-    return np.concatenate(found) if found else np.empty((0, 0), dtype=np.float32)
 
 
 def _relevance(scores: Sequence[float], images: int, source: str) -> Relevance:

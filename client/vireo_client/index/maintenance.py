@@ -12,7 +12,7 @@ from pathlib import Path
 from ..errors import SearchIndexError
 from ..files import replacing
 from .bundle_files import BUNDLE_FOLDER, move_place
-from .catalogue import CATALOGUE_FILE, Catalogue, check_is_index
+from .catalogue import CATALOGUE_FILE, Catalogue, check_is_index, find_saved, unusable
 from .lock import WriterLock
 from .recovery import recover
 from .repair import repair as repair_damage
@@ -123,7 +123,8 @@ def verify(folder: str | Path, *, repair: bool = False) -> Verification:
         repair: drop what is damaged, so that the rest is a whole index again.
 
     Raises:
-        IndexLocked: a repair is asked for and a writer is at work.
+        IndexLocked: a repair is asked for and a writer is at work, or another program holds the
+            catalogue.
         SearchIndexError: there is no index, or it is damaged beyond repair.
     """
     folder = Path(folder)
@@ -201,10 +202,18 @@ def _copy_state(folder: Path, draft: Path) -> Layout:
 
 def _copy_catalogue(source: Path, target: Path) -> None:
     """Copy a SQLite file as it is at one moment."""
-    with sqlite3.connect(source) as reading, sqlite3.connect(target) as writing:
+    with (
+        closing(sqlite3.connect(source, isolation_level=None)) as reading,
+        closing(sqlite3.connect(target)) as writing,
+    ):
+        try:
+            # What is read now stays as it is until the end, and a file that is locked is an error
+            # after some seconds: `backup` would wait for it without end.
+            reading.execute("BEGIN")
+            find_saved(reading)
+        except sqlite3.DatabaseError as error:
+            raise unusable(source, error) from error
         reading.backup(writing)
-    reading.close()
-    writing.close()
 
 
 def _copy_vectors(folder: Path, draft: Path, layout: Layout) -> None:

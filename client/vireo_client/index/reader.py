@@ -340,6 +340,8 @@ class Index:
                 f"queries of shape {queries.shape}; give a matrix with one row of size {dim} a "
                 "query"
             )
+        if not np.isfinite(queries).all():
+            raise DataError("a query holds what is no number (NaN or infinity)")
         return queries
 
     def _check_open(self) -> None:

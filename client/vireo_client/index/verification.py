@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..bundle import Bundle, file_sha256
-from ..errors import SearchIndexError, VireoError, first_line
+from ..errors import IndexLocked, SearchIndexError, VireoError, first_line
 from . import digests
 from .bundle_files import BUNDLE_DIGESTS, BUNDLE_FOLDER
 from .catalogue import CATALOGUE_FILE, Catalogue, check_is_index, read_state
@@ -69,6 +69,7 @@ def find_damage(folder: Path) -> Damage:
         folder: the index.
 
     Raises:
+        IndexLocked: another program holds the catalogue.
         SearchIndexError: there is no index here.
     """
     check_is_index(folder)
@@ -95,6 +96,8 @@ def _check(folder: Path, damage: Damage) -> None:
             _check_catalogue(catalogue, damage)
             if not damage.unreadable:
                 _check_files(folder, catalogue, damage)
+    except IndexLocked:  # that says nothing of what it holds
+        raise
     except SearchIndexError as error:
         damage.unreadable = True
         damage.add(CATALOGUE_FILE, first_line(error))

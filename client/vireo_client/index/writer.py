@@ -23,8 +23,9 @@ from .compaction import DEFAULT_RECALL, compact, compact_if_due, merge_small
 from .journal import JOURNAL_PREFIX
 from .journals import Journals
 from .kinds import AUTO, Progress
-from .learning import Embed, learn
+from .learning import learn
 from .lock import HOLDER_FILE, LOCK_FILE, WriterLock
+from .neutral import Embed
 from .pending import Pending
 from .rows import FileStamp
 from .saving import SAVED_JOURNAL, save
@@ -234,7 +235,7 @@ class IndexWriter:
 
         Args:
             embed: embeds texts as queries. Given, an index without enough captions learns from
-                neutral queries.
+                neutral queries. Once it has, each `save` learns anew from these by itself, too.
 
         Returns:
             Whether it learned anything.

@@ -50,6 +50,23 @@ class ImportReport:
     skipped: list[Skip] = field(default_factory=list)
 
 
+def check_importable(bundle: Bundle, folder: Path) -> None:
+    """Check that a folder holds embeddings of a bundle's size, before an index is made for them.
+
+    Raises:
+        DataError: there are none, they are of another bundle or size, or the first are damaged.
+    """
+    made_by = read_manifest(folder).get("bundle")
+    if made_by is not None and made_by != bundle.bundle_id:
+        raise DataError(
+            f"{folder}: embeddings of bundle {made_by}, but {bundle.folder} is bundle "
+            f"{bundle.bundle_id}; embed with that one"
+        )
+    first = next(read_partitions(folder, IMAGES))
+    where = f"{folder / IMAGES}/{IMAGES}_{first.number}.npy"
+    checked(first.embeddings[:_BLOCK], bundle.config.embedding_dim, where)
+
+
 def import_embeddings(index: IndexWriter, bundle: Bundle, folder: Path) -> ImportReport:
     """Add the images of a folder of embeddings to an index, with their captions.
 
@@ -65,12 +82,7 @@ def import_embeddings(index: IndexWriter, bundle: Bundle, folder: Path) -> Impor
         DataError: the files are damaged, of another bundle or size, not of unit length, or hold
             values that are no numbers; what was saved until then stays.
     """
-    made_by = read_manifest(folder).get("bundle")
-    if made_by is not None and made_by != bundle.bundle_id:
-        raise DataError(
-            f"{folder}: embeddings of bundle {made_by}, but {bundle.folder} is bundle "
-            f"{bundle.bundle_id}; embed with that one"
-        )
+    check_importable(bundle, folder)
     dim = bundle.config.embedding_dim
     report = ImportReport()
     captions = _Captions(folder, dim)

@@ -22,6 +22,7 @@ from ..index.changes import Move
 from ..index.rows import FileStamp
 from ..index.writer import IndexWriter
 from ..progress import progress_bar
+from ..telemetry import stage
 from .candidates import Candidate, list_candidates
 from .missing import Missing, find_missing, group_by_empty_folder
 from .report import IndexReport
@@ -153,7 +154,8 @@ class _Run:
             )
             with closing(stream) as batches:
                 for images in batches:
-                    self._index.add(images)
+                    with stage("add"):
+                        self._index.add(images)
                     self._report.added += len(images)
                     self._report.captions += sum(len(image.captions) for image in images)
                     progress.advance(task, len(images))
@@ -189,13 +191,15 @@ class _Run:
 
     def save(self) -> None:
         """Save what has changed since the last save, and what a run that was killed had added."""
-        self._index.save()
+        with stage("save"):
+            self._index.save()
         self._saved = time.monotonic()
 
     def learn(self) -> None:
         """Learn what a score is worth, where the index has no captions to learn it from."""
         try:
-            self._index.learn_relevance(self._embedder.embed_texts)
+            with stage("learn"):
+                self._index.learn_relevance(self._embedder.embed_texts)
         except VireoError as error:  # the images are in the index; the next run tries again
             logger.warning("%s: learned nothing of relevance (%s)", self._index.folder, error)
 

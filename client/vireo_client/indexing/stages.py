@@ -11,8 +11,12 @@ from ..cores import usable_cores
 from ..embedder import Embedder
 from ..index.changes import NewImage
 from ..overlap import batched, map_ahead
+from ..telemetry import stage
 from .candidates import Candidate
 from .workers import Known, Prepared, Worker
+
+_FIRST_BATCH = 8
+"""Images of the first batch: the towers begin when these are decoded."""
 
 
 def embed_candidates(
@@ -53,7 +57,7 @@ def embed_candidates(
         prepared = opened.enter_context(
             closing(map_ahead(reading, worker.prepare, candidates, size * (in_flight + 1)))
         )
-        batches = batched(_to_embed(prepared, settle), size)
+        batches = batched(_to_embed(prepared, settle), size, first=_FIRST_BATCH)
         yield from opened.enter_context(
             closing(map_ahead(embedding, lambda batch: _embed(embedder, batch), batches, in_flight))
         )
@@ -71,9 +75,10 @@ def _to_embed(
 
 def _embed(embedder: Embedder, batch: list[Prepared]) -> list[NewImage]:
     """Embed one batch of images, and their captions."""
-    vectors = embedder.embed_pixels([item.pixels for item in batch if item.pixels is not None])
     texts = [caption for item in batch for caption in item.image.captions]
-    of_captions = embedder.embed_texts(texts, allow_unknown=True)
+    with stage("embed"):
+        vectors = embedder.embed_pixels([item.pixels for item in batch if item.pixels is not None])
+        of_captions = embedder.embed_texts(texts, allow_unknown=True)
     images, start = [], 0
     for item, vector in zip(batch, vectors, strict=True):
         path, captions, fields, stamp, _ = item.image

@@ -17,6 +17,7 @@ from ..errors import ImageError
 from ..images import load_pixels
 from ..index.file_fields import image_fields
 from ..index.rows import FileStamp
+from ..telemetry import stage
 from .candidates import Candidate
 from .reading import ByteBudget, Contents, check_size, read_part, read_whole
 
@@ -99,7 +100,8 @@ class Worker:
         try:
             check_size(image.stamp.bytes)
             with self._reading.holding(image.stamp.bytes):
-                contents = read_part(image.part) if image.part else read_whole(image.path)
+                with stage("read", span=False):
+                    contents = read_part(image.part) if image.part else read_whole(image.path)
                 return self._prepare(image, contents)
         except ImageError as error:
             return Prepared(image, skip=Skip.of(image.path, error))
@@ -118,7 +120,7 @@ class Worker:
         fields = image_fields(Path(image.path), contents.status, contents.data, root=self._root)
         size = int(fields.get("width", 0)) * int(fields.get("height", 0))
         try:
-            with self._decoding.holding(_BYTES_PER_PIXEL * size):
+            with self._decoding.holding(_BYTES_PER_PIXEL * size), stage("decode", span=False):
                 pixels = load_pixels(contents.data, self._spec, name=image.path)
         except ImageError as error:
             return Prepared(image, sha256, skip=Skip.of(image.path, error))

@@ -86,7 +86,7 @@ class TextTokenizer:
             raise TokenizerError(str(error)) from None
         self._says_nothing = frozenset(
             {
-                *tokenizer.encode("").ids,
+                *self._encode([""])[0].ids,
                 self._unknown,
                 _first_known(tokenizer, [_SENTENCEPIECE_BLANK]),
                 _first_known(tokenizer, [getattr(tokenizer.model, "unk_token", None) or ""]),
@@ -160,10 +160,17 @@ class TextTokenizer:
         tokenizer = self._tokenizer
         encode = tokenizer.encode_batch_fast if fast else tokenizer.encode_batch
         try:
-            return encode(list(texts))
-        except (TypeError, UnicodeError):
-            # Rust has no lone surrogates. The noncharacter in their place is as unknown.
-            return encode([text.translate(_SURROGATES) for text in texts])
+            try:
+                return encode(list(texts))
+            except (TypeError, UnicodeError):
+                # Rust has no lone surrogates. The noncharacter in their place is as unknown.
+                return encode([text.translate(_SURROGATES) for text in texts])
+        except _NOT_OF_RUST:
+            raise
+        except BaseException as error:
+            raise TokenizerError(
+                f"the tokenizer cannot encode, so its file is damaged ({error})"
+            ) from error
 
     def _finish(self, text: str, encoding: Encoding) -> list[int]:
         """Return the ids of an encoding, cut at the last bucket, hidden pieces as unknown."""
@@ -216,7 +223,9 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     if file.is_file():
         try:
             return Tokenizer.from_file(str(file))
-        except Exception as error:  # the Rust library raises plain Exception
+        except _NOT_OF_RUST:
+            raise
+        except BaseException as error:
             raise TokenizerError(f"{file}: cannot be read ({error})") from error
     if (folder / phobert.VOCAB_FILE).is_file() and (folder / phobert.CODES_FILE).is_file():
         return phobert.load_phobert(folder)
@@ -226,6 +235,9 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     )
 
 
+_NOT_OF_RUST = (KeyboardInterrupt, SystemExit, MemoryError)
+"""What may come while the Rust library is at work. It raises plain `Exception` itself, and for a
+panic one that is no `Exception` and has no public name."""
 _SURROGATES = dict.fromkeys(range(0xD800, 0xE000), "\U0010ffff")
 _warning_lock = threading.Lock()
 _warned = False

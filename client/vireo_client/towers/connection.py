@@ -89,6 +89,12 @@ class ConnectionOptions:
         changes: dict[str, Any] = {name: v for name, v in given.items() if v is not None}
         return replace(self, **changes)
 
+    def without_secrets(self, text: str) -> str:
+        """Return an error's text without the headers' values, which a server may quote."""
+        for value in self.headers.values():
+            text = text.replace(value, "***")
+        return text
+
     def channel_arguments(self) -> list[tuple[str, int]]:
         """Return the settings of a gRPC channel.
 

@@ -3,11 +3,15 @@
 A run on several threads waits at each of its hundreds of operators until the last thread is done;
 when other work holds a core, all threads wait for that one. Only a small batch is run in this way.
 A larger one is cut into parts, and each part is run by one thread alone (`benchmarks/serving.py`).
+
+A text tower does not run padding. Texts come padded to a bucket, so that a server can join them;
+here the rows are sorted by length, and each part is only as wide as its longest text.
 """
 
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
@@ -55,14 +59,17 @@ class OnnxEngine:
     Args:
         path: the ONNX file; one input, an output `embedding`.
         threads: threads that a batch may use; 0 for as many as this process has cores.
+        padding: the id behind a text that the embedding does not depend on; None for a tower whose
+            rows are run as they come.
 
     Raises:
         MissingExtraError: onnxruntime is not installed.
         EngineError: the file does not load, or does not run.
     """
 
-    def __init__(self, path: Path, threads: int = 0) -> None:
+    def __init__(self, path: Path, threads: int = 0, *, padding: int | None = None) -> None:
         self.threads = threads or usable_cores()
+        self._padding = padding
         self.enough = self.threads * MOST_TOKENS
         """The number of tokens in a batch from which on larger batches are no faster per token."""
         self._path = path
@@ -111,10 +118,21 @@ class OnnxEngine:
         """
         if self._forked:
             self._renew()
-        parts = _parts(len(values), tokens_of_row(values), self.threads)
-        if not parts:
-            return self._run(self._together, values)
-        pieces = np.array_split(values, parts)
+        if self._padding is None:
+            return self._run_pieces(_cut(values, self.threads))
+        if len(values) == 1:
+            length = _length(values[0].tolist(), self._padding)
+            return self._run(self._together, values[:, :length])
+        lengths = np.array([_length(row, self._padding) for row in values.tolist()], dtype=np.intp)
+        order = np.argsort(lengths, kind="stable")
+        found = self._run_pieces(_cut(values[order], self.threads, lengths[order]))
+        embeddings = np.empty_like(found)
+        embeddings[order] = found
+        return embeddings
+
+    def _run_pieces(self, pieces: list[npt.NDArray[np.generic]]) -> npt.NDArray[np.float32]:
+        if len(pieces) == 1:
+            return self._run(self._together, pieces[0])
         if self._pool is None:
             return np.concatenate([self._run(self._alone, piece) for piece in pieces])
         results = self._pool.map(lambda piece: self._run(self._alone, piece), pieces)
@@ -156,6 +174,45 @@ def _seconds_of_row(session: onnxruntime.InferenceSession, path: Path) -> float:
         if best < LEAST_SECONDS or (number and best > 5 * LEAST_SECONDS):
             break
     return best
+
+
+def _length(ids: list[int], padding: int) -> int:
+    """Return the tokens of a text without the padding behind it; the shortest row has two."""
+    length = len(ids)
+    while length > 2 and ids[length - 1] == padding:
+        length -= 1
+    return length
+
+
+def _cut(
+    values: npt.NDArray[np.generic], threads: int, lengths: npt.NDArray[np.intp] | None = None
+) -> list[npt.NDArray[np.generic]]:
+    """Cut a batch into the pieces that threads run; one piece is run by all of them.
+
+    Args:
+        values: the rows.
+        threads: the number of threads.
+        lengths: the tokens of each row, ascending, if the rest is padding.
+    """
+    if lengths is None or not len(values):
+        return np.array_split(values, _parts(len(values), tokens_of_row(values), threads) or 1)
+    total, longest = int(lengths.sum()), int(lengths[-1])
+    parts = _parts(len(values), -(-total // len(values)), threads) or 1
+    # The smallest size, padding included, with which there are no more parts than that.
+    sizes = range(max(longest, -(-total // parts)), len(values) * longest)
+    size = bisect_left(sizes, -parts, key=lambda size: -len(_starts(lengths, size))) + sizes.start
+    starts = _starts(lengths, size)
+    ends = [*starts[1:], len(values)]
+    return [values[a:b, : lengths[b - 1]] for a, b in zip(starts, ends, strict=True)]
+
+
+def _starts(lengths: npt.NDArray[np.intp], size: int) -> list[int]:
+    """Return where parts begin that hold at most `size` tokens each, the longest rows first."""
+    starts = [len(lengths)]
+    while starts[-1]:
+        last = starts[-1]
+        starts.append(max(0, last - max(1, size // int(lengths[last - 1]))))
+    return starts[:0:-1]
 
 
 def _parts(rows: int, tokens: int, threads: int) -> int:

@@ -32,6 +32,7 @@ from ..repository import (
     QUERY_PRIORITY,
     TEXT_MODEL,
 )
+from ..telemetry import trace_headers
 from .answers import (
     OUTPUT,
     MessageTooLarge,
@@ -332,7 +333,7 @@ class Exchange:
             "priority": self._priority,
             "timeout": max(1, int(left * 1e6)),
             "client_timeout": left,
-            "headers": dict(self.options.headers),
+            "headers": {**trace_headers(), **self.options.headers},
         }
         tower, values = request.tower, request.values
         tensor = grpc.InferInput(tower.input, list(values.shape), tower.dtype)
@@ -362,11 +363,7 @@ class Exchange:
             return False  # the server is gone; the first error is the one to show
 
     def _text(self, error: InferenceServerException) -> str:
-        """Return an error's text; a server may quote the headers that it was sent."""
-        text = str(error.message())
-        for value in self.options.headers.values():
-            text = text.replace(value, "***")
-        return text
+        return self.options.without_secrets(str(error.message()))
 
 
 def _all_failed(errors: list[ServerError]) -> ServerError:

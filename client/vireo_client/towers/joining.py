@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,6 +30,8 @@ class _Waiting:
     ids: Ids
     answer: asyncio.Future[Embeddings]
     batch: _Batch | None = None
+    context: Context = field(default_factory=copy_context)
+    """Of the caller, with the span that is active there."""
 
 
 @dataclass(eq=False)
@@ -119,7 +122,9 @@ class Joiner:
         for member in members:
             member.batch = batch
         lane.under_way += 1
-        batch.task = asyncio.create_task(self._serve(lane, members))
+        # One request belongs to one trace: of the call that came first, not of whoever's answer
+        # made room for it. (`create_task` takes a context from Python 3.11 on.)
+        batch.task = members[0].context.run(asyncio.create_task, self._serve(lane, members))
         self._tasks.add(batch.task)
         batch.task.add_done_callback(lambda task: self._ended(lane, task))
 

@@ -20,6 +20,7 @@ class OnnxTowers:
         image: the ONNX file of the image tower.
         threads: threads that a batch may use; 0 for as many as this process has cores.
         max_batch_size: the largest batch that is run at once.
+        padding: as for `OnnxEngine`, of the text tower.
 
     Raises:
         MissingExtraError: onnxruntime is not installed.
@@ -31,10 +32,17 @@ class OnnxTowers:
     """The threads that end their parts of one batch first begin with the next."""
 
     def __init__(
-        self, text: Path, image: Path, *, threads: int = 0, max_batch_size: int = 64
+        self,
+        text: Path,
+        image: Path,
+        *,
+        threads: int = 0,
+        max_batch_size: int = 64,
+        padding: int | None = None,
     ) -> None:
         self.max_batch_size = max_batch_size
-        self._text, self._image = OnnxEngine(text, threads), OnnxEngine(image, threads)
+        self._text = OnnxEngine(text, threads, padding=padding)
+        self._image = OnnxEngine(image, threads)
 
     @classmethod
     def from_repository(
@@ -53,7 +61,8 @@ class OnnxTowers:
             EngineError: a file does not load or does not run.
         """
         text, image = (model_file(bundle.folder, model) for model in (TEXT_MODEL, IMAGE_MODEL))
-        return cls(text, image, threads=threads, max_batch_size=max_batch_size)
+        padding = bundle.config.text.free_padding
+        return cls(text, image, threads=threads, max_batch_size=max_batch_size, padding=padding)
 
     def encode_text(self, input_ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """Embed ids INT32 `[N, L]` to unit vectors FP32 `[N, D]`."""

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import triton_python_backend_utils as pb_utils
+from vireo_client.bundle import read_bundle_config
 from vireo_client.cores import usable_cores
 from vireo_client.errors import DataError
 from vireo_client.towers.engine import OnnxEngine
@@ -62,7 +63,10 @@ class TritonPythonModel:
         # Counted here, not at export: the server's machine may be another.
         share = max(1, usable_cores() // config["instance_group"][0]["count"])
         threads = int(parameters["threads"]) or share
-        self.engine = OnnxEngine(folder / "model.onnx", threads)
+        padding = None
+        if self.raw == "text":
+            padding = read_bundle_config(folder).text.free_padding
+        self.engine = OnnxEngine(folder / "model.onnx", threads, padding=padding)
         # Not Triton's own cache: it keeps errors too, and answers them with success and nothing.
         size = int(parameters.get("cache_mib", 0)) << 20
         cache = VectorCache(size) if size else None

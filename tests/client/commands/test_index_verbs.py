@@ -128,3 +128,11 @@ def test_embeddings_are_written_and_imported(vireo, photos, tmp_path):
     assert "2 texts embedded" in vireo("q.txt", "--texts", "--out", "g", app=embed)
     names = "\n".join(str(photos / f"{name}.png") for name in "ab")
     assert "2 images embedded" in vireo("-", "--out", "h", app=embed, stdin=names)
+
+
+def test_what_cannot_be_imported_leaves_no_index(vireo, photos, tmp_path):
+    assert "no embeddings here" in vireo("import", "nothing", fails=DataError)
+    vireo(photos, "--out", "e", app=embed)
+    np.save("e/img_emb/img_emb_0.npy", np.ones((6, 3), np.float32))
+    assert "embeddings of size 3" in vireo("import", "e", fails=DataError)
+    assert not (tmp_path / "i").exists()

@@ -24,6 +24,10 @@ def _options(function):
         ("--tls-ca", environment.TLS_CA),
         ("--tls-cert", environment.TLS_CERT),
         ("--tls-key", environment.TLS_KEY),
+        ("--request-timeout", environment.REQUEST_TIMEOUT),
+        ("--connect-timeout", environment.CONNECT_TIMEOUT),
+        ("--retries", environment.RETRIES),
+        ("--header", None),
         ("--json", None),
     ],
 )

@@ -119,8 +119,12 @@ def test_queries_of_another_size_are_refused(index, shape):
         index.search_images(np.zeros(shape, np.float32), 5)
 
 
-def test_a_query_without_numbers_finds_nothing(index):
-    assert index.search_images(np.full((1, DIM), np.nan, np.float32), 5) == [[]]
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_query_without_numbers_is_an_error(index, value):
+    queries = np.zeros((2, DIM), np.float32)
+    queries[1, 3] = value
+    with pytest.raises(DataError, match="no number"):
+        index.search_images(queries, 5)
 
 
 def test_more_rows_than_a_statement_takes_values_are_looked_up(index):

@@ -57,6 +57,29 @@ def _right(folder, bundle):
     return found
 
 
+def test_a_catalogue_that_another_program_holds_is_an_error_and_no_damage(
+    index, small_bundle, tmp_path, monkeypatch
+):
+    connect = sqlite3.connect
+    holder = connect(index / CATALOGUE_FILE, isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: connect(*a, **{"timeout": 0.05, **k}))
+    for use in (
+        lambda: Index(index, small_bundle),
+        lambda: IndexWriter(index, small_bundle),
+        lambda: info(index),
+        lambda: verify(index),
+        lambda: verify(index, repair=True),
+        lambda: snapshot(index, tmp_path / "copy"),
+    ):
+        with pytest.raises(IndexLocked, match="another process holds it for too long"):
+            use()
+    holder.close()
+    assert verify(index).is_whole
+    assert _right(index, small_bundle) == ALL
+    assert not (tmp_path / "copy").exists()
+
+
 ALL = {f"/p/{n}.jpg" for n in range(5, _COUNT + 10)}
 
 

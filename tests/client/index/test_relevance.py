@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from support.small_index import DIM
 from vireo_client.errors import DataError, SearchIndexError
-from vireo_client.index import Index, IndexWriter, NewImage, learning
+from vireo_client.index import Index, IndexWriter, NewImage, learning, neutral
 from vireo_client.index.learning import (
     learn_from_captions,
     learn_from_neutral_queries,
-    neutral_queries,
     sample_captions,
 )
+from vireo_client.index.neutral import embed_usable, neutral_queries
 from vireo_client.index.relevance import Relevance
 from vireo_client.index.rows import FileStamp
 
@@ -99,32 +99,94 @@ def test_too_few_captions_teach_nothing():
     assert learn_from_captions(images, [frozenset([0])] * 200, searching(alone), 1) is None
 
 
+def test_neutral_queries_give_the_logistic_of_the_standard_score():
+    scores = np.array([0.1, 0.2, 0.3], dtype=np.float32)  # mean 0.2, deviation 0.0816
+    learned = Relevance(scores, 10, "neutral queries")
+    deviation = np.sqrt(2 / 3) / 10
+    z = np.array([[0.0, 1.0], [np.log(9), -np.log(9)]])
+    found = learned.of(0.2 + z * deviation)
+    np.testing.assert_allclose(found, [[0.5, 0.731], [0.9, 0.1]], atol=1e-3)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(learned.of([-1e9, 1e9, 0.9]), [0, 0.999, 0.998], atol=1e-3)
+    assert learned.of(1e9) == np.float32(0.999)
+
+
+def test_neutral_queries_of_one_score_tell_above_from_below():
+    learned = Relevance(np.full(3, 0.25, dtype=np.float32), 1, "neutral queries")
+    np.testing.assert_allclose(learned.of([0.2, 0.25, 0.3]), [0, 0.5, 0.999], atol=1e-6)
+
+
+@pytest.mark.parametrize("images", [2, 20, 2_000])
+def test_neutral_queries_keep_the_promise_at_every_size_and_scale(images):
+    rng = np.random.default_rng(6)
+    held = unit(rng, images)
+    searched = searching(held)
+
+    def narrow(queries, k):
+        scores, ids = searched(queries, k)
+        return (0.7 + scores / 50).astype(np.float32), ids
+
+    neutral_vectors, others = unit(rng, 60), unit(rng, 2_000)
+    hits = near(rng, held, 0.5)
+    for nearest in (searched, narrow):
+        learned = learn_from_neutral_queries(neutral_vectors, nearest, images)
+        passed = learned.of(nearest(others, 1)[0][:, 0])
+        for cut_off in (0.8, 0.9, 0.95):
+            assert (passed >= cut_off).mean() <= 1 - cut_off
+        assert (learned.of(nearest(hits, 1)[0][:, 0]) >= 0.9).mean() > 0.95
+
+
 def test_neutral_queries_are_there_and_distinct():
     queries = neutral_queries()
-    assert len(queries) >= 100
+    assert len(queries) == 60
     assert len(set(queries)) == len(queries)
-    assert all(query == query.strip() and len(query) > 5 for query in queries)
+    assert all(query == query.strip() and 7 <= len(query.split()) <= 11 for query in queries)
 
 
 def test_neutral_queries_that_a_model_cannot_embed_are_left_out():
     rng = np.random.default_rng(4)
-    images = unit(rng, 50)
     refused = set(neutral_queries()[::10])
 
     def embed(texts):
         if refused & set(texts):
             raise DataError("holds no text that the model's tokenizer knows")
-        return unit(rng, len(texts))
+        return np.array([[len(text)] * DIM for text in texts], dtype=np.float32)
 
-    learned = learn_from_neutral_queries(embed, searching(images), 50)
-    assert len(learned.scores) == len(neutral_queries()) - len(refused)
-    assert learned.source == "neutral queries"
+    kept = [len(text) for text in neutral_queries() if text not in refused]
+    assert embed_usable(embed, list(neutral_queries()))[:, 0].tolist() == kept
 
     def never(texts):
         raise DataError("no text")
 
-    assert learn_from_neutral_queries(never, searching(images), 50) is None
-    assert learn_from_neutral_queries(embed, searching(images), 0) is None
+    assert not len(embed_usable(never, list(neutral_queries())))
+    assert learn_from_neutral_queries(unit(rng, 60), searching(unit(rng, 1)), 0) is None
+
+
+def test_embeddings_of_neutral_queries_are_read_back(caplog):
+    vectors = unit(np.random.default_rng(8), 60)
+    text = neutral.to_json(vectors)
+    np.testing.assert_allclose(neutral.from_json(text, DIM), vectors, atol=5e-4)
+    assert neutral.from_json(None, DIM) is None
+    assert neutral.from_json(text.replace('"queries": "', '"queries": "0'), DIM) is None
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: "[]",
+        lambda text: text.replace('"vectors": "', '"vectors": "!'),
+        lambda text: text[: text.index('"vectors": "')] + '"vectors": ""}',
+        lambda text: neutral.to_json(np.full((2, DIM), np.nan, dtype=np.float32)),
+        lambda text: neutral.to_json(np.ones((1, DIM + 1), dtype=np.float32)),
+    ],
+    ids=["nothing", "a list", "no base64", "empty", "NaN", "another size"],
+)
+def test_damaged_embeddings_of_neutral_queries_are_left_with_a_warning(damage, caplog):
+    text = neutral.to_json(unit(np.random.default_rng(8), 60))
+    assert neutral.from_json(damage(text), DIM) is None
+    assert "neutral queries' embeddings are damaged" in caplog.text
 
 
 def test_it_is_learned_anew_when_the_index_has_doubled_or_halved():
@@ -224,23 +286,54 @@ def test_a_save_learns_from_captions_and_again_when_the_index_has_doubled(
         assert index.relevance.images == 90
 
 
+def never(texts):
+    raise AssertionError("embeds in vain")
+
+
 def test_an_index_without_captions_learns_from_neutral_queries(writer, rng, small_bundle):
     def embed(texts):
         return unit(rng, len(texts))
 
-    assert not writer.learn_relevance(embed)  # there are no images
+    assert not writer.learn_relevance(never)  # there are no images
     add(writer, rng, 30)
     with Index(writer.folder, small_bundle) as index:
         assert index.relevance is None
         assert not writer.learn_relevance()
         assert writer.learn_relevance(embed)
-        assert not writer.learn_relevance(embed)  # the index has not changed
+        assert not writer.learn_relevance(never)  # the index has not changed
         assert index.refresh()
         assert index.relevance.source == "neutral queries"
         assert len(index.relevance.scores) == len(neutral_queries())
     writer.close()
     with IndexWriter(writer.folder, small_bundle) as again:
-        assert not again.learn_relevance(embed)
+        assert not again.learn_relevance(never)
+
+
+def test_neutral_queries_are_embedded_once(writer, rng, small_bundle):
+    vectors = add(writer, rng, 30)
+    embedded = unit(rng, len(neutral_queries()))
+    assert writer.learn_relevance(lambda texts: embedded)
+    vectors = np.concatenate([vectors, add(writer, rng, 30, first=30)])  # a save learns anew
+    assert not writer.learn_relevance(never)
+    with Index(writer.folder, small_bundle) as index:
+        assert index.relevance.images == 60
+        best = np.sort((embedded @ vectors.T).max(axis=1))
+        np.testing.assert_allclose(index.relevance.scores, best, atol=1e-3)
+
+
+def test_what_other_neutral_queries_taught_is_learned_anew(writer, rng, small_bundle):
+    add(writer, rng, 30)
+    old = Relevance(np.linspace(0, 1, 150, dtype=np.float32), 30, "neutral queries")
+    db = sqlite3.connect(writer.folder / "catalogue.sqlite")
+    with db:  # as an older version left it
+        db.execute("INSERT INTO meta VALUES ('relevance', ?)", [old.to_json()])
+    db.close()
+    with Index(writer.folder, small_bundle) as index:
+        assert index.relevance.of(0.5) == pytest.approx(0.5, abs=1e-3)
+        assert not writer.learn_relevance()
+        assert writer.learn_relevance(lambda texts: unit(rng, len(texts)))
+        index.refresh()
+        assert len(index.relevance.scores) == len(neutral_queries())
 
 
 def test_captions_replace_what_neutral_queries_taught(writer, rng):

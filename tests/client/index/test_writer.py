@@ -205,6 +205,8 @@ def test_what_is_no_unit_vector_is_refused(tmp_path, small_bundle, bad):
             good._replace(embedding=broken),
             good._replace(caption_embeddings=captions),
             good._replace(embedding=np.zeros(DIM, np.float32)),
+            good._replace(embedding=["x"] * DIM),
+            good._replace(caption_embeddings=[["x"] * DIM, [None] * DIM]),
             good._replace(embedding=good.embedding * 1.002),
         ):
             with pytest.raises(DataError, match=r"a\.jpg: .*(no number|not of length 1)"):

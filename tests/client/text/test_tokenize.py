@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
@@ -129,3 +130,19 @@ def test_load_says_what_is_missing_or_broken(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text('{"version": "1.0"', encoding="utf-8")
     with pytest.raises(TokenizerError, match=r"tokenizer\.json: cannot be read"):
         load_tokenizer(tmp_path)
+
+
+def test_a_panic_of_the_library_is_an_error_of_ours(words, tmp_path):
+    """It is no `Exception`, and would end the program."""
+    damaged = json.loads(words.to_str())
+    damaged["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": "AAAA"}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(damaged))
+    with pytest.raises(TokenizerError, match=r"tokenizer\.json: cannot be read"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_tokenizer_that_cannot_encode_is_an_error_of_ours():
+    without_unknown = Tokenizer(WordLevel({"<pad>": 0, "a": 1}, unk_token="<unk>"))
+    tokenizer = TextTokenizer(without_unknown, buckets=(4,))
+    with pytest.raises(TokenizerError, match="cannot encode, so its file is damaged"):
+        tokenizer.ids(["b"])

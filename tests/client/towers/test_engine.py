@@ -52,6 +52,72 @@ def test_every_batch_size_gives_what_a_session_gives(
     engine.close()
 
 
+PADDING = 7
+
+
+@pytest.fixture(scope="module")
+def blind_tower(tmp_path_factory):
+    """Sums the table's rows of all ids but `PADDING`, and notes the width of its input beside."""
+    table = np.random.default_rng(0).normal(size=(512, 4)).astype(np.float32)
+    table[PADDING] = 0
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gather", ["table", "input_ids"], ["words"]),
+            helper.make_node("ReduceSum", ["words", "axis"], ["sum"], keepdims=0),
+            helper.make_node("Shape", ["input_ids"], ["width"], start=1),
+            helper.make_node("Cast", ["width"], ["number"], to=TensorProto.FLOAT),
+            helper.make_node("Shape", ["input_ids"], ["rows"], end=1),
+            helper.make_node("Concat", ["rows", "one"], ["column"], axis=0),
+            helper.make_node("Expand", ["number", "column"], ["widths"]),
+            helper.make_node("Concat", ["sum", "widths"], ["embedding"], axis=1),
+        ],
+        "tower",
+        [helper.make_tensor_value_info("input_ids", TensorProto.INT32, ["N", "L"])],
+        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", 5])],
+        [
+            numpy_helper.from_array(table, "table"),
+            numpy_helper.from_array(np.array([1], dtype=np.int64), "axis"),
+            numpy_helper.from_array(np.array([1], dtype=np.int64), "one"),
+        ],
+    )
+    path = tmp_path_factory.mktemp("blind") / "model.onnx"
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+    return path
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_padding_is_not_run(blind_tower, threads):
+    session = onnxruntime.InferenceSession(blind_tower)
+    engine = OnnxEngine(blind_tower, threads, padding=PADDING)
+    random = np.random.default_rng(threads)
+    for rows in (0, 1, 2, 3, 8, 17, 64):
+        ids = random.integers(8, 512, (rows, 32)).astype(np.int32)
+        lengths = random.integers(0, 33, rows)
+        for row, length in zip(ids, lengths, strict=True):
+            row[length:] = PADDING
+            row[: length // 2 : 3] = PADDING  # within a text, the id is part of it
+        embeddings = engine.run(ids)
+        sums, widths = embeddings[:, :4], embeddings[:, 4]
+        expected = session.run(["embedding"], {"input_ids": ids})[0]
+        assert np.allclose(sums, expected[:, :4], atol=1e-4)
+        assert (widths >= np.maximum(lengths, 2)).all()
+        if rows:
+            assert widths.max() == max(2, lengths.max())
+        if rows == 64:
+            assert widths.sum() < 0.75 * 64 * 32
+    engine.close()
+
+
+def test_parts_of_texts_of_all_lengths_take_alike_long(blind_tower):
+    lengths = np.sort(np.random.default_rng(0).integers(3, 60, 64))
+    pieces = engine_module._cut(np.zeros((64, 64), np.int32), 2, lengths)
+    assert sum(map(len, pieces)) == 64
+    tokens = [piece.size for piece in pieces]
+    assert len(pieces) > 4
+    assert max(tokens) < 1.4 * min(tokens)
+
+
 @pytest.mark.parametrize("threads", [1, 2, 4, 16])
 @pytest.mark.parametrize("tokens", [16, 64, 256, 512])
 def test_parts_keep_every_thread_busy_and_fit_a_core(threads, tokens):

@@ -15,16 +15,22 @@ from ...progress import step_bars
 from ..options import (
     DEFAULT_INDEX,
     AllowOutsideOption,
+    ConnectTimeoutOption,
+    HeaderOption,
     IndexOption,
     JsonOption,
     ModelOption,
     NulOption,
+    RequestTimeoutOption,
+    RetriesOption,
+    SharedMemoryOption,
     TargetRecallOption,
     TlsCaOption,
     TlsCertOption,
     TlsKeyOption,
     TritonOption,
     WorkersOption,
+    connection_from,
 )
 
 logger = logging.getLogger(__name__)
@@ -38,6 +44,11 @@ def add(
     tls_ca: TlsCaOption = None,
     tls_cert: TlsCertOption = None,
     tls_key: TlsKeyOption = None,
+    request_timeout: RequestTimeoutOption = None,
+    connect_timeout: ConnectTimeoutOption = None,
+    retries: RetriesOption = None,
+    header: HeaderOption = None,
+    shared_memory: SharedMemoryOption = None,
     workers: WorkersOption = None,
     keep_missing: Annotated[bool, typer.Option("--keep-missing", help="Keep images whose files are gone.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Also remove the images of a folder that is empty or missing.")] = False,
@@ -85,8 +96,9 @@ def add(
     else:
         records, skipped = list_images(source, allow_empty=yes, allow_outside=allow_outside)
     tls = tls_from(tls_ca, tls_cert, tls_key)
+    connection = connection_from(request_timeout, connect_timeout, retries, header, shared_memory)
     with (
-        open_embedder(bundle, triton, tls=tls, bulk=True) as embedder,
+        open_embedder(bundle, triton, tls=tls, connection=connection, bulk=True) as embedder,
         IndexWriter(out, bundle) as writer,
     ):
         report = index_images(

@@ -34,9 +34,10 @@ def import_files(
     from ...bundle import Bundle
     from ...captions import log_skips
     from ...index.writer import IndexWriter
-    from ...indexing.exchange import import_embeddings
+    from ...indexing.exchange import check_importable, import_embeddings
 
     bundle = Bundle(model)
+    check_importable(bundle, folder)  # first: a writer makes an index where there is none
     with IndexWriter(out, bundle) as writer:
         report = import_embeddings(writer, bundle, folder)
         total = len(writer)
