@@ -9,11 +9,16 @@ import typer
 from vireo_client import environment
 from vireo_client.commands.options import (
     DEFAULT_INDEX,
+    ConnectTimeoutOption,
+    HeaderOption,
     IndexOption,
+    RequestTimeoutOption,
+    RetriesOption,
     TlsCaOption,
     TlsCertOption,
     TlsKeyOption,
     TritonOption,
+    connection_from,
 )
 
 
@@ -27,6 +32,10 @@ def web(
     tls_ca: TlsCaOption = None,
     tls_cert: TlsCertOption = None,
     tls_key: TlsKeyOption = None,
+    request_timeout: RequestTimeoutOption = None,
+    connect_timeout: ConnectTimeoutOption = None,
+    retries: RetriesOption = None,
+    header: HeaderOption = None,
     root: Annotated[list[Path] | None, typer.Option("--root", metavar="FOLDER", help="A folder below which folders may be chosen to be indexed; repeat it for several. By default your home folder where only this machine is served, else none.")] = None,
     key: Annotated[list[str] | None, typer.Option("--key", metavar="KEY", envvar=environment.WEB_KEY, help="A key that callers must show; others on this machine may read it in the list of processes, so that --key-file is better.")] = None,
     key_file: Annotated[Path | None, typer.Option("--key-file", help="A file of such keys, one a line.")] = None,
@@ -60,6 +69,7 @@ def web(
         model=model,
         triton=triton,
         tls=tls_from(tls_ca, tls_cert, tls_key),
+        connection=connection_from(request_timeout, connect_timeout, retries, header),
         keys=keys,
         origins=tuple(cors or ()),
         hosts=tuple(allow_host or ()),

@@ -78,6 +78,9 @@ class Guard:
             if answer.status:  # too late to say anything
                 raise
             await problem_of(error)(scope, receive, answer.send)
+        except Exception:
+            answer.status = answer.status or 500  # which is answered outside of this guard
+            raise
         finally:
             # Paths and methods are the callers' words, of which there are any number.
             route = getattr(scope.get("route"), "path", "other")

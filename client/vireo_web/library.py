@@ -18,7 +18,7 @@ from typing import TypeVar
 from vireo_client.async_embedder import TowersEmbedder
 from vireo_client.bundle import Bundle
 from vireo_client.embedder import Embedder, Embeddings
-from vireo_client.errors import BundleError, DataError, SearchIndexError, ServerTimeout
+from vireo_client.errors import BundleError, DataError, SearchIndexError, ServerTimeout, VireoError
 from vireo_client.index.bundle_files import BUNDLE_FOLDER, open_bundle
 from vireo_client.index.catalogue import CATALOGUE_FILE
 from vireo_client.index.reader import Index
@@ -63,11 +63,11 @@ class Library:
         self._index: Kept[OpenedIndex] = Kept(self._open_index)
         self._embedder: Kept[TowersEmbedder] = Kept(self._open_embedder)
         self._local: Embedder | None = None
-        self._watching: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Begin to look for new states of the index."""
-        self._watching = asyncio.create_task(self._watch())
+        """Begin to open all, before the first request, and to look for new states of the index."""
+        self._tasks = [asyncio.create_task(self._warm()), asyncio.create_task(self._watch())]
 
     async def opened(self) -> OpenedIndex:
         """Return the index.
@@ -253,6 +253,12 @@ class Library:
         self._local = local
         return TowersEmbedder(local.bundle, JoinedTowers(local.towers), text_path=local.text_path)
 
+    async def _warm(self) -> None:
+        try:
+            await self.check()
+        except VireoError as error:  # each request tries again, and tells it
+            logger.info("not ready yet (%s)", error)
+
     async def _watch(self) -> None:
         """Move to each new state of the index, so that no search waits while it is read."""
         while True:
@@ -262,8 +268,8 @@ class Library:
 
     async def close(self) -> None:
         """Close the index and the towers."""
-        if self._watching is not None:
-            self._watching.cancel()
+        for task in self._tasks:
+            task.cancel()
         await self._index.settle()
         await self._embedder.settle()
         if (opened := self._index.forget()) is not None:

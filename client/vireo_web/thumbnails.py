@@ -15,9 +15,10 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
+from PIL import Image
 from vireo_client.errors import ImageError
 from vireo_client.files import replacing_file
-from vireo_client.images import decoding_work, open_image
+from vireo_client.images import decoding_work, open_header, open_image
 from vireo_client.index.rows import ImageRow
 from vireo_client.indexing.reading import ByteBudget
 
@@ -128,8 +129,20 @@ class Thumbnails:
 
 
 def _make(data: bytes, size: int, name: str) -> bytes:
-    image = open_image(data, name=name, least=size)
+    image = open_image(_reduced(data, size), name=name, least=size)
     image.thumbnail((size, size), reducing_gap=3.0)
     out = io.BytesIO()
     image.save(out, "JPEG", quality=_QUALITY, progressive=size > 512)
     return out.getvalue()
+
+
+def _reduced(data: bytes, size: int) -> Image.Image | bytes:
+    """Let a JPEG be decoded at a reduced scale, still 1.5 times as large as the thumbnail."""
+    try:
+        image = open_header(io.BytesIO(data))
+    except Exception:  # `open_image` says what is wrong
+        return data
+    if image.format not in ("JPEG", "MPO"):
+        return data
+    image.draft(None, (3 * size // 2, 3 * size // 2))
+    return image

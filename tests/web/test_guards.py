@@ -1,7 +1,9 @@
 """Who may ask, from where, and how much: each refusal, and that the rest passes."""
 
 import pytest
-from vireo_web.settings import Limits
+from fastapi.testclient import TestClient
+from vireo_web.app import create_app
+from vireo_web.settings import Limits, Settings
 
 KEY = "0123456789abcdef-key"
 
@@ -102,6 +104,8 @@ def test_an_answer_that_takes_too_long_is_given_up(serve, made, refused, monkeyp
     release = threading.Event()
     client = serve(made, limits=Limits(seconds=0.2))
     library = client.app.state.vireo.library
+    client.portal.call(library.check)
+    library._index.forget().index.close()
     real = library._open_files
     monkeypatch.setattr(library, "_open_files", lambda: (release.wait(30), real())[1])
     try:
@@ -124,6 +128,15 @@ def test_half_a_surrogate_pair_is_refused(client, refused):
     body = b'{"q": "\\ud83d"}'
     sent = client.post("/v1/search", content=body, headers={"content-type": "application/json"})
     refused(sent, 422)
+
+
+def test_a_fault_is_a_problem_that_tells_nothing_of_itself(made, tmp_path, refused, monkeypatch):
+    app = create_app(Settings(made, cache=tmp_path))
+    with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
+        monkeypatch.setattr(app.state.vireo.jobs, "get", lambda _: 1 / 0)
+        problem = refused(client.get("/v1/index/x"), 500, "Fault")
+        assert "division" not in str(problem)
+        assert 'status="500"' in client.get("/metrics").text
 
 
 def test_a_proxys_own_name_may_write(serve, made, refused):

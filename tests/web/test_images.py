@@ -115,6 +115,28 @@ def test_a_thumbnail_is_small_and_kept(client, made, tmp_path):
     assert not again.content
 
 
+def test_a_large_photo_is_turned_upright_and_keeps_its_colours(tmp_path, repository, serve):
+    """It is decoded at a reduced scale, which must not show."""
+    (tmp_path / "large").mkdir()
+    photo = Image.new("RGB", (1600, 1200), "red")
+    photo.paste("blue", (800, 0, 1600, 1200))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees, clockwise
+    photo.save(tmp_path / "large" / "a.jpg", quality=95, exif=exif)
+    photo.convert("CMYK").save(tmp_path / "large" / "b.jpg", quality=95)
+    client = serve(_index(tmp_path / "large", tmp_path / "index", repository))
+    ids = _ids(client)
+    upright, wide = (
+        Image.open(io.BytesIO(client.get(f"/v1/images/{ids[name]}/thumbnail?size=128").content))
+        for name in ("a.jpg", "b.jpg")
+    )
+    assert upright.size == (96, 128)
+    assert upright.getpixel((48, 20))[0] > 200
+    assert upright.getpixel((48, 108))[2] > 200
+    assert wide.size == (128, 96)
+    assert wide.getpixel((20, 48))[0] > 200
+
+
 def test_a_changed_file_has_another_thumbnail(own, serve):
     client = serve(own)
     id_ = _ids(client)["3.png"]
