@@ -20,15 +20,16 @@ from typing import Any
 import numpy as np
 
 from ..bundle import Bundle
-from ..errors import SearchIndexError
+from ..errors import SearchIndexError, first_line
 from ..forks import abandon, renew_after_fork
-from . import metadata, words
+from ..printing import printable
+from . import digests, metadata, words
 from .filters import Filter, as_predicate
 from .predicates import matching_ids
 from .relevance import META_KEY as RELEVANCE_KEY
 from .relevance import Relevance
 from .rows import NO_FIELDS, Found, FoundRow, Ids, Layout, State
-from .segments import SegmentRow
+from .segments import segment_row
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,14 @@ _SAVED = (
     "SELECT (SELECT value FROM meta WHERE key = 'generation'), "
     "(SELECT value FROM meta WHERE key = 'writer_id')"
 )
+_PROGRAMS = (
+    "SELECT type, name FROM sqlite_master WHERE type IN ('view', 'trigger') UNION ALL "
+    "SELECT 'computed column', c.name FROM sqlite_master AS m, pragma_table_xinfo(m.name) AS c "
+    "WHERE m.type = 'table' AND m.name IN "
+    "('meta', 'images', 'captions', 'segments', 'removed', 'fields', 'columns') "
+    "AND c.hidden > 1"
+)
+"""What would compute in a stranger's file."""
 _COUNTS = {
     1: "SELECT (SELECT COUNT(*) FROM images), (SELECT COUNT(*) FROM captions)",
     # The tables of a large index are not counted at each save: the writer keeps the numbers.
@@ -79,6 +88,7 @@ class Catalogue:
         if not self.is_in_place():
             raise SearchIndexError(f"{self.path.parent}: was replaced just now; try again")
         self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        self._db.execute("PRAGMA cell_size_check = ON")
         self._db.execute("PRAGMA query_only = ON")
         self._forked = False
 
@@ -87,6 +97,8 @@ class Catalogue:
         self._lock = Lock()
         self._forked = False
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        # Damaged pages are noticed when they are read, and not when they lead astray.
+        self._db.execute("PRAGMA cell_size_check = ON")
         self._file = _identity(path)
         self._columns: list[metadata.Column] = []
         self._columns_of: tuple[int, str] | None = None
@@ -96,9 +108,15 @@ class Catalogue:
             version = self.meta("schema_version")
             if version not in [str(readable) for readable in READABLE_VERSIONS]:
                 raise SearchIndexError(
-                    f"{self.path}: schema version {version}, but this vireo reads "
+                    f"{self.path}: schema version {str(version)[:20]}, but this vireo reads "
                     f"{' and '.join(map(str, READABLE_VERSIONS))}; index the images again, or "
                     "update vireo"
+                )
+            if programs := self._rows(_PROGRAMS):
+                kind, name = programs[0]
+                raise SearchIndexError(
+                    f"{self.path}: has the {kind} {printable(name)}, which no index has and which "
+                    "would run; open only indexes that vireo wrote"
                 )
         except BaseException:
             self._db.close()
@@ -162,24 +180,33 @@ class Catalogue:
         with self.moment() as db:
             return read_state(db)
 
-    def layout(self) -> Layout:
-        """Return the committed state and its segments, all of one moment."""
+    def layout(self, *, checked: bool = False) -> Layout:
+        """Return the committed state and its segments, all of one moment.
+
+        Args:
+            checked: compare them with the digest that was written with them.
+
+        Raises:
+            SearchIndexError: they are damaged.
+        """
         with self.moment() as db:
             state = read_state(db)
             if state.version == 1:
                 return Layout(state, [], {})
+            if checked and not digests.tables_are_whole(db):
+                raise _damaged("its digest is another")
             entries = db.execute("SELECT name, part, rows, kind, settings, files FROM segments")
             try:
-                segments = [_segment_row(*entry) for entry in entries]
-            except (ValueError, TypeError, AttributeError) as error:
-                raise _damaged(error) from error
-            removed = {}
-            for segment in segments:
-                rows = db.execute(
-                    "SELECT row FROM removed WHERE segment = ? ORDER BY row", (segment.name,)
-                ).fetchall()
-                if rows:
-                    removed[segment.name] = np.fromiter((r for (r,) in rows), np.int64, len(rows))
+                segments = [segment_row(*entry) for entry in entries]
+                removed = {}
+                for segment in segments:
+                    rows = db.execute(
+                        "SELECT row FROM removed WHERE segment = ? ORDER BY row", (segment.name,)
+                    ).fetchall()
+                    if rows:
+                        removed[segment.name] = np.array(rows, dtype=np.int64).ravel()
+            except (ValueError, TypeError, OverflowError, RecursionError) as error:
+                raise _damaged(first_line(error)) from error
         return Layout(state, segments, removed)
 
     def saved(self) -> tuple[int, str]:
@@ -244,6 +271,10 @@ class Catalogue:
             id_: FoundRow(path, text, image_id, fields.get(image_id, NO_FIELDS))
             for id_, path, text, image_id in found
         }
+        if not all(
+            isinstance(r.path, str) and isinstance(r.text, (str, type(None))) for r in rows.values()
+        ):
+            raise _damaged("a path or a caption is no text")
         return Found(saved, rows)
 
     def _has_fields(self, db: sqlite3.Connection, saved: tuple[int, str]) -> bool:
@@ -321,15 +352,16 @@ def find_saved(db: sqlite3.Connection) -> tuple[int, str]:
     """Return generation and writer of the state that a connection reads."""
     generation, writer_id = db.execute(_SAVED).fetchone()
     try:
-        return int(generation or 0), writer_id or ""
-    except ValueError as error:
-        raise _damaged(error) from error
+        return int(generation), str(writer_id or "")
+    except (ValueError, TypeError) as error:  # without a generation, it would look empty
+        raise _damaged(f"generation: {first_line(error)}") from error
 
 
-def _damaged(error: Exception) -> SearchIndexError:
+def _damaged(reason: str) -> SearchIndexError:
     return SearchIndexError(
-        f"{CATALOGUE_FILE}: what it notes of itself is damaged ({error}); bring a snapshot back, "
-        "or index the images again into a new folder"
+        f"{CATALOGUE_FILE}: what it notes of itself is damaged ({reason}); see "
+        "`vireo index verify --repair`, bring a snapshot back, or index the images again into a "
+        "new folder"
     )
 
 
@@ -338,16 +370,9 @@ def read_state(db: sqlite3.Connection) -> State:
     try:
         (version,) = db.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
         images, captions = db.execute(_COUNTS[int(version)]).fetchone()
-        return State(*find_saved(db), int(images or 0), int(captions or 0), int(version))
+        return State(*find_saved(db), int(images), int(captions), int(version))
     except (ValueError, TypeError, KeyError) as error:
-        raise _damaged(error) from error
-
-
-def _segment_row(
-    name: str, part: str, rows: int, kind: str, settings: str, files: str
-) -> SegmentRow:
-    by_name = {file: (int(size), str(digest)) for file, (size, digest) in json.loads(files).items()}
-    return SegmentRow(name, part, rows, kind, json.loads(settings), by_name)
+        raise _damaged(first_line(error)) from error
 
 
 def _identity(path: Path) -> tuple[int, int]:

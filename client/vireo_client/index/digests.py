@@ -71,6 +71,12 @@ def of_tables(db: sqlite3.Connection) -> str:
     return hashlib.sha256(repr(tables).encode(errors="backslashreplace")).hexdigest()
 
 
+def tables_are_whole(db: sqlite3.Connection) -> bool:
+    """Return whether the small tables are what was written."""
+    rows = db.execute("SELECT value FROM meta WHERE key = ?", (KEY,)).fetchall()
+    return rows == [(of_tables(db),)]
+
+
 def _number(values: object) -> int:
     """Return a digest that SQLite stores as an integer."""
     text = repr(values).encode(errors="backslashreplace")

@@ -92,8 +92,9 @@ def info(folder: str | Path) -> IndexInfo:
         entries = [entry for entry in layout.segments if entry.part == part]
         largest = max(entries, key=lambda entry: entry.rows, default=None)
         kinds[part] = largest.kind if largest else FLAT
-        if largest and "recall@10" in largest.settings:
-            recall[part] = float(largest.settings["recall@10"])
+        measured = largest.settings.get("recall@10") if largest else None
+        if isinstance(measured, (int, float)):
+            recall[part] = float(measured)
     return IndexInfo(
         folder=folder,
         images=layout.state.images,

@@ -32,6 +32,7 @@ from .segments import (
     Segment,
     SegmentRow,
     array_header,
+    dim_of,
     row_checksums,
     segment_name,
     structure_file,
@@ -192,9 +193,10 @@ def _salvage(folder: Path, entry: SegmentRow, removed: Ids) -> Segment | None:
     Returns:
         The segment without a structure; None where nothing of it is left.
     """
-    noted = entry.files[f"{entry.name}.vectors.npy"][0]
-    # All headers of small shapes are of one length.
-    dim = (noted - len(array_header(ARRAYS["vectors"], (entry.rows, 1)))) // (4 * entry.rows)
+    try:
+        dim = dim_of(entry)
+    except SearchIndexError:
+        return None
     ids, vectors, checksums = (
         _read(
             folder / SEGMENTS_FOLDER / f"{entry.name}.{array}.npy",
