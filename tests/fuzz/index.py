@@ -40,6 +40,7 @@ from vireo_client.bundle import Bundle
 from vireo_client.errors import VireoError
 from vireo_client.index import Index, IndexWriter
 from vireo_client.index import digests as catalogue_digests
+from vireo_client.index.bundle_files import BUNDLE_FOLDER
 from vireo_client.index.catalogue import CATALOGUE_FILE
 from vireo_client.index.journal import JOURNAL_PREFIX
 from vireo_client.index.kinds import SearchSettings
@@ -140,7 +141,9 @@ def examine(folder: Path, bundle: Bundle, right: list[str], sealed: bool) -> lis
         if sealed:
             return "right"
         ask(folder, bundle)  # some images may have left
-        return "right" if verify(folder).is_whole else "still damaged"
+        # The next writer copies the bundle's files anew.
+        left = [p for p in verify(folder).problems if not p.where.startswith(BUNDLE_FOLDER)]
+        return "still damaged" if left else "right"
 
     looked = Path(f"{folder}-copy")
     ways: dict[str, Callable[[], str]] = {
@@ -234,6 +237,8 @@ def _change_rows(db: sqlite3.Connection, chance: random.Random) -> None:
     tables = ["meta", "images", "captions", "segments", "removed", "fields", "columns"]
     table = chance.choice(tables)
     names = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
+    if not names:  # it was dropped before
+        return
     column = chance.choice(names)
     one = f"WHERE ({', '.join(names[:2])}) = (SELECT {', '.join(names[:2])} FROM {table} "
     one += f"LIMIT 1 OFFSET {chance.randrange(9)})"

@@ -154,6 +154,8 @@ class Catalogue:
                 yield self._db
         except sqlite3.ProgrammingError as error:
             raise SearchIndexError(f"{self.path.parent}: the index is closed") from error
+        except UnicodeDecodeError as error:  # the name of a column
+            raise damaged(first_line(error)) from error
         except sqlite3.DatabaseError as error:
             if "locked" in str(error):
                 raise SearchIndexError(
@@ -194,7 +196,7 @@ class Catalogue:
             if state.version == 1:
                 return Layout(state, [], {})
             if checked and not digests.tables_are_whole(db):
-                raise _damaged("its digest is another")
+                raise damaged("its digest is another")
             entries = db.execute("SELECT name, part, rows, kind, settings, files FROM segments")
             try:
                 segments = [segment_row(*entry) for entry in entries]
@@ -206,7 +208,7 @@ class Catalogue:
                     if rows:
                         removed[segment.name] = np.array(rows, dtype=np.int64).ravel()
             except (ValueError, TypeError, OverflowError, RecursionError) as error:
-                raise _damaged(first_line(error)) from error
+                raise damaged(first_line(error)) from error
         return Layout(state, segments, removed)
 
     def saved(self) -> tuple[int, str]:
@@ -274,7 +276,7 @@ class Catalogue:
         if not all(
             isinstance(r.path, str) and isinstance(r.text, (str, type(None))) for r in rows.values()
         ):
-            raise _damaged("a path or a caption is no text")
+            raise damaged("a path or a caption is no text")
         return Found(saved, rows)
 
     def _has_fields(self, db: sqlite3.Connection, saved: tuple[int, str]) -> bool:
@@ -354,10 +356,11 @@ def find_saved(db: sqlite3.Connection) -> tuple[int, str]:
     try:
         return int(generation), str(writer_id or "")
     except (ValueError, TypeError) as error:  # without a generation, it would look empty
-        raise _damaged(f"generation: {first_line(error)}") from error
+        raise damaged(f"generation: {first_line(error)}") from error
 
 
-def _damaged(reason: str) -> SearchIndexError:
+def damaged(reason: str) -> SearchIndexError:
+    """Return the error that tells of damage in what a catalogue notes of itself."""
     return SearchIndexError(
         f"{CATALOGUE_FILE}: what it notes of itself is damaged ({reason}); see "
         "`vireo index verify --repair`, bring a snapshot back, or index the images again into a "
@@ -372,7 +375,7 @@ def read_state(db: sqlite3.Connection) -> State:
         images, captions = db.execute(_COUNTS[int(version)]).fetchone()
         return State(*find_saved(db), int(images), int(captions), int(version))
     except (ValueError, TypeError, KeyError) as error:
-        raise _damaged(first_line(error)) from error
+        raise damaged(first_line(error)) from error
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -72,14 +72,14 @@ def _rows(db: sqlite3.Connection, table: str) -> Iterator[tuple[object, ...]]:
                 yield tuple(row)
             else:
                 return  # all of it was read
-        except sqlite3.DatabaseError:
+        except (sqlite3.DatabaseError, UnicodeDecodeError):
             continue  # what lies behind is read from the other end, if it can be
 
 
 def _user_columns(db: sqlite3.Connection) -> list[str]:
     try:
         names = [name for _, name, *_ in db.execute("PRAGMA table_info(fields)")]
-    except sqlite3.DatabaseError:
+    except (sqlite3.DatabaseError, UnicodeDecodeError):
         return []
     return [name for name in names if name not in ("image_id", *metadata.BUILT_IN)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from ..errors import SearchIndexError
 from . import digests, metadata, words
-from .catalogue import Catalogue, read_state
+from .catalogue import Catalogue, damaged, read_state
 from .metadata import ImageFields
 from .rows import NO_FIELDS, SCHEMA_VERSION, CaptionRow, FileStamp, ImageRow, State
 from .segments import SegmentRow
@@ -162,8 +163,15 @@ class WritableCatalogue(Catalogue):
         return [(id_, text) for id_, text in self._rows(query, (image_id,))]
 
     def next_ids(self) -> tuple[int, int]:
-        """Return the first ids never given to an image and to a caption."""
-        return int(self.meta("next_image_id") or 1), int(self.meta("next_caption_id") or 1)
+        """Return the first ids never given to an image and to a caption.
+
+        Raises:
+            SearchIndexError: they are damaged.
+        """
+        noted = [self.meta(key) or "1" for key in ("next_image_id", "next_caption_id")]
+        if not all(re.fullmatch("[0-9]{1,18}", number) for number in noted):
+            raise damaged("the next numbers of images and captions")
+        return int(noted[0]), int(noted[1])
 
     def caption_ids(self, image_ids: Iterable[int]) -> list[int]:
         """Return the ids of all captions of the given images."""
