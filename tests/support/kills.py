@@ -34,7 +34,7 @@ from vireo_client.towers.onnx import OnnxTowers
 from support.bundles import write_repository
 
 BATCH = 4
-_SAVE_SECONDS = 0.1
+_SAVE_SECONDS = 0.05
 _PAUSE_SECONDS = 0.01
 
 Held = dict[str, NewImage]
