@@ -67,6 +67,8 @@ class Catalogue:
     """
 
     _db: sqlite3.Connection
+    is_checked = False
+    """Whether all rows were checked when the index was opened; else each is when it is found."""
 
     def __init__(self, path: Path) -> None:
         check_is_index(path.parent)
@@ -266,6 +268,9 @@ class Catalogue:
         # As one value: SQLite limits how many a statement may take.
         wanted = json.dumps(list(ids))
         found = db.execute(f"{query} (SELECT value FROM json_each(?))", (wanted,)).fetchall()
+        if found and not self.is_checked and read_state(db).version > 1:
+            if not digests.are_whole(db, {image_id for *_, image_id in found}):
+                raise damaged("the row of an image that was found")
         fields: dict[int, dict[str, str | int | float | bool]] = {}
         if found and self._has_fields(db, saved):
             fields = metadata.read(db, {image_id for *_, image_id in found}, self._columns)
@@ -299,7 +304,10 @@ class Catalogue:
             allowed = None if filter_ is None else matching_ids(db, as_predicate(filter_))
             hits = words.search(db, text, k, allowed)
             query = "SELECT id, path, NULL, id FROM images WHERE id IN"
-            return hits, self._find(db, query, [id_ for id_, _ in hits])
+            found = self._find(db, query, [id_ for id_, _ in hits])
+            if len(found.rows) < len(hits):
+                raise damaged("there are words of images that have no row")
+            return hits, found
 
     def filtered(self, part: str, filter_: Filter) -> tuple[tuple[int, str], Ids]:
         """Find the ids that pass a filter.

@@ -160,7 +160,7 @@ def _check_rows(db: sqlite3.Connection, damage: Damage) -> None:
         damage.add(
             CATALOGUE_FILE,
             f"the rows of {len(damage.images)} images are damaged: "
-            f"{', '.join(str(path) for (path,) in paths)}",
+            f"{', '.join(str(path)[:200] for (path,) in paths)}",
         )
 
 

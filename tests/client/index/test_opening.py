@@ -102,10 +102,19 @@ def test_in_a_large_file_a_damaged_embedding_is_refused_when_it_is_found(
         assert opened.search_captions(unit(1000)[None], 1)[0][0].path == "/p/1.jpg"
 
 
-def test_of_a_large_catalogue_only_the_small_tables_are_read(index, small_bundle, monkeypatch):
+def test_of_a_large_catalogue_rows_are_checked_when_they_are_found(
+    index, small_bundle, monkeypatch
+):
     monkeypatch.setattr(opening, "SMALL_CATALOGUE", 0)
     _change(index, "UPDATE fields SET user_1 = 'another' WHERE name = '7.jpg'")
-    Index(index, small_bundle).close()
+    with Index(index, small_bundle) as opened:
+        assert opened.search_images(unit(8)[None], 1)[0][0].path == "/p/8.jpg"
+        with pytest.raises(SearchIndexError, match=r"the row of an image.*--repair"):
+            opened.search_images(unit(7)[None], 1)
+        with pytest.raises(SearchIndexError, match="the row of an image"):
+            opened.search_captions(unit(7000)[None], 1)
+        with pytest.raises(SearchIndexError, match="the row of an image"):
+            opened.search_words("7", 1)
     _change(index, "UPDATE meta SET value = 'x' WHERE key = 'next_image_id'")
     with pytest.raises(SearchIndexError, match="its digest is another"):
         Index(index, small_bundle)
