@@ -269,7 +269,8 @@ class Catalogue:
         wanted = json.dumps(list(ids))
         found = db.execute(f"{query} (SELECT value FROM json_each(?))", (wanted,)).fetchall()
         if found and not self.is_checked and read_state(db).version > 1:
-            if not digests.are_whole(db, {image_id for *_, image_id in found}):
+            images = {image_id for *_, image_id in found}
+            if not digests.are_whole(db, images):
                 raise damaged("the row of an image that was found")
         fields: dict[int, dict[str, str | int | float | bool]] = {}
         if found and self._has_fields(db, saved):
