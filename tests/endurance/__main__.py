@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from support.certificates import write_certificates
@@ -70,7 +71,8 @@ def _writers(place: Path, _: _Model) -> tuple[Counts, bool]:
 
 def _readers(place: Path, _: _Model) -> tuple[Counts, bool]:
     folder, bundle = place / "i", write_small_bundle(place / "models")
-    write(folder, bundle, 1_000, 3)
+    with redirect_stdout(None):
+        write(folder, bundle, 1_000, 3)
     pairs = read_beside(folder, bundle, 4, 1_000, lambda: True)  # a wrong pair raises
     return {"saves": 1_000, "pairs that were right": pairs}, pairs > 1_000
 

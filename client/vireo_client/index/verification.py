@@ -253,8 +253,8 @@ def _wrong_vectors(segment: Segment) -> Iterator[str]:
     if np.any(np.diff(segment.ids) <= 0):
         yield "its ids do not ascend"
     for start in range(0, len(segment.vectors), _BLOCK):
-        lengths = np.linalg.norm(segment.vectors[start : start + _BLOCK], axis=1)
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
+            lengths = np.linalg.norm(segment.vectors[start : start + _BLOCK], axis=1)
             wrong = np.flatnonzero(~(np.abs(lengths - 1) <= UNIT_TOLERANCE))
         if len(wrong):
             row, length = start + wrong[0], lengths[wrong[0]]
