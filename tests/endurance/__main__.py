@@ -17,13 +17,12 @@ from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 
+from endurance import exports, folders, serving, writers
 from support.certificates import write_certificates
 from support.index_storm import read_beside, write
 from support.kills import kill_runs
 from support.small_index import write_small_bundle
 from vireo_client.bundle import Bundle
-
-from endurance import exports, folders, serving, writers
 
 Counts = Mapping[str, int]
 _FUZZ = Path(__file__).resolve().parent.parent / "fuzz" / "publications.py"

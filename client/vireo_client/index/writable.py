@@ -7,7 +7,7 @@ import re
 import sqlite3
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from ..errors import SearchIndexError
@@ -253,6 +253,17 @@ class WritableCatalogue(Catalogue):
     def bury(self, segment: str, rows: Iterable[int]) -> None:
         """Note that rows of a segment were removed."""
         self._db.executemany("INSERT INTO removed VALUES (?, ?)", [(segment, r) for r in rows])
+
+
+def is_empty(path: Path) -> bool:
+    """Return whether a catalogue is missing, or nothing was ever committed to it."""
+    if not path.is_file():
+        return True
+    if path.stat().st_size:
+        # To read rolls back what a writer that was killed has not committed.
+        with closing(sqlite3.connect(path)) as db:
+            db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+    return not path.stat().st_size
 
 
 def _user_texts(row: ImageFields, columns: Mapping[str, metadata.Column]) -> list[str]:
