@@ -52,7 +52,7 @@ class _Model:
         if not (self._run / "model_repository").is_dir():
             demo = "from vireo_client.cli import main; main()"
             subprocess.run(
-                [sys.executable, "-c", demo, "demo", "--out", str(self._run), "--epochs", "2"],
+                [sys.executable, "-c", demo, "demo", "--out", str(self._run), "--epochs", "1"],
                 check=True, stdout=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             )  # fmt: skip
