@@ -141,7 +141,8 @@ def verify(folder: str | Path, *, repair: bool = False) -> Verification:
                 recover(folder / CATALOGUE_FILE)
                 damage = find_damage(folder)
             lost = repair_damage(folder, damage) if damage.problems else []
-        except (OSError, sqlite3.Error) as error:
+        # SQLite's messages may quote damaged names, which Python cannot decode.
+        except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
             raise SearchIndexError(f"{folder}: cannot be repaired ({error})") from error
         left = find_damage(folder).problems
     # The small files of the bundle are copied anew by the next writer that has the bundle.

@@ -6,6 +6,7 @@ again. Nothing is guessed: an embedding stays only if its checksum, its row and 
 
 from __future__ import annotations
 
+import re
 import secrets
 import sqlite3
 from collections.abc import Sequence
@@ -162,7 +163,7 @@ class _Repair:
             noted = self._catalogue.meta(key) or "1"
             largest = db.execute(f"SELECT MAX(id) FROM {part}").fetchone()[0] or 0
             # A number that was damaged may be any; a digit too many does no harm.
-            numbers[key] = str(max(largest + 1, int(noted) if noted.isdecimal() else 1))
+            numbers[key] = str(max(largest + 1, int(noted) if _NUMBER.fullmatch(noted) else 1))
         return numbers
 
     def _bundle_id(self) -> dict[str, str]:
@@ -174,6 +175,7 @@ class _Repair:
             return {}
 
 
+_NUMBER = re.compile("[0-9]{1,18}")
 _PATH = "SELECT path FROM images WHERE id = ?"
 
 

@@ -7,7 +7,7 @@ import re
 import sqlite3
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from ..errors import SearchIndexError
@@ -260,8 +260,12 @@ def is_empty(path: Path) -> bool:
     if not path.is_file():
         return True
     if path.stat().st_size:
-        # To read rolls back what a writer that was killed has not committed.
-        with closing(sqlite3.connect(path)) as db:
+        # To read rolls back what a writer that was killed has not committed. What is damaged is told
+        # of when the catalogue is opened.
+        with (
+            closing(sqlite3.connect(path)) as db,
+            suppress(sqlite3.DatabaseError, UnicodeDecodeError),
+        ):
             db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
     return not path.stat().st_size
 

@@ -53,7 +53,7 @@ class IndexWriter:
         with ExitStack() as opened:
             try:
                 self._open(bundle, opened)
-            except (OSError, sqlite3.Error) as error:
+            except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
                 raise SearchIndexError(f"{self.folder}: cannot be opened ({error})") from error
             self._closing = opened.pop_all()
 
