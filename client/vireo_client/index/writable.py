@@ -260,8 +260,8 @@ def is_empty(path: Path) -> bool:
     if not path.is_file():
         return True
     if path.stat().st_size:
-        # To read rolls back what a writer that was killed has not committed. What is damaged is told
-        # of when the catalogue is opened.
+        # To read rolls back what a writer that was killed has not committed. Damage is told of when
+        # the catalogue is opened.
         with (
             closing(sqlite3.connect(path)) as db,
             suppress(sqlite3.DatabaseError, UnicodeDecodeError),
