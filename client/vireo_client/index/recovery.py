@@ -6,6 +6,7 @@ the words are made anew. Which of the rows are as they were written, their diges
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,9 +91,9 @@ def _check_essentials(db: sqlite3.Connection, path: Path) -> None:
     missing = {"schema_version", "generation", "bundle_id", "images", "captions"} - set(meta)
     ((segments,),) = db.execute("SELECT COUNT(*) FROM segments")
     ((images,),) = db.execute("SELECT COUNT(*) FROM images")
-    noted = meta.get("images", "")
+    noted = str(meta.get("images"))
     # Images whose rows are lost leave without a word, as their paths are lost too.
-    if missing or not segments or (noted.isdecimal() and 2 * images < int(noted)):
+    if missing or not segments or (re.fullmatch("[0-9]{1,18}", noted) and 2 * images < int(noted)):
         raise SearchIndexError(
             f"{path}: too little of it can be read; bring a snapshot back, or index the images "
             "again into a new folder"
