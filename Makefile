@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench sbom clean
+.PHONY: help setup demo test lint bench endurance sbom clean
 
 help: ## Show what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -34,6 +34,9 @@ lint: $(READY) ## Check style and types
 
 bench: $(READY) ## Measure the demo's model (after `make demo`)
 	@$(BIN)/python benchmarks/first_light.py
+
+endurance: $(READY) ## Try kills, races, poison, keys and TLS at length (half an hour)
+	@cd tests && ../$(BIN)/python -m endurance
 
 sbom: $(READY) ## Write the bill of materials of the environment, runs/sbom.json (CycloneDX)
 	@[ -x $(VENV)/sbom/bin/cyclonedx-py ] || { $(PYTHON) -m venv $(VENV)/sbom && \

@@ -39,7 +39,8 @@ def replacing(target: Path, *, marker: str) -> Iterator[Path]:
         raise VireoError(f"{target}: exists and holds no {marker}; choose another folder")
     target.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{target.name}-draft-"
-    if target.exists():  # else a folder may be what a killed exchange had put aside
+    # Elsewhere, without a target, a folder may be the only one that a killed exchange left.
+    if target.exists() or sys.platform == "linux":
         for _ in remove_abandoned(target.parent, prefix):
             pass
     held = HeldFolder(target.parent, prefix)

@@ -43,6 +43,16 @@ def test_a_failure_leaves_the_old_folder_and_no_rest(tmp_path, error):
     assert _names(tmp_path) == ["folder"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, such a folder may be the last one")
+def test_what_the_first_writer_left_when_it_was_killed_is_removed(tmp_path):
+    target = tmp_path / "folder"
+    (tmp_path / ".folder-draft-abcd1234" / "half").mkdir(parents=True)
+    with replacing(target, marker=MARKER) as draft:
+        assert _names(tmp_path) == [draft.name]
+        (draft / MARKER).touch()
+    assert _names(tmp_path) == ["folder"]
+
+
 def test_somebody_elses_folder_is_never_replaced(tmp_path):
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(VireoError, match=r"holds no marker\.json"):

@@ -214,6 +214,15 @@ def test_what_compose_mounts_is_there():
             assert port.startswith("127.0.0.1:")  # nothing is open to the network by default
 
 
+def test_every_image_can_be_pinned_by_digest(dockerfile):
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))["services"]
+    for name in ("prometheus", "grafana"):
+        assert re.fullmatch(rf"\${{{name.upper()}_IMAGE:-[^@}}]+}}", services[name]["image"])
+    (default,) = [rest.partition("=")[2] for word, rest in dockerfile if word == "ARG"][:1]
+    assert services["server"]["build"]["args"]["TRITON"] == f"${{TRITON_TAG:-{default}}}"
+    assert ("FROM", "nvcr.io/nvidia/tritonserver:${TRITON}") in dockerfile  # takes TAG@sha256:...
+
+
 def test_grafana_has_no_password_that_everybody_knows():
     services = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))["services"]
     password = services["grafana"]["environment"]["GF_SECURITY_ADMIN_PASSWORD"]

@@ -25,6 +25,7 @@ from vireo_client.embedder import Embedder
 from vireo_client.index import Index, IndexWriter, NewImage
 from vireo_client.index.catalogue import CATALOGUE_FILE
 from vireo_client.index.maintenance import verify
+from vireo_client.index.writable import is_empty
 from vireo_client.indexing import pipeline
 from vireo_client.indexing.contents import read_images
 from vireo_client.indexing.pipeline import index_images
@@ -34,7 +35,7 @@ from vireo_client.towers.onnx import OnnxTowers
 from support.bundles import write_repository
 
 BATCH = 4
-_SAVE_SECONDS = 0.1
+_SAVE_SECONDS = 0.05
 _PAUSE_SECONDS = 0.01
 
 Held = dict[str, NewImage]
@@ -97,7 +98,7 @@ def check_whole(index: Path, bundle: Bundle, expected: Held, added: Path) -> int
         The number of images that are there.
     """
     catalogue = index / CATALOGUE_FILE
-    if not catalogue.is_file() or not catalogue.stat().st_size:
+    if is_empty(catalogue):
         assert not added.exists(), "images were added, and there is no index"
         return 0
     _check_verified(index)

@@ -20,16 +20,17 @@ from typing import Any
 import numpy as np
 
 from ..bundle import Bundle
-from ..errors import IndexLocked, SearchIndexError
+from ..errors import IndexLocked, SearchIndexError, first_line
 from ..forks import abandon, renew_after_fork
-from . import metadata, words
+from ..printing import printable
+from . import digests, metadata, words
 from .facets import Facets, read_facets
 from .filters import Filter, as_predicate
 from .predicates import matching_ids
 from .relevance import META_KEY as RELEVANCE_KEY
 from .relevance import Relevance
 from .rows import NO_FIELDS, FileStamp, Found, FoundRow, Ids, ImageRow, Layout, State
-from .segments import SegmentRow
+from .segments import segment_row
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,14 @@ _SAVED = (
     "SELECT (SELECT value FROM meta WHERE key = 'generation'), "
     "(SELECT value FROM meta WHERE key = 'writer_id')"
 )
+_PROGRAMS = (
+    "SELECT type, name FROM sqlite_master WHERE type IN ('view', 'trigger') UNION ALL "
+    "SELECT 'computed column', c.name FROM sqlite_master AS m, pragma_table_xinfo(m.name) AS c "
+    "WHERE m.type = 'table' AND m.name IN "
+    "('meta', 'images', 'captions', 'segments', 'removed', 'fields', 'columns') "
+    "AND c.hidden > 1"
+)
+"""What would compute in a stranger's file."""
 _COUNTS = {
     1: "SELECT (SELECT COUNT(*) FROM images), (SELECT COUNT(*) FROM captions)",
     # The tables of a large index are not counted at each save: the writer keeps the numbers.
@@ -59,6 +68,8 @@ class Catalogue:
     """
 
     _db: sqlite3.Connection
+    is_checked = False
+    """Whether all rows were checked when the index was opened; else each is when it is found."""
 
     def __init__(self, path: Path) -> None:
         check_is_index(path.parent)
@@ -80,6 +91,7 @@ class Catalogue:
         if not self.is_in_place():
             raise SearchIndexError(f"{self.path.parent}: was replaced just now; try again")
         self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        self._db.execute("PRAGMA cell_size_check = ON")
         self._db.execute("PRAGMA query_only = ON")
         self._forked = False
 
@@ -88,6 +100,8 @@ class Catalogue:
         self._lock = Lock()
         self._forked = False
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        # Damaged pages are noticed when they are read, and not when they lead astray.
+        self._db.execute("PRAGMA cell_size_check = ON")
         self._file = _identity(path)
         self._columns: list[metadata.Column] = []
         self._columns_of: tuple[int, str] | None = None
@@ -97,9 +111,15 @@ class Catalogue:
             version = self.meta("schema_version")
             if version not in [str(readable) for readable in READABLE_VERSIONS]:
                 raise SearchIndexError(
-                    f"{self.path}: schema version {version}, but this vireo reads "
+                    f"{self.path}: schema version {str(version)[:20]}, but this vireo reads "
                     f"{' and '.join(map(str, READABLE_VERSIONS))}; index the images again, or "
                     "update vireo"
+                )
+            if programs := self._rows(_PROGRAMS):
+                kind, name = programs[0]
+                raise SearchIndexError(
+                    f"{self.path}: has the {kind} {printable(name)}, which no index has and which "
+                    "would run; open only indexes that vireo wrote"
                 )
         except BaseException:
             self._db.close()
@@ -137,6 +157,8 @@ class Catalogue:
                 yield self._db
         except sqlite3.ProgrammingError as error:
             raise SearchIndexError(f"{self.path.parent}: the index is closed") from error
+        except UnicodeDecodeError as error:  # the name of a column
+            raise damaged(first_line(error)) from error
         except sqlite3.DatabaseError as error:
             raise unusable(self.path, error) from error
 
@@ -159,24 +181,33 @@ class Catalogue:
         with self.moment() as db:
             return read_state(db)
 
-    def layout(self) -> Layout:
-        """Return the committed state and its segments, all of one moment."""
+    def layout(self, *, checked: bool = False) -> Layout:
+        """Return the committed state and its segments, all of one moment.
+
+        Args:
+            checked: compare them with the digest that was written with them.
+
+        Raises:
+            SearchIndexError: they are damaged.
+        """
         with self.moment() as db:
             state = read_state(db)
             if state.version == 1:
                 return Layout(state, [], {})
+            if checked and not digests.tables_are_whole(db):
+                raise damaged("its digest is another")
             entries = db.execute("SELECT name, part, rows, kind, settings, files FROM segments")
             try:
-                segments = [_segment_row(*entry) for entry in entries]
-            except (ValueError, TypeError, AttributeError) as error:
-                raise _damaged(error) from error
-            removed = {}
-            for segment in segments:
-                rows = db.execute(
-                    "SELECT row FROM removed WHERE segment = ? ORDER BY row", (segment.name,)
-                ).fetchall()
-                if rows:
-                    removed[segment.name] = np.fromiter((r for (r,) in rows), np.int64, len(rows))
+                segments = [segment_row(*entry) for entry in entries]
+                removed = {}
+                for segment in segments:
+                    rows = db.execute(
+                        "SELECT row FROM removed WHERE segment = ? ORDER BY row", (segment.name,)
+                    ).fetchall()
+                    if rows:
+                        removed[segment.name] = np.array(rows, dtype=np.int64).ravel()
+            except (ValueError, TypeError, OverflowError, RecursionError) as error:
+                raise damaged(first_line(error)) from error
         return Layout(state, segments, removed)
 
     def saved(self) -> tuple[int, str]:
@@ -260,6 +291,10 @@ class Catalogue:
         # As one value: SQLite limits how many a statement may take.
         wanted = json.dumps(list(ids))
         found = db.execute(f"{query} (SELECT value FROM json_each(?))", (wanted,)).fetchall()
+        if found and not self.is_checked and read_state(db).version > 1:
+            images = {image_id for *_, image_id in found}
+            if not digests.are_whole(db, images):
+                raise damaged("the row of an image that was found")
         fields: dict[int, dict[str, str | int | float | bool]] = {}
         if found and self._has_fields(db, saved):
             fields = metadata.read(db, {image_id for *_, image_id in found}, self._columns)
@@ -267,6 +302,10 @@ class Catalogue:
             id_: FoundRow(path, text, image_id, fields.get(image_id, NO_FIELDS))
             for id_, path, text, image_id in found
         }
+        if not all(
+            isinstance(r.path, str) and isinstance(r.text, (str, type(None))) for r in rows.values()
+        ):
+            raise damaged("a path or a caption is no text")
         return Found(saved, rows)
 
     def _has_fields(self, db: sqlite3.Connection, saved: tuple[int, str]) -> bool:
@@ -289,7 +328,10 @@ class Catalogue:
             allowed = None if filter_ is None else matching_ids(db, as_predicate(filter_))
             hits = words.search(db, text, k, allowed)
             query = "SELECT id, path, NULL, id FROM images WHERE id IN"
-            return hits, self._find(db, query, [id_ for id_, _ in hits])
+            found = self._find(db, query, [id_ for id_, _ in hits])
+            if len(found.rows) < len(hits):
+                raise damaged("there are words of images that have no row")
+            return hits, found
 
     def filtered(self, part: str, filter_: Filter) -> tuple[tuple[int, str], Ids]:
         """Find the ids that pass a filter.
@@ -351,15 +393,17 @@ def find_saved(db: sqlite3.Connection) -> tuple[int, str]:
     """Return generation and writer of the state that a connection reads."""
     generation, writer_id = db.execute(_SAVED).fetchone()
     try:
-        return int(generation or 0), writer_id or ""
-    except ValueError as error:
-        raise _damaged(error) from error
+        return int(generation), str(writer_id or "")
+    except (ValueError, TypeError) as error:  # without a generation, it would look empty
+        raise damaged(f"generation: {first_line(error)}") from error
 
 
-def _damaged(error: Exception) -> SearchIndexError:
+def damaged(reason: str) -> SearchIndexError:
+    """Return the error that tells of damage in what a catalogue notes of itself."""
     return SearchIndexError(
-        f"{CATALOGUE_FILE}: what it notes of itself is damaged ({error}); bring a snapshot back, "
-        "or index the images again into a new folder"
+        f"{CATALOGUE_FILE}: what it notes of itself is damaged ({reason}); see "
+        "`vireo index verify --repair`, bring a snapshot back, or index the images again into a "
+        "new folder"
     )
 
 
@@ -368,16 +412,9 @@ def read_state(db: sqlite3.Connection) -> State:
     try:
         (version,) = db.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
         images, captions = db.execute(_COUNTS[int(version)]).fetchone()
-        return State(*find_saved(db), int(images or 0), int(captions or 0), int(version))
+        return State(*find_saved(db), int(images), int(captions), int(version))
     except (ValueError, TypeError, KeyError) as error:
-        raise _damaged(error) from error
-
-
-def _segment_row(
-    name: str, part: str, rows: int, kind: str, settings: str, files: str
-) -> SegmentRow:
-    by_name = {file: (int(size), str(digest)) for file, (size, digest) in json.loads(files).items()}
-    return SegmentRow(name, part, rows, kind, json.loads(settings), by_name)
+        raise damaged(first_line(error)) from error
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -8,8 +8,9 @@ segments, and the columns. Both cost what is written, not what is there.
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 KEY = "digest"
 """The meta key of the digest of the small tables."""
@@ -40,25 +41,36 @@ def of_images(
     if last is None:
         last = db.execute("SELECT MAX(id) FROM images").fetchone()[0] or 0
     for start in range(first, last + 1, _AT_ONCE):
-        between = (start, min(start + _AT_ONCE - 1, last))
-        captions: dict[int, list[tuple[int, str]]] = {}
-        for id_, image_id, text in db.execute(
-            "SELECT id, image_id, text FROM captions WHERE image_id BETWEEN ? AND ? ORDER BY id",
-            between,
-        ):
-            captions.setdefault(image_id, []).append((id_, text))
-        rows = db.execute("SELECT * FROM fields WHERE image_id BETWEEN ? AND ?", between)
-        names = [column[0] for column in rows.description]
-        fields = {
-            # A column that was added later is null here: the digest stays.
-            row[0]: [(n, v) for n, v in zip(names, row, strict=True) if v is not None]
-            for row in rows
-        }
-        images = db.execute(
-            f"SELECT digest, {_ROW} FROM images WHERE id BETWEEN ? AND ? ORDER BY id", between
-        ).fetchall()
-        for stored, *image in images:
-            yield image[0], stored, _number([image, captions.get(image[0]), fields.get(image[0])])
+        yield from _digests(db, "BETWEEN ? AND ?", (start, min(start + _AT_ONCE - 1, last)))
+
+
+def are_whole(db: sqlite3.Connection, ids: Iterable[int]) -> bool:
+    """Return whether the rows of these images are what was written."""
+    some = "IN (SELECT value FROM json_each(?))"
+    found = _digests(db, some, (json.dumps(sorted(ids)),))
+    return all(stored == true for _, stored, true in found)
+
+
+def _digests(
+    db: sqlite3.Connection, which: str, values: tuple[int | str, ...]
+) -> Iterator[tuple[int, int | None, int]]:
+    captions: dict[int, list[tuple[int, str]]] = {}
+    for id_, image_id, text in db.execute(
+        f"SELECT id, image_id, text FROM captions WHERE image_id {which} ORDER BY id", values
+    ):
+        captions.setdefault(image_id, []).append((id_, text))
+    rows = db.execute(f"SELECT * FROM fields WHERE image_id {which}", values)
+    names = [column[0] for column in rows.description]
+    fields = {
+        # A column that was added later is null here: the digest stays.
+        row[0]: [(n, v) for n, v in zip(names, row, strict=True) if v is not None]
+        for row in rows
+    }
+    images = db.execute(
+        f"SELECT digest, {_ROW} FROM images WHERE id {which} ORDER BY id", values
+    ).fetchall()
+    for stored, *image in images:
+        yield image[0], stored, _number([image, captions.get(image[0]), fields.get(image[0])])
 
 
 def of_tables(db: sqlite3.Connection) -> str:
@@ -69,6 +81,12 @@ def of_tables(db: sqlite3.Connection) -> str:
         db.execute("SELECT * FROM columns ORDER BY name").fetchall(),
     ]
     return hashlib.sha256(repr(tables).encode(errors="backslashreplace")).hexdigest()
+
+
+def tables_are_whole(db: sqlite3.Connection) -> bool:
+    """Return whether the small tables are what was written."""
+    rows = db.execute("SELECT value FROM meta WHERE key = ?", (KEY,)).fetchall()
+    return rows == [(of_tables(db),)]
 
 
 def _number(values: object) -> int:

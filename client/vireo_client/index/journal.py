@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import first_line
 from .changes import NewImage
 from .rows import FileStamp
 
@@ -40,6 +41,9 @@ JOURNAL_PREFIX = "journal-"
 
 _MAGIC = b"VIREOJ01"
 _HEADER = struct.Struct("<QI")
+_NO_BATCH = (ValueError, TypeError, KeyError, AttributeError, RecursionError, struct.error)
+"""What reading a payload raises whose checksum is right, but which is another program's."""
+_INT64 = range(-(2**63), 2**63)
 _TEXT_LENGTH = struct.Struct("<I")
 
 
@@ -83,7 +87,16 @@ class Journal:
     def replay(self) -> Iterator[list[NewImage]]:
         """Yield the batches in their order, up to the first that is cut off or damaged."""
         for _, payload in self._records():
-            yield _decode(payload)
+            try:
+                batch = _decode(payload)
+            except _NO_BATCH as error:
+                logger.warning(
+                    "%s: holds what no writer wrote (%s); the rest of it is dropped, and the next "
+                    "run of `vireo index` embeds these images again",
+                    self.path, first_line(error),
+                )  # fmt: skip
+                return
+            yield batch
 
     def clear(self) -> None:
         """Remove the file, after what it holds was saved; a later `append` makes a new one."""
@@ -169,9 +182,18 @@ def _decode(payload: bytes) -> list[NewImage]:
         np.frombuffer(payload, "<f4", offset=start).reshape(-1, head["dim"]).astype(np.float32)
     )
     images, caption = [], len(rows)
+    if len(embeddings) != caption + sum(len(captions) for *_, captions, _ in rows):
+        raise ValueError(
+            f"{len(embeddings)} embeddings, which is not one for each image and caption"
+        )
     for embedding, (path, sha256, size, mtime_ns, digest, captions, fields) in zip(
-        embeddings, rows, strict=False
+        embeddings[:caption], rows, strict=True
     ):
+        texts = [path, sha256, digest, *captions]
+        if not all(isinstance(text, str) for text in texts) or not isinstance(fields, dict):
+            raise ValueError("an image is described by other than texts and fields")
+        if not all(type(n) is int and n in _INT64 for n in (size, mtime_ns)):
+            raise ValueError(f"{path}: size or time is no number of 64 bits")
         of_captions = embeddings[caption : caption + len(captions)] if captions else None
         caption += len(captions)
         stamp = FileStamp(size, mtime_ns, digest)

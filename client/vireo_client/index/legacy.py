@@ -13,6 +13,7 @@ import faiss
 import numpy as np
 
 from ..errors import SearchIndexError
+from .changes import UNIT_TOLERANCE
 from .rows import State
 from .segments import (
     FLAT,
@@ -106,14 +107,18 @@ def legacy_files(folder: Path, state: State) -> tuple[Path, Path]:
 def _read(path: Path, part: str, expected: int, dim: int | None) -> list[Segment]:
     try:
         index = faiss.read_index(str(path))
-    except RuntimeError as error:
-        reason = str(error).rpartition("Error: ")[2]
+    # A damaged length makes FAISS ask for absurd amounts of memory.
+    except (RuntimeError, MemoryError, ValueError) as error:
+        reason = str(error).rpartition("Error: ")[2] or type(error).__name__
         raise SearchIndexError(
             f"{path}: cannot be read ({reason}); index the images again into a new folder"
         ) from None
-    if not isinstance(index, faiss.IndexIDMap):
+    # Another program may have written any of FAISS's indexes.
+    if not isinstance(index, faiss.IndexIDMap) or not isinstance(
+        faiss.downcast_index(index.index), faiss.IndexFlat
+    ):
         raise SearchIndexError(
-            f"{path}: holds vectors without ids; index the images again into a new folder"
+            f"{path}: holds other than vectors with ids; index the images again into a new folder"
         )
     if index.ntotal != expected or dim not in (None, index.d):
         raise SearchIndexError(
@@ -124,6 +129,13 @@ def _read(path: Path, part: str, expected: int, dim: int | None) -> list[Segment
         return []
     ids = faiss.vector_to_array(index.id_map)
     vectors = index.index.reconstruct_n(0, expected)
+    with np.errstate(invalid="ignore", over="ignore"):
+        wrong = ~(np.abs(np.linalg.norm(vectors, axis=1) - 1) <= UNIT_TOLERANCE)
+    if wrong.any() or len(np.unique(ids)) != expected:
+        raise SearchIndexError(
+            f"{path}: damaged (ids that are there twice, or vectors of another length than 1); "
+            "index the images again into a new folder"
+        )
     order = np.argsort(ids)
     entry = SegmentRow(path.stem, part, expected, FLAT, {}, {})
     return [Segment(entry, ids[order], vectors[order], None, None, NO_ROWS)]

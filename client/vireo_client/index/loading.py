@@ -10,6 +10,7 @@ from typing import NamedTuple
 from ..errors import SearchIndexError
 from .catalogue import Catalogue
 from .legacy import load_legacy
+from .opening import check_small
 from .rows import Layout, State
 from .segments import NO_ROWS, PARTS, Segment, open_segment
 
@@ -49,11 +50,15 @@ def load_vectors(
     parts = before.parts.values() if before else ()
     opened = {segment.entry.name: segment for part in parts for segment in part}
     for attempt in range(1, _LOAD_ATTEMPTS + 1):
-        layout = catalogue.layout()
+        layout = catalogue.layout(checked=True)
         try:
             if layout.state.version == 1:
-                return Vectors(layout.state, load_legacy(folder, layout.state, dim))
-            return _open(folder, layout, dim, opened, structures)
+                vectors = Vectors(layout.state, load_legacy(folder, layout.state, dim))
+            else:
+                vectors = _open(folder, layout, dim, opened, structures)
+            if before is None:
+                check_small(catalogue, *vectors)
+            return vectors
         except SearchIndexError:
             # A writer may have compacted since, and swept these files away.
             if catalogue.state() == layout.state or attempt == _LOAD_ATTEMPTS:

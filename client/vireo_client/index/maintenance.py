@@ -92,8 +92,9 @@ def info(folder: str | Path) -> IndexInfo:
         entries = [entry for entry in layout.segments if entry.part == part]
         largest = max(entries, key=lambda entry: entry.rows, default=None)
         kinds[part] = largest.kind if largest else FLAT
-        if largest and "recall@10" in largest.settings:
-            recall[part] = float(largest.settings["recall@10"])
+        measured = largest.settings.get("recall@10") if largest else None
+        if isinstance(measured, (int, float)):
+            recall[part] = float(measured)
     return IndexInfo(
         folder=folder,
         images=layout.state.images,
@@ -141,7 +142,8 @@ def verify(folder: str | Path, *, repair: bool = False) -> Verification:
                 recover(folder / CATALOGUE_FILE)
                 damage = find_damage(folder)
             lost = repair_damage(folder, damage) if damage.problems else []
-        except (OSError, sqlite3.Error) as error:
+        # SQLite's messages may quote damaged names, which Python cannot decode.
+        except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
             raise SearchIndexError(f"{folder}: cannot be repaired ({error})") from error
         left = find_damage(folder).problems
     # The small files of the bundle are copied anew by the next writer that has the bundle.

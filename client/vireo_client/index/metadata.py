@@ -11,6 +11,7 @@ All texts are stored in NFC, so that a name written by macOS equals the one that
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
@@ -41,6 +42,7 @@ BUILT_IN: Mapping[str, str] = {
 }  # fmt: skip
 """The columns that every index has, with their types."""
 
+_SQL_NAME = re.compile(r"user_\d+")
 MAX_COLUMNS = 500
 """How many columns of a user an index takes; a row would need ever longer to read."""
 
@@ -80,14 +82,21 @@ def columns(db: sqlite3.Connection) -> dict[str, Column]:
     """Return the columns of an index by name, the built-in ones first.
 
     Raises:
-        SearchIndexError: the index was written before there was metadata.
+        SearchIndexError: the index was written before there was metadata, or is damaged.
     """
     if not _has_tables(db):
         raise SearchIndexError(
             "this index was written before images had metadata; run `vireo index` on its images"
         )
     found = {name: Column(name, name, type_) for name, type_ in BUILT_IN.items()}
-    rows = db.execute("SELECT name, sql_name, type FROM columns ORDER BY rowid")
+    rows = db.execute("SELECT name, sql_name, type FROM columns ORDER BY rowid").fetchall()
+    for name, sql_name, type_ in rows:
+        # The name becomes part of statements: another one would be run as SQL.
+        texts = isinstance(name, str) and isinstance(sql_name, str)
+        if not texts or not _SQL_NAME.fullmatch(sql_name) or type_ not in TYPES:
+            raise SearchIndexError(
+                f"the index's column {shown(name)} is damaged; see `vireo index verify --repair`"
+            )
     return found | {name: Column(name, sql_name, type_) for name, sql_name, type_ in rows}
 
 
@@ -269,13 +278,16 @@ def read(
     query = (
         f"SELECT image_id, {names} FROM fields WHERE image_id IN (SELECT value FROM json_each(?))"
     )
+    found = db.execute(query, (wanted,)).fetchall()
+    if any(isinstance(value, bytes) for row in found for value in row):
+        raise SearchIndexError("a field of an image is damaged; see `vireo index verify --repair`")
     return {
         image_id: {
             column.name: bool(value) if column.type == BOOLEAN else value
             for column, value in zip(known, values, strict=True)
             if value is not None
         }
-        for image_id, *values in db.execute(query, (wanted,))
+        for image_id, *values in found
     }
 
 

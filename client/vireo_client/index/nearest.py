@@ -36,7 +36,7 @@ def nearest(
         id is -1 where there is no hit.
 
     Raises:
-        SearchIndexError: memory does not suffice.
+        SearchIndexError: memory does not suffice, or an embedding that was found is damaged.
     """
     try:
         if allowed is None:
@@ -51,7 +51,11 @@ def nearest(
     if not hits:
         return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
     scores, ids = (np.concatenate(found, axis=1) for found in zip(*hits, strict=True))
-    return best(scores, ids, k)
+    scores, ids = best(scores, ids, k)
+    found = np.unique(ids)
+    for segment in segments:
+        segment.check(found[found >= 0])
+    return scores, ids
 
 
 def _filtered(

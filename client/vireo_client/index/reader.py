@@ -84,7 +84,7 @@ class Index:
             except BaseException:
                 catalogue.close()
                 raise
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
             raise SearchIndexError(f"{self.folder}: cannot be opened ({error})") from error
 
     def _load(self, catalogue: Catalogue, before: Vectors | None = None) -> _Opened:

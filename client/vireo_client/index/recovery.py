@@ -6,6 +6,7 @@ the words are made anew. Which of the rows are as they were written, their diges
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,14 +73,14 @@ def _rows(db: sqlite3.Connection, table: str) -> Iterator[tuple[object, ...]]:
                 yield tuple(row)
             else:
                 return  # all of it was read
-        except sqlite3.DatabaseError:
+        except (sqlite3.DatabaseError, UnicodeDecodeError):
             continue  # what lies behind is read from the other end, if it can be
 
 
 def _user_columns(db: sqlite3.Connection) -> list[str]:
     try:
         names = [name for _, name, *_ in db.execute("PRAGMA table_info(fields)")]
-    except sqlite3.DatabaseError:
+    except (sqlite3.DatabaseError, UnicodeDecodeError):
         return []
     return [name for name in names if name not in ("image_id", *metadata.BUILT_IN)]
 
@@ -90,9 +91,9 @@ def _check_essentials(db: sqlite3.Connection, path: Path) -> None:
     missing = {"schema_version", "generation", "bundle_id", "images", "captions"} - set(meta)
     ((segments,),) = db.execute("SELECT COUNT(*) FROM segments")
     ((images,),) = db.execute("SELECT COUNT(*) FROM images")
-    noted = meta.get("images", "")
+    noted = str(meta.get("images"))
     # Images whose rows are lost leave without a word, as their paths are lost too.
-    if missing or not segments or (noted.isdecimal() and 2 * images < int(noted)):
+    if missing or not segments or (re.fullmatch("[0-9]{1,18}", noted) and 2 * images < int(noted)):
         raise SearchIndexError(
             f"{path}: too little of it can be read; bring a snapshot back, or index the images "
             "again into a new folder"

@@ -90,7 +90,7 @@ class Relevance(NamedTuple):
             if scores.ndim != 1 or not len(scores) or not np.isfinite(scores).all():
                 raise ValueError("no scores")
             return cls(scores, int(read["images"]), str(read["source"]))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise SearchIndexError(
                 f"what the index has learned of relevance is damaged ({error}); `vireo index` "
                 "on its images learns it anew"

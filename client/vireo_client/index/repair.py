@@ -6,6 +6,7 @@ again. Nothing is guessed: an embedding stays only if its checksum, its row and 
 
 from __future__ import annotations
 
+import re
 import secrets
 import sqlite3
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ from .segments import (
     Segment,
     SegmentRow,
     array_header,
+    dim_of,
     row_checksums,
     segment_name,
     structure_file,
@@ -161,7 +163,7 @@ class _Repair:
             noted = self._catalogue.meta(key) or "1"
             largest = db.execute(f"SELECT MAX(id) FROM {part}").fetchone()[0] or 0
             # A number that was damaged may be any; a digit too many does no harm.
-            numbers[key] = str(max(largest + 1, int(noted) if noted.isdecimal() else 1))
+            numbers[key] = str(max(largest + 1, int(noted) if _NUMBER.fullmatch(noted) else 1))
         return numbers
 
     def _bundle_id(self) -> dict[str, str]:
@@ -173,6 +175,7 @@ class _Repair:
             return {}
 
 
+_NUMBER = re.compile("[0-9]{1,18}")
 _PATH = "SELECT path FROM images WHERE id = ?"
 
 
@@ -192,9 +195,10 @@ def _salvage(folder: Path, entry: SegmentRow, removed: Ids) -> Segment | None:
     Returns:
         The segment without a structure; None where nothing of it is left.
     """
-    noted = entry.files[f"{entry.name}.vectors.npy"][0]
-    # All headers of small shapes are of one length.
-    dim = (noted - len(array_header(ARRAYS["vectors"], (entry.rows, 1)))) // (4 * entry.rows)
+    try:
+        dim = dim_of(entry)
+    except SearchIndexError:
+        return None
     ids, vectors, checksums = (
         _read(
             folder / SEGMENTS_FOLDER / f"{entry.name}.{array}.npy",

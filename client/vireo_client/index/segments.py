@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import logging
 import os
+import re
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ..bundle import file_sha256
 from ..errors import SearchIndexError
 from .exact import Embeddings, Mask, Rows, nearest_rows
 from .kinds import SearchSettings, open_structure
@@ -43,8 +46,13 @@ ARRAYS: dict[str, np.dtype[Any]] = {
 """A segment's arrays and their types."""
 Checksums = npt.NDArray[np.uint32]
 NO_ROWS: Rows = np.empty(0, dtype=np.int64)
+CHECKED_BYTES = 32 << 20
+"""Files up to this size are read and hashed when they are opened: at most 0.1 s."""
 logger = logging.getLogger(__name__)
 
+_NAME = re.compile(r"(images|captions)-\d+-[0-9a-f]+")
+_STRUCTURE = re.compile(_NAME.pattern + r"\.[a-z0-9]+\.faiss")
+_MOST_ROWS = 1 << 40
 _AGAIN = "`vireo index verify --repair` drops what is damaged and lists what to index again"
 
 
@@ -63,6 +71,27 @@ class SegmentRow(NamedTuple):
     """Bytes and SHA-256 by file name."""
 
 
+def segment_row(
+    name: str, part: str, rows: int, kind: str, settings: str, files: str
+) -> SegmentRow:
+    """Return an entry from its columns in the catalogue.
+
+    Raises:
+        ValueError, TypeError: it is none that an index writes, or names a file elsewhere.
+    """
+    noted, read = json.loads(files), json.loads(settings)
+    if not (isinstance(noted, dict) and isinstance(read, dict) and _NAME.fullmatch(name)):
+        raise ValueError(f"segment {name!r} is described by other than a name and two objects")
+    by_name = {file: (int(size), str(digest)) for file, (size, digest) in noted.items()}
+    needed = {f"{name}.{array}.npy" for array in ARRAYS}
+    others = by_name.keys() - needed
+    if not needed <= by_name.keys() or not all(map(_STRUCTURE.fullmatch, others)):
+        raise ValueError(f"segment {name} has other files than a segment has")
+    if part not in PARTS or type(rows) is not int or not 0 < rows < _MOST_ROWS:
+        raise ValueError(f"segment {name} has {rows!r} rows of {part!r}")
+    return SegmentRow(name, part, rows, str(kind), read, by_name)
+
+
 @dataclass(frozen=True)
 class Segment:
     """One segment, mapped into memory.
@@ -74,6 +103,7 @@ class Segment:
         checksums: UINT32 `[N]`, the CRC-32 of each row; None in an index of schema 1.
         structure: the search structure, None for `flat`.
         removed: rows that were removed since the segment was written, INT64.
+        whole: whether the checksums of its files were compared when they were opened.
     """
 
     entry: SegmentRow
@@ -82,6 +112,7 @@ class Segment:
     checksums: Checksums | None
     structure: Any
     removed: Rows
+    whole: bool = False
 
     @cached_property
     def present(self) -> Mask | None:
@@ -122,6 +153,19 @@ class Segment:
         ids = self.ids[rows]
         ids[rows < 0] = -1
         return scores, ids
+
+    def check(self, ids: Rows) -> None:
+        """Check that those of `ids` that lie in this segment have the embeddings they were given.
+
+        Raises:
+            SearchIndexError: one is damaged.
+        """
+        if self.whole or self.checksums is None:
+            return
+        rows = self.rows_of(ids)
+        found = row_checksums(self.ids[rows], self.vectors[rows])
+        if not np.array_equal(found, self.checksums[rows]):
+            raise SearchIndexError(f"segment {self.entry.name}: an embedding is damaged; {_AGAIN}")
 
     def rows_of(self, ids: Rows) -> Rows:
         """Return the row of each id that lies in this segment; other ids are left out."""
@@ -185,6 +229,21 @@ def write_segment(
     return SegmentRow(name, part, len(ids), FLAT, {}, files)
 
 
+def dim_of(entry: SegmentRow) -> int:
+    """Return the embedding size that the noted size of a segment's vectors tells.
+
+    Raises:
+        SearchIndexError: there is none of which it would be the size.
+    """
+    name = f"{entry.name}.vectors.npy"
+    # All headers of small shapes are of one length.
+    header = len(array_header(ARRAYS["vectors"], (entry.rows, 1)))
+    dim = (entry.files[name][0] - header) // (4 * entry.rows)
+    if dim < 1:
+        raise SearchIndexError(f"{name}: is noted as too small for {entry.rows} rows; {_AGAIN}")
+    return dim
+
+
 def open_segment(
     folder: Path,
     entry: SegmentRow,
@@ -193,7 +252,10 @@ def open_segment(
     *,
     structures: bool = True,
 ) -> Segment:
-    """Map a segment's files into memory; sizes and headers are checked, checksums are not.
+    """Map a segment's files into memory; sizes and headers are checked.
+
+    Of files up to `CHECKED_BYTES`, checksums are checked too. In a larger one, an embedding is
+    checked when it is found.
 
     Args:
         folder: the index.
@@ -206,8 +268,13 @@ def open_segment(
         SearchIndexError: a file is missing, or is not what the catalogue says.
     """
     target = folder / SEGMENTS_FOLDER
-    for name, (size, _) in entry.files.items():
+    whole = True
+    for name, (size, sha256) in entry.files.items():
         check_size(target / name, size)
+        if size > CHECKED_BYTES:
+            whole = False
+        elif file_sha256(target / name) != sha256:
+            raise SearchIndexError(f"{target / name}: damaged (its SHA-256 is another); {_AGAIN}")
     ids, vectors, checksums = (
         _map_array(
             target / f"{entry.name}.{array}.npy",
@@ -220,7 +287,7 @@ def open_segment(
     if structures and entry.kind != FLAT:
         path = structure_file(folder, entry.name, entry.kind)
         structure = open_structure(entry.kind, path, vectors, entry.settings)
-    return Segment(entry, ids, vectors, checksums, structure, removed)
+    return Segment(entry, ids, vectors, checksums, structure, removed, whole)
 
 
 def structure_file(folder: Path, name: str, kind: str) -> Path:

@@ -20,7 +20,7 @@ from .catalogue import CATALOGUE_FILE, Catalogue, check_is_index, read_state
 from .changes import UNIT_TOLERANCE
 from .legacy import load_legacy
 from .rows import Ids, Layout
-from .segments import NO_ROWS, PARTS, SEGMENTS_FOLDER, Segment, SegmentRow, open_segment
+from .segments import NO_ROWS, PARTS, SEGMENTS_FOLDER, Segment, SegmentRow, dim_of, open_segment
 
 _BLOCK = 16_384
 _ATTEMPTS = 5
@@ -103,13 +103,24 @@ def _check(folder: Path, damage: Damage) -> None:
         damage.add(CATALOGUE_FILE, first_line(error))
 
 
+def check_catalogue(db: sqlite3.Connection) -> Damage:
+    """Check all of a catalogue that may be written, such as a copy in memory."""
+    damage = Damage()
+    _check_pages(db, damage)
+    if not damage.unreadable:
+        _check_rows(db, damage)
+        _check_words(db, damage)
+    return damage
+
+
 def _check_catalogue(catalogue: Catalogue, damage: Damage) -> None:
     with catalogue.moment() as db:
         _check_pages(db, damage)
     if not damage.unreadable:
         with catalogue.moment() as db:
             _check_rows(db, damage)
-        _check_words(catalogue.path, damage)
+        with closing(sqlite3.connect(catalogue.path, isolation_level=None)) as db:
+            _check_words(db, damage)
 
 
 def _check_files(folder: Path, catalogue: Catalogue, damage: Damage) -> None:
@@ -135,10 +146,7 @@ def _check_rows(db: sqlite3.Connection, damage: Damage) -> None:
     state = read_state(db)
     if state.version == 1:
         return
-    ((stored,),) = db.execute(
-        "SELECT (SELECT value FROM meta WHERE key = ?)", (digests.KEY,)
-    ).fetchall()
-    if stored != digests.of_tables(db):
+    if not digests.tables_are_whole(db):
         damage.tables = True
         damage.add(CATALOGUE_FILE, "what it notes of itself, its segments or columns is damaged")
     for part in PARTS:
@@ -155,13 +163,12 @@ def _check_rows(db: sqlite3.Connection, damage: Damage) -> None:
         damage.add(
             CATALOGUE_FILE,
             f"the rows of {len(damage.images)} images are damaged: "
-            f"{', '.join(str(path) for (path,) in paths)}",
+            f"{', '.join(str(path)[:200] for (path,) in paths)}",
         )
 
 
-def _check_words(path: Path, damage: Damage) -> None:
+def _check_words(db: sqlite3.Connection, damage: Damage) -> None:
     """Have FTS5 compare its index with its texts, in a transaction that is taken back."""
-    db = sqlite3.connect(path, isolation_level=None)
     try:
         if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'words'").fetchone():
             db.execute("BEGIN")
@@ -175,8 +182,6 @@ def _check_words(path: Path, damage: Damage) -> None:
     except sqlite3.DatabaseError as error:
         damage.words = True
         damage.add(CATALOGUE_FILE, f"the words to search by are damaged ({error})")
-    finally:
-        db.close()
 
 
 def _check_legacy(folder: Path, layout: Layout, damage: Damage) -> None:
@@ -232,8 +237,7 @@ def _check_opened(
     removed = layout.removed.get(entry.name, NO_ROWS)
     where = f"{SEGMENTS_FOLDER}/{entry.name}"
     try:
-        dim = _dim_of(folder, entry)
-        segment = open_segment(folder, entry, dim, NO_ROWS)
+        segment = open_segment(folder, entry, dim_of(entry), NO_ROWS)
     except VireoError as error:
         damage.segments[entry.name].update(entry.files)
         damage.add(where, first_line(error))
@@ -248,18 +252,12 @@ def _check_opened(
     present[entry.part].append(np.delete(segment.ids, removed))
 
 
-def _dim_of(folder: Path, entry: SegmentRow) -> int:
-    """Return the embedding size of a segment; the file was checked, so that it can be believed."""
-    path = folder / SEGMENTS_FOLDER / f"{entry.name}.vectors.npy"
-    return int(np.load(path, mmap_mode="r").shape[-1])
-
-
 def _wrong_vectors(segment: Segment) -> Iterator[str]:
     if np.any(np.diff(segment.ids) <= 0):
         yield "its ids do not ascend"
     for start in range(0, len(segment.vectors), _BLOCK):
-        lengths = np.linalg.norm(segment.vectors[start : start + _BLOCK], axis=1)
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
+            lengths = np.linalg.norm(segment.vectors[start : start + _BLOCK], axis=1)
             wrong = np.flatnonzero(~(np.abs(lengths - 1) <= UNIT_TOLERANCE))
         if len(wrong):
             row, length = start + wrong[0], lengths[wrong[0]]
@@ -288,5 +286,5 @@ def _check_bundle(folder: Path, catalogue: Catalogue, damage: Damage) -> None:
                 damage.add(f"{BUNDLE_FOLDER}/{name}", "missing or damaged; `vireo index` copies it")
         if (folder / BUNDLE_FOLDER).is_dir():
             Bundle(folder / BUNDLE_FOLDER)
-    except (VireoError, OSError, ValueError, AttributeError) as error:
+    except (VireoError, OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         damage.add(BUNDLE_FOLDER, first_line(error))

@@ -49,6 +49,7 @@ more of them, the most frequent words are left out: they tell the least."""
 _TEXTS_PER_IMAGE = 1 << 10
 """A row's number is its image's id times this, and the place of the text: all texts of an image are
 found by their numbers."""
+_MOST_IMAGES = (1 << 63) // _TEXTS_PER_IMAGE
 _WORD = re.compile(r"[^\W_]+")
 _MARKS = dict.fromkeys(range(0x0300, 0x0370))
 _NO_STROKE = str.maketrans("đĐ", "dD")
@@ -84,7 +85,8 @@ def _rows(image: ImageWords) -> Iterator[tuple[int, str, str]]:
 
 def remove(db: sqlite3.Connection, image_ids: Iterable[int]) -> None:
     """Remove the texts of images. Nothing is committed here."""
-    firsts = (int(i) * _TEXTS_PER_IMAGE for i in image_ids)
+    # What is larger is a damaged number, and has no texts.
+    firsts = (int(i) * _TEXTS_PER_IMAGE for i in image_ids if abs(int(i)) < _MOST_IMAGES)
     db.executemany(
         "DELETE FROM words WHERE rowid BETWEEN ? AND ?",
         ((first, first + _TEXTS_PER_IMAGE - 1) for first in firsts),

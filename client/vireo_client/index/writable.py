@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from ..errors import SearchIndexError
 from . import digests, metadata, words
-from .catalogue import Catalogue, read_state
+from .catalogue import Catalogue, damaged, read_state
 from .metadata import ImageFields
 from .rows import NO_FIELDS, SCHEMA_VERSION, CaptionRow, FileStamp, ImageRow, State
 from .segments import SegmentRow
@@ -162,8 +163,15 @@ class WritableCatalogue(Catalogue):
         return [(id_, text) for id_, text in self._rows(query, (image_id,))]
 
     def next_ids(self) -> tuple[int, int]:
-        """Return the first ids never given to an image and to a caption."""
-        return int(self.meta("next_image_id") or 1), int(self.meta("next_caption_id") or 1)
+        """Return the first ids never given to an image and to a caption.
+
+        Raises:
+            SearchIndexError: they are damaged.
+        """
+        noted = [self.meta(key) or "1" for key in ("next_image_id", "next_caption_id")]
+        if not all(re.fullmatch("[0-9]{1,18}", number) for number in noted):
+            raise damaged("the next numbers of images and captions")
+        return int(noted[0]), int(noted[1])
 
     def caption_ids(self, image_ids: Iterable[int]) -> list[int]:
         """Return the ids of all captions of the given images."""
@@ -245,6 +253,21 @@ class WritableCatalogue(Catalogue):
     def bury(self, segment: str, rows: Iterable[int]) -> None:
         """Note that rows of a segment were removed."""
         self._db.executemany("INSERT INTO removed VALUES (?, ?)", [(segment, r) for r in rows])
+
+
+def is_empty(path: Path) -> bool:
+    """Return whether a catalogue is missing, or nothing was ever committed to it."""
+    if not path.is_file():
+        return True
+    if path.stat().st_size:
+        # To read rolls back what a writer that was killed has not committed. Damage is told of when
+        # the catalogue is opened.
+        with (
+            closing(sqlite3.connect(path)) as db,
+            suppress(sqlite3.DatabaseError, UnicodeDecodeError),
+        ):
+            db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+    return not path.stat().st_size
 
 
 def _user_texts(row: ImageFields, columns: Mapping[str, metadata.Column]) -> list[str]:

@@ -29,7 +29,7 @@ from .neutral import Embed
 from .pending import Pending
 from .rows import FileStamp
 from .saving import SAVED_JOURNAL, save
-from .writable import WritableCatalogue
+from .writable import WritableCatalogue, is_empty
 
 logger = logging.getLogger(__name__)
 
@@ -54,21 +54,19 @@ class IndexWriter:
         with ExitStack() as opened:
             try:
                 self._open(bundle, opened)
-            except (OSError, sqlite3.Error) as error:
+            except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
                 raise SearchIndexError(f"{self.folder}: cannot be opened ({error})") from error
             self._closing = opened.pop_all()
 
     def _open(self, bundle: Bundle, opened: ExitStack) -> None:
         path = self.folder / CATALOGUE_FILE
-        if self.folder.is_dir() and not path.is_file() and self._holds_other_files():
-            raise SearchIndexError(
-                f"{self.folder}: holds other files and no index; choose another folder"
-            )
+        self._check_for_other_files(path)
         self.folder.mkdir(parents=True, exist_ok=True)
         opened.callback(WriterLock(self.folder).close)
         new = None
         # A writer that was killed at its very start leaves an empty catalogue.
-        if not path.is_file() or path.stat().st_size == 0:
+        if is_empty(path):
+            self._check_for_other_files(path)
             new = {"bundle_id": bundle.bundle_id, "generation": "0"}
         catalogue = WritableCatalogue(path, create=new)
         opened.callback(catalogue.close)
@@ -84,9 +82,21 @@ class IndexWriter:
         opened.callback(self._journals.drop_own)
         self._take_over()
 
-    def _holds_other_files(self) -> bool:
+    def _check_for_other_files(self, catalogue: Path) -> None:
+        """Check that a folder without rows holds no embeddings, and nobody else's files."""
+        if not self.folder.is_dir() or (catalogue.is_file() and catalogue.stat().st_size):
+            return
         ours = (LOCK_FILE, HOLDER_FILE, CATALOGUE_FILE, JOURNAL_PREFIX)
-        return any(not entry.name.startswith(ours) for entry in self.folder.iterdir())
+        if all(entry.name.startswith(ours) for entry in self.folder.iterdir()):
+            return
+        if catalogue.is_file():
+            raise SearchIndexError(
+                f"{catalogue}: is empty, though there are other files; bring a snapshot back, or "
+                "index the images into another folder"
+            )
+        raise SearchIndexError(
+            f"{self.folder}: holds other files and no index; choose another folder"
+        )
 
     def _take_over(self) -> None:
         """Save what killed writers added and did not save."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from vireo_client.errors import SegmenterError
 from vireo_client.text.vncorenlp.model_files import FILES as _VNCORENLP_FILES
@@ -67,6 +68,15 @@ class RawText:
         return {}
 
 
+def _drop_temporary_file(model: Any) -> None:
+    """Remove the file that pyvi's model was unpacked to; a process that is killed would leave it.
+
+    The model reads all of the file when it is opened. Windows removes no file that is open.
+    """
+    if model.tagger_ is not None and sys.platform != "win32":
+        Path(model.modelfile.name).unlink(missing_ok=True)
+
+
 class PyViSegmenter:
     """pyvi's conditional random field, which carries its own model. It does not split sentences.
 
@@ -84,6 +94,7 @@ class PyViSegmenter:
                 "pyvi is not installed; pip install 'vireo[segment]', or choose another segmenter"
             ) from error
         self._tokenize: Callable[[str], str] = module.tokenize
+        _drop_temporary_file(module.ViTokenizer.model)
 
     def segment(self, text: str) -> list[str]:
         """Segment a text; see `Segmenter.segment`."""

@@ -31,7 +31,7 @@ def locked(repository: Path) -> Iterator[None]:
 
 def _take(path: Path) -> int:
     while True:
-        lock = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        lock = _open(path)
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             if os.path.samestat(os.stat(path), os.fstat(lock)):
@@ -39,3 +39,13 @@ def _take(path: Path) -> int:
         except FileNotFoundError:
             pass
         os.close(lock)  # the one who held it before has removed it
+
+
+def _open(path: Path) -> int:
+    """Open the lock's file, making it if it is missing."""
+    flags = os.O_CREAT | os.O_CLOEXEC
+    try:
+        # NFS gives an exclusive lock only on a file that is open for writing.
+        return os.open(path, os.O_RDWR | flags, 0o666)
+    except PermissionError:  # another user made it; where the disk is local, this suffices
+        return os.open(path, os.O_RDONLY | flags, 0o666)

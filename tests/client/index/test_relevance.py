@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from support.small_index import DIM
 from vireo_client.errors import DataError, SearchIndexError
-from vireo_client.index import Index, IndexWriter, NewImage, learning, neutral
+from vireo_client.index import Index, IndexWriter, NewImage, digests, learning, neutral
 from vireo_client.index.learning import (
     learn_from_captions,
     learn_from_neutral_queries,
@@ -360,6 +360,8 @@ def test_damage_costs_the_relevance_and_not_the_search(writer, rng, small_bundle
     db = sqlite3.connect(writer.folder / "catalogue.sqlite")
     with db:
         db.execute("UPDATE meta SET value = '{}' WHERE key = 'relevance'")
+        sealed = digests.of_tables(db)  # as a newer vireo would have written it
+        db.execute("UPDATE meta SET value = ? WHERE key = ?", (sealed, digests.KEY))
     db.close()
     with Index(writer.folder, small_bundle) as index:
         assert index.relevance is None

@@ -1,15 +1,20 @@
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
-from support.small_index import DIM, best, new_image, segment_files, unit
+from support.processes import run_python
+from support.small_index import DIM, best, new_image, segment_files, unit, write_index
 from vireo_client.errors import DataError, IndexLocked, SearchIndexError
 from vireo_client.index import Index, IndexWriter
 from vireo_client.index.catalogue import CATALOGUE_FILE
 from vireo_client.index.changes import Move
+from vireo_client.index.maintenance import verify
 from vireo_client.index.rows import FileStamp
 
 
@@ -83,6 +88,40 @@ def test_a_writer_killed_at_its_very_start_leaves_a_usable_folder(tmp_path, smal
         writer.save()
     with Index(tmp_path / "i", small_bundle) as index:
         assert len(index) == 1
+
+
+def test_a_writer_killed_while_it_makes_the_catalogue_leaves_a_usable_folder(
+    tmp_path, small_bundle
+):
+    folder = tmp_path / "i"
+    folder.mkdir()
+    code = """
+        import os, signal, sqlite3, sys
+        db = sqlite3.connect(sys.argv[1], isolation_level=None)
+        db.execute("PRAGMA cache_size = 1")  # the file is written before the commit
+        db.execute("BEGIN")
+        db.execute("CREATE TABLE meta (key, value)")
+        db.executemany("INSERT INTO meta VALUES (?, ?)", [(n, "x" * 4000) for n in range(50)])
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    done = run_python("-c", textwrap.dedent(code), folder / CATALOGUE_FILE)
+    assert done.returncode == -signal.SIGKILL
+    assert (folder / CATALOGUE_FILE).stat().st_size
+    with IndexWriter(folder, small_bundle) as writer:
+        writer.add([new_image("a.jpg", 1)])
+        writer.save()
+    assert verify(folder).is_whole
+
+
+@pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_bytes(b"")])
+def test_embeddings_whose_catalogue_is_gone_are_not_removed(tmp_path, small_bundle, change):
+    folder = tmp_path / "i"
+    write_index(folder, small_bundle, new_image("a.jpg", 1))
+    before = sorted(folder.rglob("*.npy"))
+    change(folder / CATALOGUE_FILE)
+    with pytest.raises(SearchIndexError, match="other files"):
+        IndexWriter(folder, small_bundle)
+    assert sorted(folder.rglob("*.npy")) == before != []
 
 
 def test_a_file_where_the_index_should_be_is_an_error(tmp_path, small_bundle):

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import textwrap
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from support.processes import run_python
 from support.text_models import write_model
 from vireo_client.errors import SegmenterError
 from vireo_client.text.segment import NAMES, load_segmenter
@@ -39,6 +42,23 @@ def test_pyvi_joins_words() -> None:
     assert segmenter.segment("học sinh đi học") == ["học_sinh đi học"]
     assert segmenter.segment("") == []
     assert segmenter.name == "pyvi"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows removes no file that is open")
+def test_pyvi_leaves_no_file_when_it_is_killed(tmp_path: Path) -> None:
+    pytest.importorskip("pyvi", reason="the pyvi segmenter needs its package")
+    code = """
+        import os, signal
+        from vireo_client.text.segment import load_segmenter
+        segmenter = load_segmenter("pyvi")
+        print(segmenter.segment("sinh viên đi học"))
+        load_segmenter("pyvi")
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    done = run_python("-uc", textwrap.dedent(code), TMPDIR=str(tmp_path))
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert "sinh_viên" in done.stdout
+    assert list(tmp_path.glob("*.crfsuite")) == []
 
 
 def test_pyvi_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,9 @@
 """Publications and rollbacks of one repository that end at the same moment."""
 
+import errno
+import fcntl
 import json
+import os
 import threading
 from contextlib import contextmanager
 
@@ -8,7 +11,7 @@ import pytest
 from support.repositories import publish_version
 from vireo_client.errors import BundleError, ExportError
 from vireo_client.repository import PARITY_FILE, current_version, read_versions
-from vireo_serving.repository import publish, rollback
+from vireo_serving.repository import lock, publish, rollback
 from vireo_serving.repository.publish import publishing
 from vireo_serving.repository.rollback import rollback as roll_back
 
@@ -115,3 +118,33 @@ def test_the_exchange_happens_under_the_lock(module, bundle, tmp_path, monkeypat
         roll_back(repository)
     assert seen == [True]
     assert held == []
+
+
+def test_the_lock_is_one_that_nfs_gives(tmp_path, monkeypatch):
+    plain, taken = fcntl.flock, []
+
+    def as_nfs(descriptor, how):
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDWR:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        taken.append(how)
+        return plain(descriptor, how)
+
+    monkeypatch.setattr(lock.fcntl, "flock", as_nfs)
+    with lock.locked(tmp_path / "models"):
+        assert taken == [fcntl.LOCK_EX]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_another_user_made_is_taken_all_the_same(tmp_path, monkeypatch):
+    plain, path = os.open, tmp_path / ".models.lock"
+    path.touch()
+
+    def as_another_user(file, flags, mode=0o777):
+        if file == path and flags & os.O_ACCMODE != os.O_RDONLY:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return plain(file, flags, mode)
+
+    monkeypatch.setattr(lock.os, "open", as_another_user)
+    with lock.locked(tmp_path / "models"):
+        assert path.exists()
+    assert not path.exists()

@@ -153,6 +153,7 @@ def open_structure(
         return Structure(kind, None, vectors, settings)
     if path is None:
         raise SearchIndexError(f"a structure of kind {kind.name} needs its file")
+    _check_settings(kind, path, settings)
     index = read(path)
     if index.d != vectors.shape[1] or index.ntotal != len(vectors):
         raise SearchIndexError(
@@ -166,6 +167,16 @@ def open_structure(
     few = read(path)
     kind.for_few(few)
     return Structure(kind, index, vectors, settings, few)
+
+
+def _check_settings(kind: Kind, path: Path, settings: Mapping[str, Any]) -> None:
+    for name in ("factor", kind.knob):
+        value = settings.get(name) if name else 1
+        if type(value) is not int or value < 1:
+            raise SearchIndexError(
+                f"{path}: the catalogue has {name} {str(value)[:20]!r} for it, and not a whole "
+                "number from 1; compact the index to build it anew"
+            )
 
 
 def read(path: Path) -> Any:
