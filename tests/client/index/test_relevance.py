@@ -321,12 +321,19 @@ def test_neutral_queries_are_embedded_once(writer, rng, small_bundle):
         np.testing.assert_allclose(index.relevance.scores, best, atol=1e-3)
 
 
+def _seal(db):
+    """Write the digest anew after a change that no writer made."""
+    sealed = digests.of_tables(db)
+    db.execute("UPDATE meta SET value = ? WHERE key = ?", (sealed, digests.KEY))
+
+
 def test_what_other_neutral_queries_taught_is_learned_anew(writer, rng, small_bundle):
     add(writer, rng, 30)
     old = Relevance(np.linspace(0, 1, 150, dtype=np.float32), 30, "neutral queries")
     db = sqlite3.connect(writer.folder / "catalogue.sqlite")
     with db:  # as an older version left it
         db.execute("INSERT INTO meta VALUES ('relevance', ?)", [old.to_json()])
+        _seal(db)
     db.close()
     with Index(writer.folder, small_bundle) as index:
         assert index.relevance.of(0.5) == pytest.approx(0.5, abs=1e-3)
@@ -360,8 +367,7 @@ def test_damage_costs_the_relevance_and_not_the_search(writer, rng, small_bundle
     db = sqlite3.connect(writer.folder / "catalogue.sqlite")
     with db:
         db.execute("UPDATE meta SET value = '{}' WHERE key = 'relevance'")
-        sealed = digests.of_tables(db)  # as a newer vireo would have written it
-        db.execute("UPDATE meta SET value = ? WHERE key = ?", (sealed, digests.KEY))
+        _seal(db)  # as a newer vireo would have written it
     db.close()
     with Index(writer.folder, small_bundle) as index:
         assert index.relevance is None
