@@ -273,7 +273,7 @@ def open_segment(
         check_size(target / name, size)
         if size > CHECKED_BYTES:
             whole = False
-        elif file_sha256(target / name) != sha256:
+        elif _sha256(target / name) != sha256:
             raise SearchIndexError(f"{target / name}: damaged (its SHA-256 is another); {_AGAIN}")
     ids, vectors, checksums = (
         _map_array(
@@ -288,6 +288,17 @@ def open_segment(
         path = structure_file(folder, entry.name, entry.kind)
         structure = open_structure(entry.kind, path, vectors, entry.settings)
     return Segment(entry, ids, vectors, checksums, structure, removed, whole)
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return file_sha256(path)
+    except OSError as error:  # a writer may have swept the file away just now
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> SearchIndexError:
+    return SearchIndexError(f"{path}: cannot be read ({error.strerror}); {_AGAIN}")
 
 
 def structure_file(folder: Path, name: str, kind: str) -> Path:
@@ -330,7 +341,7 @@ def check_size(path: Path, expected: int) -> None:
     try:
         size = path.stat().st_size
     except OSError as error:
-        raise SearchIndexError(f"{path}: cannot be read ({error.strerror}); {_AGAIN}") from None
+        raise _unreadable(path, error) from None
     if size != expected:
         raise SearchIndexError(
             f"{path}: damaged ({size:,} bytes, the catalogue has {expected:,}); {_AGAIN}"
