@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.jobs import all_jobs
-from benchmarks.jobs.run import Run
+from benchmarks.jobs.run import FULL, QUICK, Run
 from benchmarks.report.compare import compare as compare_reports
 from benchmarks.report.document import Report
 
@@ -27,6 +27,7 @@ Peers = Annotated[
     bool, typer.Option("--peers", help="other projects' servers, each in a new environment")
 ]
 Bulk = Annotated[bool, typer.Option("--bulk", help="index images through the server meanwhile")]
+Device = Annotated[str, typer.Option(help="cpu, or cuda: what a GPU runs")]
 PerfAnalyzer = Annotated[
     Path | None, typer.Option(help="NVIDIA's perf_analyzer; its figures stand beside ours")
 ]
@@ -44,12 +45,13 @@ def _add(job: str) -> None:
         quick: Quick = False,
         peers: Peers = False,
         bulk: Bulk = False,
+        device: Device = "cpu",
         perf_analyzer: PerfAnalyzer = None,
         perf_libraries: PerfLibraries = None,
     ) -> None:
         run = Run(
-            out.resolve(), work.resolve(), demo.resolve(), quick, peers, bulk, perf_analyzer,
-            perf_libraries,
+            out.resolve(), work.resolve(), demo.resolve(), QUICK if quick else FULL, peers, bulk,
+            device, perf_analyzer, perf_libraries,
         )  # fmt: skip
         report = all_jobs.run_job(job, run)
         Console().print(f"{out / 'report.md'}: {len(report.measurements)} measurements")

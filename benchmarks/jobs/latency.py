@@ -89,7 +89,7 @@ def _ratio(report: Report, subject: str, prefix: str, name: str) -> None:
     """Add the ratio that says how we stand: over a limit, or how much faster than a contender."""
     if name == "in process" or name.startswith("bare tower"):
         what = f"text query, {subject}: triton's time over {name}'s"
-        report.ratio(what, f"{prefix}/triton", f"{prefix}/{name}")
+        report.ratio(what, f"{prefix}/triton", f"{prefix}/{name}", better="lower")
     else:
         what = f"text query, {subject}: {name}'s time over triton's"
         report.ratio(what, f"{prefix}/{name}", f"{prefix}/triton")
@@ -144,7 +144,7 @@ def loads(run: Run, report: Report, subject: Subject, url: str) -> None:
     prefix = f"embed_text/{subject.name}"
     lines, rows = {}, []
     statistics = Statistics(url, (TEXT_MODEL,))
-    most = max(c for c in run.clients if c <= 16)
+    most = max(c for c in run.effort.clients if c <= 16)
 
     def record(name: str, measured: Measurement) -> None:
         report.add(f"{prefix}/{name}", measured)
@@ -159,11 +159,11 @@ def loads(run: Run, report: Report, subject: Subject, url: str) -> None:
 
     with Clients(target, most) as clients, indexing_meanwhile(run, subject, url):
         best = 0.0
-        for count in (c for c in run.clients if c <= most):
+        for count in (c for c in run.effort.clients if c <= most):
             measured = []
             found: dict[str, dict[str, float]] = {}
             with statistics.over(found):
-                measured = [clients.closed(count, run.seconds) for _ in range(run.rounds)]
+                measured = [clients.closed(count, run.effort.seconds) for _ in range(run.rounds)]
             rate = float(np.median([load.per_second for load in measured]))
             best = max(best, rate)
             facts = measured[-1].facts | found | {"per_second": rounded(rate)}
@@ -174,7 +174,7 @@ def loads(run: Run, report: Report, subject: Subject, url: str) -> None:
             found = {}
             with statistics.over(found):
                 measured = [
-                    clients.open(share * best, run.seconds, SEED + 100 * n)
+                    clients.open(share * best, run.effort.seconds, SEED + 100 * n)
                     for n in range(run.rounds)
                 ]
             rate = float(np.median([load.per_second for load in measured]))

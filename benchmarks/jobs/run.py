@@ -12,9 +12,38 @@ from vireo_client.bundle import Bundle
 from ..contenders.turns import Plan
 from ..models import build
 from ..models.captions import Captions
+from ..models.sizes import PAIRS, SERVED
 from ..report.document import Report
 
 SEED = 0
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long and how much is measured."""
+
+    plan: Plan
+    """How long contenders take turns."""
+    seconds: float
+    """The length of a load."""
+    clients: tuple[int, ...]
+    """The numbers of clients of closed loops."""
+    batches: tuple[int, ...]
+    """The sizes of batches in process."""
+    pairs: tuple[str, ...]
+    """The towers that are measured, by the names of `models.sizes`."""
+    rows: int = 100_000
+    """The size of the corpus that is searched."""
+
+
+FULL = Effort(
+    Plan(5, 100, 4.0),
+    4.0,
+    (1, 2, 4, 8, 16, 32, 64),
+    (1, 2, 4, 8, 16, 32),
+    tuple(pair.name for pair in PAIRS),
+)
+QUICK = Effort(Plan(3, 40, 2.5), 2.0, (1, 4, 16), (1, 8, 32), (SERVED, "mobilenet"))
 
 
 @dataclass(frozen=True)
@@ -27,42 +56,34 @@ class Run:
     """The folder of models, indexes and environments, which later runs find there."""
     demo: Path
     """The folder that `make demo` wrote."""
-    quick: bool = False
+    effort: Effort = FULL
     peers: bool = False
     """Whether other projects' servers are measured, each in an environment of its own."""
     bulk: bool = False
     """Whether images are indexed through the same server meanwhile."""
+    device: str = "cpu"
     perf_analyzer: Path | None = None
     perf_libraries: Path | None = None
 
     @property
     def plan(self) -> Plan:
         """How long contenders take turns."""
-        return Plan(3, 40, 3.0) if self.quick else Plan(5, 100, 6.0)
-
-    @property
-    def seconds(self) -> float:
-        """The length of a load."""
-        return 2.0 if self.quick else 5.0
+        return self.effort.plan
 
     @property
     def rounds(self) -> int:
         """How often a load is repeated."""
-        return self.plan.rounds
+        return self.effort.plan.rounds
 
     @property
-    def clients(self) -> tuple[int, ...]:
-        """The numbers of clients of closed loops."""
-        return (1, 4, 16) if self.quick else (1, 2, 4, 8, 16, 32, 64)
-
-    @property
-    def rows(self) -> int:
-        """The size of the corpus that is searched."""
-        return 100_000
+    def quick(self) -> bool:
+        """Whether less than everything is measured."""
+        return self.effort != FULL
 
     def report(self, job: str) -> Report:
         """Return a new report of a job."""
-        settings = {"quick": self.quick, "device": "cpu", "seed": SEED, "rounds": self.rounds}
+        settings = {"quick": self.quick, "device": self.device, "seed": SEED}
+        settings |= {"rounds": self.rounds, "bulk indexing meanwhile": self.bulk}
         return Report(job, self.out, settings)
 
     def captions(self) -> Captions:

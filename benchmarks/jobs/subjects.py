@@ -54,7 +54,11 @@ def subjects(run: Run, report: Report) -> Iterator[Subject]:
         records = read_captions(demo.folder / "scenes" / "test").records
         texts = [caption for record in records for caption in record.captions][:TEXTS]
         yield Subject(
-            "demo", demo.folder / "model_repository", demo.folder / "bundle", 10_000, tuple(texts)
+            "demo",
+            demo.folder / "model_repository",
+            demo.folder / "bundle",
+            min(10_000, run.effort.rows),
+            tuple(texts),
         )
     yield served(run)
 
@@ -64,5 +68,9 @@ def served(run: Run) -> Subject:
     built = build.build(pair(SERVED), run.work)
     texts = run.captions().drawn(TEXTS)
     return Subject(
-        f"{SERVED} {build.INT8}", built.repository(build.INT8), built.bundle, run.rows, tuple(texts)
+        f"{SERVED} {build.INT8}",
+        built.repository(build.INT8),
+        built.bundle,
+        run.effort.rows,
+        tuple(texts),
     )

@@ -13,7 +13,7 @@ from ..contenders.ours import Rows, Tower
 from ..contenders.turns import in_turns
 from ..load.clients import Target
 from ..models import build
-from ..models.sizes import pairs
+from ..models.sizes import pair as pair_of
 from ..report.document import Report
 from ..report.markdown import latency_cells
 from ..report.measurement import latency
@@ -43,7 +43,8 @@ class Input:
 
 def inputs(run: Run) -> Iterator[Input]:
     """Yield all towers of the run: texts of the usual buckets, images of the tower's own size."""
-    for pair in pairs(run.quick):
+    for name in run.effort.pairs:
+        pair = pair_of(name)
         built = build.build(pair, run.work)
         config = Bundle(built.bundle).config
         if pair.text:

@@ -78,13 +78,6 @@ PAIRS = (
         {**_NO_TEXT, "image.name": "mobilenetv2_100.ra_in1k", "image.layer_decay": 1.0},
     ),
 )
-QUICK = (SERVED, "mobilenet")
-"""The pairs of a quick run."""
-
-
-def pairs(quick: bool) -> list[Pair]:
-    """Return the pairs to measure."""
-    return [pair for pair in PAIRS if not quick or pair.name in QUICK]
 
 
 def pair(name: str) -> Pair:

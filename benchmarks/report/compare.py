@@ -56,8 +56,8 @@ class Comparison:
 def compare(old: Report, new: Report) -> Comparison:
     """Compare two reports: measurements on the same machine, else ratios.
 
-    The noise of a measurement is the spread of its repeats in the report where it is larger. A
-    ratio's is the sum of those of its two measurements, and its worse direction that of the first.
+    The noise of a measurement is the spread of its repeats, in the report where that is larger. A
+    ratio's is the sum of those of its two measurements.
     """
     keys = ("cpu", "cores", "gpu")
     a, b = old.provenance["machine"], new.provenance["machine"]
@@ -76,18 +76,22 @@ def compare(old: Report, new: Report) -> Comparison:
 
 
 def _change(name: str, old: Measurement, new: Measurement) -> Change:
-    cost = new.value / old.value - 1 if old.better == "lower" else old.value / new.value - 1
+    cost = _cost(old.value, new.value, old.better)
     return Change(name, old.value, new.value, cost, max(noise(old), noise(new)))
 
 
 def _ratio_change(name: str, old: Report, new: Report) -> Change:
+    of = old.ratios_of[name]
     spreads = [
-        sum(noise(report.measurements[part]) for part in report.ratios_of[name])
+        noise(report.measurements[of["over"]]) + noise(report.measurements[of["under"]])
         for report in (old, new)
     ]
-    better = old.measurements[old.ratios_of[name][0]].better
     a, b = old.ratios[name], new.ratios[name]
-    return Change(name, a, b, b / a - 1 if better == "lower" else a / b - 1, max(spreads))
+    return Change(name, a, b, _cost(a, b, of["better"]), max(spreads))
+
+
+def _cost(old: float, new: float, better: str) -> float:
+    return new / old - 1 if better == "lower" else old / new - 1
 
 
 def noise(measurement: Measurement) -> float:

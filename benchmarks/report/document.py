@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..host.provenance import provenance
-from .measurement import Measurement, rounded
+from .measurement import Better, Measurement, rounded
 
 FILE = "report.json"
 SCHEMA = 1
@@ -38,8 +38,8 @@ class Report:
         self.measurements: dict[str, Measurement] = {}
         self.ratios: dict[str, float] = {}
         """Each comparison by name: how many times the first value is the second."""
-        self.ratios_of: dict[str, tuple[str, str]] = {}
-        """The two measurements of each ratio, for its noise."""
+        self.ratios_of: dict[str, dict[str, str]] = {}
+        """The two measurements of each ratio, and whether a lower or a higher one is better."""
         self.sections: list[dict[str, Any]] = [
             {"title": job, "tables": [], "plots": [], "notes": []}
         ]
@@ -57,14 +57,15 @@ class Report:
         self.measurements[name] = measurement
         return measurement
 
-    def ratio(self, name: str, over: str, under: str) -> float:
+    def ratio(self, name: str, over: str, under: str, better: Better = "higher") -> float:
         """Add how many times the value of `over` is that of `under`, and return it.
 
         Raises:
             KeyError: one of them was not measured.
         """
         value = self.measurements[over].value / self.measurements[under].value
-        self.ratios[name], self.ratios_of[name] = rounded(value), (over, under)
+        self.ratios[name] = rounded(value)
+        self.ratios_of[name] = {"over": over, "under": under, "better": better}
         return value
 
     def table(self, title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -139,7 +140,6 @@ class Report:
         report.measurements = {
             name: Measurement.from_json(value) for name, value in saved["measurements"].items()
         }
-        report.ratios = saved["ratios"]
-        report.ratios_of = {name: (a, b) for name, (a, b) in saved["ratios_of"].items()}
+        report.ratios, report.ratios_of = saved["ratios"], saved["ratios_of"]
         report.sections, report.not_run = saved["sections"], saved["not_run"]
         return report
