@@ -21,6 +21,7 @@ from ..report.markdown import latency_cells
 from ..report.measurement import Measurement, latency, rounded
 from ..report.plots import percentile_plot, stage_plot
 from .bulk import indexing_meanwhile
+from .limits import SHARE_HEAD, limits_of, share_row
 from .run import SEED, Run, serving
 from .subjects import Subject, subjects
 from .towers import latency_of_towers
@@ -44,7 +45,9 @@ def run(run: Run) -> Report:
             loads(run, report, subject, url)
     plot = stage_plot(bars, "A text query by stage, means", run.out / "stages.svg")
     report.plot("A text query by stage", plot)
-    latency_of_towers(run, report)
+    limits = limits_of(run, report)
+    rows = [share_row(limits, *median, batch=1) for median in latency_of_towers(run, report)]
+    report.table("One row, beside the machine's limit", SHARE_HEAD, rows)
     return report
 
 

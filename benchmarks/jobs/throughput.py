@@ -16,6 +16,7 @@ from vireo_client.text.pipeline import TextPath
 
 from ..contenders.ours import Tower
 from ..contenders.turns import in_turns
+from ..host.limits import measure_limits
 from ..load.clients import Target, TritonTarget, image_requests, text_requests
 from ..load.processes import Clients, Load
 from ..load.statistics import Statistics
@@ -23,6 +24,8 @@ from ..models import build
 from ..report.document import Report
 from ..report.measurement import rate, rounded
 from ..report.plots import throughput_plot
+from .limits import SHARE_HEAD, share_row
+from .perf import beside_perf_analyzer
 from .run import Run, serving
 from .subjects import Subject, subjects
 from .towers import inputs
@@ -47,6 +50,7 @@ def run(run: Run) -> Report:
             load_points(run, report, name, target, url, TEXT_MODEL, rates, batches)
             compare_with_best(report, name, best)
             files = jpegs(run)
+            beside_perf_analyzer(run, report, subject, texts, files, url)
             name = f"embed_image, {subject.name}, JPEG"
             target = TritonTarget(url, image_requests("embed_image", files))
             load_points(run, report, name, target, url, IMAGE_MODEL, rates, batches)
@@ -154,8 +158,8 @@ def compare_with_best(report: Report, name: str, best: str) -> None:
     left = 1 - taken / usable_cores()
     report.note(
         f"{name}: {COMPARED} clients get {value:.2f} of {best.rpartition('/')[2]} in process; "
-        f"they take {taken:.2f} of {usable_cores()} cores themselves, and get {value / left:.2f} of what "
-        "the engine would do on the cores that they leave."
+        f"they take {taken:.2f} of {usable_cores()} cores themselves, and get "
+        f"{value / left:.2f} of what the engine would do on the cores that they leave."
     )
 
 
@@ -171,14 +175,15 @@ def jpegs(run: Run, count: int = 64) -> list[bytes]:
 
 
 def throughput_of_towers(run: Run, report: Report) -> None:
-    """Measure each tower's batches in process, INT8 by our engine, FP32 beside it."""
-    rows = []
+    """Measure each tower's batches in process by our engine, beside what the machine allows."""
+    limits = measure_limits(0.5 if run.quick else 2.0)
+    rows, shares = [], []
     for tower in inputs(run):
         for precision in (build.FP32, build.INT8):
             contenders: dict[str, Target] = {
                 f"batch {batch}": tower.contender(precision, batch) for batch in run.effort.batches
             }
-            cells = []
+            best, cells = (1, 0.0), []
             for name, found in in_turns(contenders, run.plan).items():
                 batch = int(name.rpartition(" ")[2])
                 values = [batch * len(seconds) / sum(seconds) for seconds in found.rounds]
@@ -186,6 +191,9 @@ def throughput_of_towers(run: Run, report: Report) -> None:
                     f"tower throughput/{tower.name}/{precision}/{name}", rate(values, batch=batch)
                 )
                 cells.append(f"{measured.value:.1f}")
+                best = max(best, (batch, measured.value), key=lambda pair: pair[1])
             rows.append([tower.name, precision, *cells])
+            shares.append(share_row(limits, tower, precision, best[0] / best[1], best[0]))
     head = ["tower", "", *(f"batch {batch}" for batch in run.effort.batches)]
     report.table("Bare towers, rows a second", head, rows)
+    report.table("The best batch of each tower, beside the machine's limit", SHARE_HEAD, shares)

@@ -58,21 +58,26 @@ def inputs(run: Run) -> Iterator[Input]:
             )
 
 
-def latency_of_towers(run: Run, report: Report) -> None:
-    """Measure one row at a time: our engine in FP32 and INT8, and a plain session."""
-    rows = []
+def latency_of_towers(run: Run, report: Report) -> list[tuple[Input, str, float]]:
+    """Measure one row at a time: our engine in FP32 and INT8, and a plain session.
+
+    Returns:
+        Tower, precision and median seconds of each row of our engine.
+    """
+    rows, medians = [], []
     for tower in inputs(run):
         contenders: dict[str, Target] = {
-            "fp32": tower.contender(build.FP32),
-            "int8": tower.contender(build.INT8),
+            build.FP32: tower.contender(build.FP32),
+            build.INT8: tower.contender(build.INT8),
             "int8, plain session": tower.contender(build.INT8, plain=True),
         }
-        turns = in_turns(contenders, run.plan)
-        for name, found in turns.items():
-            measured = report.add(f"tower/{tower.name}/{name}", latency(found.rounds))
-            rows.append([tower.name, name, *latency_cells(measured.samples)])
         prefix = f"tower/{tower.name}"
-        report.ratio(
-            f"tower, {tower.name}: fp32's time over int8's", f"{prefix}/fp32", f"{prefix}/int8"
-        )
+        for name, found in in_turns(contenders, run.plan).items():
+            measured = report.add(f"{prefix}/{name}", latency(found.rounds))
+            rows.append([tower.name, name, *latency_cells(measured.samples)])
+            if name in (build.FP32, build.INT8):
+                medians.append((tower, name, measured.value / 1e3))
+        what = f"tower, {tower.name}: fp32's time over int8's"
+        report.ratio(what, f"{prefix}/{build.FP32}", f"{prefix}/{build.INT8}")
     report.table("Bare towers, one row", ["tower", "", "p50, ms", "p95", "p99"], rows)
+    return medians

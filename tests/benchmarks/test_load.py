@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 
@@ -69,7 +70,7 @@ def test_arrivals_are_poisson_and_repeatable() -> None:
     assert times[0] >= 0
     assert times[-1] < 20
     assert len(times) == pytest.approx(10_000, rel=0.05)
-    gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
+    gaps = [b - a for a, b in itertools.pairwise(times)]
     # Of exponential gaps, mean and deviation are equal.
     mean = sum(gaps) / len(gaps)
     deviation = (sum((gap - mean) ** 2 for gap in gaps) / len(gaps)) ** 0.5
