@@ -68,7 +68,8 @@ def build(pair: Pair, work: Path) -> Built:
 
     No parity gate runs: random weights have no recall to lose.
     """
-    built = Built(work / "models" / pair.name)
+    # The tokenizer is made from the captions that are asked.
+    built = Built(work / "models" / f"{pair.name}-{captions(work).kind}")
     if not (built.folder / ".complete").is_file():
         shutil.rmtree(built.folder, ignore_errors=True)
         built.folder.mkdir(parents=True)

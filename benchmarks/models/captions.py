@@ -19,7 +19,10 @@ FILE = Path("captions_vi") / "coco4k_vi_captions.jsonl"
 class Captions:
     """Texts for queries, and where they are from."""
 
+    kind: str
+    """`real` or `scenes`."""
     source: str
+    """A description for the report."""
     texts: tuple[str, ...]
 
     def drawn(self, count: int, seed: int = 0) -> list[str]:
@@ -43,6 +46,6 @@ def load_captions(scenes: Path) -> Captions:
     if file.is_file():
         lines = file.read_text(encoding="utf-8").splitlines()
         texts = [caption for line in lines for caption in json.loads(line)["captions"]]
-        return Captions(f"{FILE.stem}, {len(texts):,} real captions", tuple(texts))
+        return Captions("real", f"{FILE.stem}, {len(texts):,} real captions", tuple(texts))
     texts = [caption for record in read_captions(scenes).records for caption in record.captions]
-    return Captions(f"{len(texts):,} captions of generated scenes", tuple(texts))
+    return Captions("scenes", f"{len(texts):,} captions of generated scenes", tuple(texts))
