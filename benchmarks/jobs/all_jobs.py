@@ -15,6 +15,8 @@ from .run import Run
 
 JOBS = ("latency", "throughput", "text", "index", "indexing", "startup", "reload")
 ALL = "all"
+ON_GPU = ("latency", "index")
+"""The jobs that have a half for `--device cuda`; `latency` has the towers' batches."""
 
 
 def about(job: str) -> str:
@@ -39,7 +41,12 @@ def run_job(job: str, run: Run) -> Report:
 
 
 def _one(job: str, run: Run) -> Report:
-    report: Report = importlib.import_module(f".{job}", __package__).run(run)
+    package = __package__
+    if run.device != "cpu":
+        if job not in ON_GPU:
+            raise ValueError(f"{job} is not measured on a GPU; {' and '.join(ON_GPU)} are")
+        package = "benchmarks.gpu"
+    report: Report = importlib.import_module(f".{job}", package).run(run)
     return report
 
 
@@ -47,7 +54,7 @@ def _all(run: Run) -> Report:
     """Run every job; one that fails is named in the report, and the others go on."""
     report = run.report(ALL)
     context = multiprocessing.get_context("spawn")  # nothing of one job is left in the next
-    for job in JOBS:
+    for job in JOBS if run.device == "cpu" else ON_GPU:
         part = replace(run, out=run.out / "parts" / job)
         started = time.monotonic()
         with ProcessPoolExecutor(1, mp_context=context) as pool:
