@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from vireo_client.cores import usable_cores
 
 _EDGE = 1536
@@ -105,7 +107,7 @@ def _int8_products() -> list[Callable[[], object]]:
     return [*runs, lambda: torch._int_mm(signed, signed)]
 
 
-def _onnx_product(operator: str, a: np.ndarray, b: np.ndarray) -> Callable[[], object]:
+def _onnx_product(operator: str, a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Callable[[], object]:
     """Return ONNX Runtime's product of a matrix and constant weights."""
     import onnx
     import onnxruntime

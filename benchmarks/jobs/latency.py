@@ -66,12 +66,12 @@ def queries(run: Run, report: Report, subject: Subject, corpus: Corpus, url: str
         ),
     }
     with ExitStack() as stack:
-        port = stack.enter_context(
-            local.fastapi(subject.bundle, corpus.vectors, run.out / "logs" / "fastapi.log")
-        )
-        contenders["fastapi around pytorch, sklearn"] = HttpTarget(
-            "127.0.0.1", port, "/search", json_bodies("text", subject.texts)
-        )
+        if local.has_fastapi(report):
+            log = run.out / "logs" / "fastapi.log"
+            port = stack.enter_context(local.fastapi(subject.bundle, corpus.vectors, log))
+            contenders["fastapi around pytorch, sklearn"] = HttpTarget(
+                "127.0.0.1", port, "/search", json_bodies("text", subject.texts)
+            )
         contenders |= local.peers(run, report, subject, corpus, stack)
         turns = in_turns(contenders, run.plan)
     prefix = f"text query/{subject.name}"

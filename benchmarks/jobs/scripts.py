@@ -35,7 +35,8 @@ def run(name: str, output: Path, *words: object) -> dict[str, Any]:
         RuntimeError: the script failed; the message holds the last line that it printed.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, FOLDER / f"{name}.py", "--output", output, *map(str, words)]
+    command = [sys.executable, str(FOLDER / f"{name}.py"), "--output", str(output)]
+    command += map(str, words)
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         last = (done.stderr or done.stdout).strip().splitlines()[-1:]

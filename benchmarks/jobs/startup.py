@@ -12,6 +12,7 @@ import psutil
 from vireo_serving.server.ports import Ports
 from vireo_serving.server.server import TritonServer
 
+from ..peers.local import has_fastapi
 from ..peers.server import free_port, server
 from ..report.document import Report
 from ..report.measurement import Measurement
@@ -86,21 +87,26 @@ def to_first_answer(run: Run, report: Report, subject: Subject) -> list[list[str
 def servers(run: Run, report: Report, subject: Subject) -> list[list[str]]:
     """Measure a server from its start until it is ready: Triton, and FastAPI around PyTorch."""
     corpus = subject.corpus(run.work)
-    triton, fastapi = [], []
+    found: dict[str, list[tuple[float, float]]] = {"triton": []}
+    if has_fastapi(report):
+        found["fastapi around pytorch"] = []
     for _ in range(_repeats(run)):
         started = time.perf_counter()
         with TritonServer(subject.repository, ports=Ports(0, 0, 0)):
             seconds = time.perf_counter() - started
-            triton.append((seconds, _memory_of_children()))
+            found["triton"].append((seconds, _memory_of_children()))
+        if "fastapi around pytorch" not in found:
+            continue
         port = free_port()
         command = [sys.executable, "-m", "benchmarks.peers.fastapi_app", subject.bundle]
         log = run.out / "logs" / "startup-fastapi.log"
         started = time.perf_counter()
         with server([*command, corpus.vectors, port], port, log):
-            fastapi.append((time.perf_counter() - started, _memory_of_children()))
+            seconds = time.perf_counter() - started
+            found["fastapi around pytorch"].append((seconds, _memory_of_children()))
     return [
-        _row(report, f"server ready, {subject.name}/triton", triton),
-        _row(report, f"server ready, {subject.name}/fastapi around pytorch", fastapi),
+        _row(report, f"server ready, {subject.name}/{name}", values)
+        for name, values in found.items()
     ]
 
 

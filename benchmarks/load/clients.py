@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import grpc
 import numpy as np
+import numpy.typing as npt
 import tritonclient.grpc as triton
 from tritonclient.grpc import service_pb2 as pb
 
@@ -116,7 +117,7 @@ def image_requests(model: str, files: Sequence[bytes]) -> tuple[bytes, ...]:
     return tuple(_serialised(model, "image", np.array([[data]], object)) for data in files)
 
 
-def id_requests(model: str, rows: Sequence[np.ndarray]) -> tuple[bytes, ...]:
+def id_requests(model: str, rows: Sequence[npt.NDArray[np.int32]]) -> tuple[bytes, ...]:
     """Return serialised requests of one row of ids INT32 `[L]` each, for `text_encoder`."""
     return tuple(_serialised(model, "input_ids", row[None]) for row in rows)
 
@@ -126,7 +127,7 @@ def json_bodies(key: str, texts: Sequence[str], **more: Any) -> tuple[bytes, ...
     return tuple(json.dumps({key: text, **more}).encode() for text in texts)
 
 
-def _serialised(model: str, name: str, values: np.ndarray) -> bytes:
+def _serialised(model: str, name: str, values: npt.NDArray[Any]) -> bytes:
     datatype = "BYTES" if values.dtype == object else "INT32"
     tensor = triton.InferInput(name, list(values.shape), datatype)
     tensor.set_data_from_numpy(values)

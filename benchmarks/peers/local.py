@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,6 +28,14 @@ CLIP_AS_SERVICE = (
     "it installs and imports, but serves published weights alone, which it downloads by name and "
     "checks by MD5: neither this architecture nor random weights can be loaded"
 )
+
+
+def has_fastapi(report: Report) -> bool:
+    """Return whether FastAPI is installed; if not, say so in the report."""
+    if importlib.util.find_spec("fastapi") and importlib.util.find_spec("uvicorn"):
+        return True
+    report.cannot("FastAPI around PyTorch", "not installed; `pip install fastapi uvicorn`")
+    return False
 
 
 @contextmanager
