@@ -24,10 +24,12 @@ from .bulk import indexing_meanwhile
 from .limits import SHARE_HEAD, limits_of, share_row
 from .run import SEED, Run, serving
 from .subjects import Subject, subjects
+from .throughput import facts_of
 from .towers import latency_of_towers
 
 SHARES = (0.3, 0.6, 0.8)
 """Loads of the open loop, as shares of what the closed loop with the most clients got."""
+ASKED = "embed_text"
 STAGES = ("segment", "tokenize", "transport", "queue", "compute", "search")
 
 
@@ -143,10 +145,10 @@ def stages(
 
 def loads(run: Run, report: Report, subject: Subject, url: str) -> None:
     """Measure `embed_text` under closed and open loops; the plot has a line for each load."""
-    target = TritonTarget(url, text_requests("embed_text", subject.texts))
+    target = TritonTarget(url, text_requests(ASKED, subject.texts))
     prefix = f"embed_text/{subject.name}"
     lines, rows = {}, []
-    statistics = Statistics(url, (TEXT_MODEL,))
+    statistics = Statistics(url, (ASKED, TEXT_MODEL))
     most = max(c for c in run.effort.clients if c <= 16)
 
     def record(name: str, measured: Measurement) -> None:
@@ -157,7 +159,7 @@ def loads(run: Run, report: Report, subject: Subject, url: str) -> None:
         rows.append([
             name, *latency_cells(measured.samples), f"{measured.samples['max']:.1f}",
             str(offered), f"{facts['per_second']:.0f}", str(facts["failed"]),
-            f"{facts['client_cores']:.2f}", f"{facts[TEXT_MODEL]['batch']:.1f}",
+            f"{facts['client_cores']:.2f}", f"{facts['server']['batch']:.1f}",
         ])  # fmt: skip
 
     with Clients(target, most) as clients, indexing_meanwhile(run, subject, url):
@@ -169,7 +171,8 @@ def loads(run: Run, report: Report, subject: Subject, url: str) -> None:
                 measured = [clients.closed(count, run.effort.seconds) for _ in range(run.rounds)]
             rate = float(np.median([load.per_second for load in measured]))
             best = max(best, rate)
-            facts = measured[-1].facts | found | {"per_second": rounded(rate)}
+            server = Statistics.of_tower(found, ASKED, TEXT_MODEL)
+            facts = facts_of(measured) | {"server": server, "per_second": rounded(rate)}
             record(
                 f"closed, {count} clients", latency([m.answers.seconds for m in measured], **facts)
             )
@@ -181,7 +184,9 @@ def loads(run: Run, report: Report, subject: Subject, url: str) -> None:
                     for n in range(run.rounds)
                 ]
             rate = float(np.median([load.per_second for load in measured]))
-            facts = measured[-1].facts | found | {"per_second": rounded(rate)}
+            server = Statistics.of_tower(found, ASKED, TEXT_MODEL)
+            facts = facts_of(measured) | {"server": server, "per_second": rounded(rate)}
+            facts["offered_per_second"] = rounded(share * best)
             record(
                 f"open, {share:.0%} of the most",
                 latency([m.answers.seconds for m in measured], **facts),

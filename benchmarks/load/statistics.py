@@ -66,6 +66,16 @@ class Statistics:
         time.sleep(0.05)  # the server counts a request after it has answered
         found |= {model: now.since(before[model]) for model, now in self.read().items()}
 
+    @staticmethod
+    def of_tower(found: dict[str, Any], asked: str, tower: str) -> dict[str, Any]:
+        """Return the counters of the model that ran the tower: `tower`, else `asked` itself.
+
+        On target `cpu` the model that takes strings runs the tower in its own process; elsewhere it
+        is an ensemble, whose step `tower` is.
+        """
+        counters: dict[str, Any] = found[tower] if found[tower]["executions"] else found[asked]
+        return counters
+
     def _read(self, model: str) -> Counters:
         versions = self._client.get_inference_statistics(model).model_stats
         times = [version.inference_stats for version in versions]
