@@ -148,7 +148,7 @@ def loads(run: Run, report: Report, subject: Subject, url: str) -> None:
     target = TritonTarget(url, text_requests(ASKED, subject.texts))
     prefix = f"embed_text/{subject.name}"
     lines, rows = {}, []
-    statistics = Statistics(url, (ASKED, TEXT_MODEL))
+    statistics = Statistics(url, (TEXT_MODEL,))
     most = max(c for c in run.effort.clients if c <= 16)
 
     def record(name: str, measured: Measurement) -> None:
@@ -171,8 +171,7 @@ def loads(run: Run, report: Report, subject: Subject, url: str) -> None:
                 measured = [clients.closed(count, run.effort.seconds) for _ in range(run.rounds)]
             rate = float(np.median([load.per_second for load in measured]))
             best = max(best, rate)
-            server = Statistics.of_tower(found, ASKED, TEXT_MODEL)
-            facts = facts_of(measured) | {"server": server, "per_second": rounded(rate)}
+            facts = facts_of(measured) | {"server": found[TEXT_MODEL], "per_second": rounded(rate)}
             record(
                 f"closed, {count} clients", latency([m.answers.seconds for m in measured], **facts)
             )
@@ -184,8 +183,7 @@ def loads(run: Run, report: Report, subject: Subject, url: str) -> None:
                     for n in range(run.rounds)
                 ]
             rate = float(np.median([load.per_second for load in measured]))
-            server = Statistics.of_tower(found, ASKED, TEXT_MODEL)
-            facts = facts_of(measured) | {"server": server, "per_second": rounded(rate)}
+            facts = facts_of(measured) | {"server": found[TEXT_MODEL], "per_second": rounded(rate)}
             facts["offered_per_second"] = rounded(share * best)
             record(
                 f"open, {share:.0%} of the most",

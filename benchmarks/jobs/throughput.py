@@ -77,15 +77,14 @@ def load_points(
     batches: dict[str, Points],
 ) -> None:
     """Measure a target at each number of clients, and add a point of each to both plots."""
-    asked = name.partition(",")[0]
-    statistics = Statistics(url, (asked, model))
+    statistics = Statistics(url, (model,))
     rows = []
     with Clients(target, max(run.effort.clients)) as clients:
         for count in run.effort.clients:
             found: dict[str, Any] = {}
             with statistics.over(found):
                 loads = [clients.closed(count, run.effort.seconds) for _ in range(run.rounds)]
-            server = Statistics.of_tower(found, asked, model)
+            server = found[model]
             facts = facts_of(loads) | {"clients": count, "server": server}
             measured = report.add(
                 f"throughput/{name}/{count} clients",

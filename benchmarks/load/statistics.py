@@ -55,7 +55,7 @@ class Statistics:
         self._models = models
 
     def read(self) -> dict[str, Counters]:
-        """Return the counters of each model, all its versions together."""
+        """Return the counters of each model, of all engines behind its name together."""
         return {model: self._read(model) for model in self._models}
 
     @contextmanager
@@ -66,18 +66,11 @@ class Statistics:
         time.sleep(0.05)  # the server counts a request after it has answered
         found |= {model: now.since(before[model]) for model, now in self.read().items()}
 
-    @staticmethod
-    def of_tower(found: dict[str, Any], asked: str, tower: str) -> dict[str, Any]:
-        """Return the counters of the model that ran the tower: `tower`, else `asked` itself.
-
-        On target `cpu` the model that takes strings runs the tower in its own process; elsewhere it
-        is an ensemble, whose step `tower` is.
-        """
-        counters: dict[str, Any] = found[tower] if found[tower]["executions"] else found[asked]
-        return counters
-
     def _read(self, model: str) -> Counters:
-        versions = self._client.get_inference_statistics(model).model_stats
+        everything = self._client.get_inference_statistics().model_stats
+        # Behind a tower's name, engines run whose names have a number: `text_encoder@2`.
+        versions = [found for found in everything if found.name.startswith(f"{model}@")]
+        versions = versions or [found for found in everything if found.name == model]
         times = [version.inference_stats for version in versions]
         return Counters(
             requests=sum(t.success.count for t in times),
