@@ -19,8 +19,11 @@ def text_folder(built: Built) -> Path:
     if (folder / ".complete").is_file():
         return folder
     import torch
-    from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaModel
+    from vireo_training.models.torchvision_ops import ensure_torchvision
     from vireo_training.presets import load_config
+
+    ensure_torchvision()  # transformers imports torchvision
+    from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaModel
 
     shutil.rmtree(folder, ignore_errors=True)
     bundle = Bundle(built.bundle)
