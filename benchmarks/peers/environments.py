@@ -37,9 +37,6 @@ ENVIRONMENTS = (
         "sentence-transformers",
         "sentence_transformers",
     ),
-    # clip-server imports pkg_resources, which setuptools dropped.
-    Environment("clip-as-service", ("clip-server==0.8.3", "setuptools<80"), "clip-server",
-                "clip_server"),
 )  # fmt: skip
 
 

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "INFINITY_ANONYMOUS_USAGE_STATS": "0", "DO_NOT_TRACK": "1"}
 _PROGRAM = Path(__file__).with_name("sentence_transformers_program.py")
 CLIP_AS_SERVICE = (
-    "it installs and imports, but serves published weights alone, which it downloads by name and "
-    "checks by MD5: neither this architecture nor random weights can be loaded"
+    "its server loads published CLIP weights alone, which it downloads by name and checks by MD5 "
+    "(clip_server/model/pretrained_models.py): neither this architecture nor random weights can be "
+    "given to it"
 )
 
 
@@ -71,12 +72,11 @@ def peers(
         return {}
     folder = text_folder(build.build(pair(SERVED), run.work))
     starts = {"infinity": _infinity, "sentence-transformers": _sentence_transformers}
+    report.cannot("clip-as-service 0.8.3", CLIP_AS_SERVICE)
     found: dict[str, Target] = {}
     for environment in ENVIRONMENTS:
         try:
             installed = ensure(environment, run.work / "environments")
-            if environment.name not in starts:
-                raise RuntimeError(CLIP_AS_SERVICE)
             log = run.out / "logs" / f"{environment.name}.log"
             peer = starts[environment.name](installed, folder, log, stack)
         except RuntimeError as error:
