@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import csv
 import json
+import struct
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -102,10 +103,11 @@ def write_inputs(file: Path, name: str, values: Sequence[str | bytes]) -> Path:
     Args:
         file: the file to write.
         name: the input's name.
-        values: texts, or encoded images, which are written in base 64.
+        values: texts, or encoded images. These are written in base 64 as Triton takes a
+            string: its length in four bytes, then the string.
     """
     data = [
-        {name: {"b64": base64.b64encode(value).decode()}}
+        {name: {"b64": base64.b64encode(struct.pack("<I", len(value)) + value).decode()}}
         if isinstance(value, bytes)
         else {name: [value]}
         for value in values

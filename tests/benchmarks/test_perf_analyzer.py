@@ -20,7 +20,7 @@ def test_inputs_are_texts_or_base_64(tmp_path: Path) -> None:
     texts = json.loads(write_inputs(tmp_path / "a.json", "text", ["xe hơi", "con chó"]).read_text())
     assert texts == {"data": [{"text": ["xe hơi"]}, {"text": ["con chó"]}]}
     images = json.loads(write_inputs(tmp_path / "b.json", "image", [b"\xff\xd8"]).read_text())
-    assert base64.b64decode(images["data"][0]["image"]["b64"]) == b"\xff\xd8"
+    assert base64.b64decode(images["data"][0]["image"]["b64"]) == b"\x02\0\0\0\xff\xd8"
 
 
 def test_a_newer_loader_starts_it(tmp_path: Path) -> None:
