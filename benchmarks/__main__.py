@@ -17,23 +17,30 @@ from benchmarks.report.document import Report
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
-Out = Annotated[Path, typer.Option(help="the folder to write report.json, report.md and plots to")]
-Work = Annotated[
-    Path, typer.Option(help="models, indexes and environments, which later runs find there")
+Out = Annotated[
+    Path, typer.Option("--out", help="the folder to write report.json, report.md and plots to")
 ]
-DemoFolder = Annotated[Path, typer.Option(help="the folder that `make demo` wrote")]
+Work = Annotated[
+    Path,
+    typer.Option("--work", help="models, indexes and environments, which later runs find there"),
+]
+DemoFolder = Annotated[Path, typer.Option("--demo", help="the folder that `make demo` wrote")]
 Quick = Annotated[bool, typer.Option("--quick", help="fewer models, loads and repeats")]
 Peers = Annotated[
     bool, typer.Option("--peers", help="other projects' servers, each in a new environment")
 ]
 Bulk = Annotated[bool, typer.Option("--bulk", help="index images through the server meanwhile")]
-Device = Annotated[str, typer.Option(help="cpu, or cuda: what a GPU runs")]
+Device = Annotated[str, typer.Option("--device", help="cpu, or cuda: what a GPU runs")]
 PerfAnalyzer = Annotated[
-    Path | None, typer.Option(help="NVIDIA's perf_analyzer; its figures stand beside ours")
+    Path | None,
+    typer.Option("--perf-analyzer", help="NVIDIA's perf_analyzer; its figures stand beside ours"),
 ]
 PerfLibraries = Annotated[
     Path | None,
-    typer.Option(help="a newer C library and loader for perf_analyzer, as `dpkg -x` unpacks them"),
+    typer.Option(
+        "--perf-libraries",
+        help="a newer C library and loader for perf_analyzer, as `dpkg -x` unpacks them",
+    ),
 ]
 
 
