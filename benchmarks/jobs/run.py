@@ -37,13 +37,13 @@ class Effort:
 
 
 FULL = Effort(
-    Plan(5, 100, 4.0),
-    4.0,
+    Plan(4, 100, 1.5),
+    3.0,
     (1, 2, 4, 8, 16, 32, 64),
-    (1, 2, 4, 8, 16, 32),
+    (1, 4, 16, 32),
     tuple(pair.name for pair in PAIRS),
 )
-QUICK = Effort(Plan(3, 40, 2.5), 2.0, (1, 4, 16), (1, 8, 32), (SERVED, "mobilenet"))
+QUICK = Effort(Plan(3, 40, 1.5), 1.5, (1, 4, 16), (1, 16, 32), (SERVED, "mobilenet"))
 
 
 @dataclass(frozen=True)
