@@ -91,7 +91,10 @@ def _ratio_change(name: str, old: Report, new: Report) -> Change:
 
 
 def _cost(old: float, new: float, better: str) -> float:
-    return new / old - 1 if better == "lower" else old / new - 1
+    before, after = (old, new) if better == "lower" else (new, old)
+    if before == 0:  # a stage that took no time that could be measured
+        return 0.0 if after == 0 else float("inf")
+    return after / before - 1
 
 
 def noise(measurement: Measurement) -> float:

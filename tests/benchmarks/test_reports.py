@@ -103,6 +103,12 @@ def test_slower_is_what_changed_beyond_the_noise(tmp_path: Path) -> None:
     assert not back.slower
 
 
+def test_nothing_may_become_something(tmp_path: Path) -> None:
+    nothing, something = report(tmp_path, a=(0, 0), b=(0, 0)), report(tmp_path, a=(0, 0), b=(1, 1))
+    assert [change.name for change in compare(nothing, something).slower] == ["b"]
+    assert not compare(something, nothing).slower
+
+
 def test_on_another_machine_ratios_are_compared(tmp_path: Path) -> None:
     old = report(tmp_path, ours=(1, 1), theirs=(5, 5))
     new = report(tmp_path, ours=(4, 4), theirs=(10, 10))
