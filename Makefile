@@ -32,8 +32,8 @@ test: $(READY) ## Run all tests, the ones against a real Triton included
 lint: $(READY) ## Check style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-bench: $(READY) ## Measure the demo's model (after `make demo`)
-	@$(BIN)/python benchmarks/first_light.py
+bench: $(READY) ## Measure the demo's model and towers of real size, runs/bench (after `make demo`)
+	@$(BIN)/python -m benchmarks all --quick --out runs/bench
 
 endurance: $(READY) ## Try kills, races, poison, keys and TLS at length (half an hour)
 	@cd tests && ../$(BIN)/python -m endurance

@@ -1,0 +1,1 @@
+"""What is measured on an NVIDIA GPU. None of it has run yet: there was no GPU."""

@@ -1,0 +1,1 @@
+"""Load on a server, and what the server says of it."""

@@ -1,0 +1,1 @@
+"""Reports: measurements, files, tables, plots, and two reports compared."""
