@@ -16,5 +16,5 @@ def test_a_file_that_is_swept_while_it_is_hashed_is_a_search_index_error(
         raise FileNotFoundError(2, "No such file or directory", str(path))
 
     monkeypatch.setattr(segments, "file_sha256", swept)
-    with pytest.raises(SearchIndexError, match="segments/.* cannot be read"):
+    with pytest.raises(SearchIndexError, match=r"segments/.* cannot be read"):
         Index(tmp_path / "index", small_bundle)
