@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx_ir as ir
+import onnx_ir.passes.common as passes
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
@@ -103,6 +104,7 @@ class Ladder:
         names = [products[place].name or "" for place in np.argsort(-lost, kind="stable")]
         if not any(changed for changed, _ in smoothed):
             return None, names
+        passes.RemoveUnusedNodesPass()(model)  # the weights as they were
         path = scratch / "smoothed" / self._engine.name
         return save_engine(model, path, limit=self._limit), names
 

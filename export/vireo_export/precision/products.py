@@ -93,7 +93,8 @@ def _some_rows(rows: Floats, batches: int) -> Floats:
     """
     step = max(1, len(rows) * batches // _ROWS)
     extremes = [int(rows.min(axis=1).argmin()), int(rows.max(axis=1).argmax())]
-    return rows[np.unique([*range(0, len(rows), step), *extremes])]
+    kept: Floats = rows[np.unique([*range(0, len(rows), step), *extremes])]
+    return kept
 
 
 def rounded_activation(values: Floats) -> Floats:
@@ -101,7 +102,8 @@ def rounded_activation(values: Floats) -> Floats:
     low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
     scale = (high - low) / 255 or 1.0
     zero = np.rint(-low / scale)
-    return ((np.clip(np.rint(values / scale) + zero, 0, 255) - zero) * scale).astype(np.float32)
+    steps = np.clip(np.rint(values / scale) + zero, 0, 255) - zero
+    return np.asarray(steps * scale, dtype=np.float32)
 
 
 def rounded_weight(weight: Floats, steps: int = 127) -> Floats:

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
+from ..onnx.initializers import add_initializer
 from .products import Floats, Group, loss, weight_of
 
 STRENGTHS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
@@ -77,13 +78,12 @@ def _scales(values: Sequence[Floats], weights: Sequence[Floats], strength: float
 def _divide(model: ir.Model, group: Group, scales: Floats) -> None:
     """Divide a group's activation by `scales`, and multiply the rows of its weights."""
     for product in group.products:
-        name = f"{product.inputs[1].name}_{product.name}_smoothed"
-        weight = ir.tensor(weight_of(product) * scales[:, None], name=name)
-        product.replace_input_with(1, _initializer(model, name, weight))
+        weight = weight_of(product) * scales[:, None]
+        product.replace_input_with(1, add_initializer(model, f"{product.name}_smoothed", weight))
     if _fold_into_norm(model, group, scales):
         return
     name = f"{group.activation.name}_smoothing"
-    divisor = _initializer(model, name, ir.tensor(1 / scales, name=name))
+    divisor = add_initializer(model, name, 1 / scales)
     node = ir.node("Mul", [group.activation, divisor], name=f"{name}_mul")
     smoothed = node.outputs[0]
     smoothed.name = f"{name}_out"
@@ -106,13 +106,7 @@ def _fold_into_norm(model: ir.Model, group: Group, scales: Floats) -> bool:
     for place, parameter in enumerate(parameters, start=1):
         assert parameter is not None
         assert parameter.const_value is not None
-        name = f"{parameter.name}_{norm.name}_smoothed"
-        values = ir.tensor(parameter.const_value.numpy() / scales, name=name)
-        norm.replace_input_with(place, _initializer(model, name, values))
+        name = f"{norm.name}_{place}_smoothed"
+        values = parameter.const_value.numpy() / scales
+        norm.replace_input_with(place, add_initializer(model, name, values))
     return True
-
-
-def _initializer(model: ir.Model, name: str, tensor: ir.TensorProtocol) -> ir.Value:
-    value = ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype))
-    model.graph.register_initializer(value)
-    return value

@@ -10,6 +10,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
+import onnx_ir.passes.common as passes
+
+from ..onnx.initializers import add_initializer
 
 LEAST_ROWS = 16
 """Smaller tables, as those of token types are, stay as they are."""
@@ -26,10 +29,13 @@ def quantise_tables(model: ir.Model) -> int:
         table = _table(node)
         if table is None:
             continue
-        name = node.inputs[0].name
+        source = node.inputs[0]
+        assert source is not None
+        name = source.name or "table"
         if name not in stored:
             stored[name] = _store(model, name, table)
         _scale_rows(model, node, *stored[name])
+    passes.RemoveUnusedNodesPass()(model)  # the FP32 tables
     return len(stored)
 
 
@@ -53,16 +59,9 @@ def _store(model: ir.Model, name: str, table: npt.NDArray[np.float32]) -> tuple[
     scales = np.where(largest > 0, largest / 127, 1).astype(np.float32)
     rows = np.rint(table / scales).astype(np.int8)
     return (
-        _initializer(model, f"{name}_int8", rows),
-        _initializer(model, f"{name}_scales", scales),
+        add_initializer(model, f"{name}_int8", rows),
+        add_initializer(model, f"{name}_scales", scales),
     )
-
-
-def _initializer(model: ir.Model, name: str, values: npt.NDArray[np.generic]) -> ir.Value:
-    value = ir.Value(name=name, const_value=ir.tensor(values, name=name))
-    value.dtype = value.const_value.dtype if value.const_value is not None else None
-    model.graph.register_initializer(value)
-    return value
 
 
 def _scale_rows(model: ir.Model, node: ir.Node, rows: ir.Value, scales: ir.Value) -> None:
