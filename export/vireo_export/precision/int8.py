@@ -9,21 +9,20 @@ from typing import Any
 
 import numpy.typing as npt
 import onnx
-import onnx_ir as ir
 from onnxruntime.quantization import (
     CalibrationMethod,
     QuantFormat,
     QuantType,
-    quant_pre_process,
     quantize_static,
 )
 from onnxruntime.quantization.calibrate import create_calibrator, save_tensors_data
 from vireo_client.repository import TEXT_MODEL
 
-from ..onnx.external_data import EXTERNAL_DATA_LIMIT, save_engine, uses_external_data
+from ..onnx.external_data import EXTERNAL_DATA_LIMIT, uses_external_data
 from .calibration import BatchReader, Calibration
 from .fp16 import divisions_by_length
 from .ladder import PRODUCTS, Candidate, Ladder, saturates
+from .preparing import prepare
 from .quietly import quietly
 
 _CHAIN = ("Add", "Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat")
@@ -56,7 +55,7 @@ def candidates(
         yield from ([candidate] for candidate in ladder.candidates())
         return
     with tempfile.TemporaryDirectory(dir=engine.parent) as scratch:
-        prepared = _prepare(engine, Path(scratch), limit)
+        prepared = prepare(engine, Path(scratch), limit)
         batches = calibration.batches[model]
         ranges = {m: _ranges(prepared, batches, m, Path(scratch) / m) for m in _METHODS}
         for suffix, excluded in (
@@ -66,21 +65,6 @@ def candidates(
             yield [
                 _static(prepared, folder, ranges[m], m, excluded, f"{m}{suffix}") for m in _METHODS
             ]
-
-
-def _prepare(engine: Path, folder: Path, limit: int) -> Path:
-    """Run ONNX Runtime's preparation, which folds constants, and batch norms into convolutions."""
-    drafted, outside = folder / f"drafted-{engine.name}", uses_external_data(engine)
-    with quietly():
-        quant_pre_process(
-            engine,
-            drafted,
-            skip_symbolic_shape=True,  # shapes are known, and it fails on newer operators
-            save_as_external_data=outside,
-            all_tensors_to_one_file=True,
-            external_data_location=f"{drafted.name}.data" if outside else None,
-        )
-    return save_engine(ir.load(drafted), folder / engine.name, limit=limit)
 
 
 def _static(

@@ -26,6 +26,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
 from ..onnx.external_data import EXTERNAL_DATA_LIMIT, save_engine, uses_external_data
+from .preparing import prepare
 from .products import activations_of, groups_of
 from .quietly import quietly
 from .smoothing import smooth
@@ -73,9 +74,10 @@ class Ladder:
         with tempfile.TemporaryDirectory(dir=self._engine.parent) as scratch:
             tables = ir.load(self._engine)
             quantise_tables(tables)
-            plain = save_engine(
+            small = save_engine(
                 tables, Path(scratch) / "tables" / self._engine.name, limit=self._limit
             )
+            plain = prepare(small, Path(scratch), self._limit)
             yield self._dynamic(plain, "dynamic", "dynamic")
             smoothed, by_loss = self._smooth(plain, Path(scratch))
             if smoothed is not None:
@@ -97,7 +99,7 @@ class Ladder:
         groups = groups_of(model)
         if not groups or not self._batches:
             return None, []
-        activations = activations_of(self._engine, groups, self._batches)
+        activations = activations_of(plain, groups, self._batches)
         smoothed = smooth(model, groups, activations)
         products = [product for group in groups for product in group.products]
         lost = np.array([loss for _, losses in smoothed for loss in losses])
