@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,9 +102,14 @@ def export(
     try:
         with publishing(repository, keep=keep) as draft:
             # Inside the draft, on its file system: engines are then moved, not copied.
-            with tempfile.TemporaryDirectory(dir=draft, prefix=".engines-") as work:
+            with (
+                tempfile.TemporaryDirectory(dir=draft, prefix=".engines-") as work,
+                ExitStack() as opened,
+            ):
                 fp32 = _fp32_engines(source, Path(work), how)
-                measurement = ParityMeasurement(source, records, fp32, threads=options.threads)
+                measurement = opened.enter_context(
+                    closing(ParityMeasurement(source, records, fp32, threads=options.threads))
+                )
                 calibration = _calibration(source, calibration_records or records, how)
                 engines = {
                     tower: _engine(tower, fp32, Path(work), measurement, calibration, source, how)

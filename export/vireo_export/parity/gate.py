@@ -11,6 +11,7 @@ from vireo_client.errors import ParityError
 from vireo_training.evaluation.metrics import CUTOFFS, WAYS
 
 from ..precision import ALL_FP32, Precision, Precisions
+from ..precision.build import Attempt
 
 TOWERS = ("text", "image")
 RECALLS = tuple(f"recall_at_{k}" for k in CUTOFFS)
@@ -58,6 +59,8 @@ class EngineParity:
     recall: dict[str, dict[str, float]]
     """Recall@1, @5 and @10 of each direction."""
     shapes: tuple[ShapeParity, ...]
+    tried: tuple[Attempt, ...] = ()
+    """The ways of quantising that were tried before this one passed, it included; INT8 only."""
 
     @property
     def min_cosine(self) -> float:

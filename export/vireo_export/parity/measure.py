@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -41,6 +40,8 @@ from .latency import median_seconds
 from .probes import ROWS, batch_shapes, text_probes
 
 Tower = Literal["text", "image"]
+FIRST_LOOK = 32
+"""Captions or images on which an engine is looked at before it is measured on all."""
 MODEL_OF: dict[Tower, str] = {"text": TEXT_MODEL, "image": IMAGE_MODEL}
 
 
@@ -130,8 +131,8 @@ class _Answers:
 class ParityMeasurement:
     """Embeds captioned images with PyTorch once, and with one engine after another.
 
-    Each engine file is opened, run on the corpus and on every input shape, and closed. While
-    latencies are measured, the tower's FP32 engine is open as well; no third engine is.
+    Each engine file is opened once. One that does not pass is closed at once; the others stay open
+    until their tower has been measured.
 
     Args:
         source: the model.
@@ -171,20 +172,43 @@ class ParityMeasurement:
             }
         self.metrics = self._metrics("text", self.corpus.texts)
         self._answers: dict[Path, _Answers] = {}
+        self._opened: dict[Path, OnnxEngine] = {}
 
     def quality(self, tower: Tower, path: Path, precision: Precision) -> EngineQuality:
-        """Measure one engine on the corpus; the other tower's vectors are PyTorch's."""
+        """Measure one engine; the other tower's vectors are PyTorch's.
+
+        A few captions or images come first: an engine that fails on these is not measured further.
+
+        Raises:
+            EngineError: the engine does not load or does not run.
+        """
         settings = self._bundle.config.export
-        vectors = self._answers_of(tower, path).corpus
-        metrics = self._metrics(tower, vectors)
-        recalls = [metrics[way][key] for way in WAYS for key in RECALLS]
-        worst = vector_parity(self._expected(tower), vectors).min_cosine
-        allowed = allowed_loss(Precisions(**{tower: precision}), self.metrics, settings)
-        passes = (
-            worst >= getattr(settings, precision).min_cosine
-            and recall_loss(self.metrics, metrics) <= allowed
-        )
-        return EngineQuality(passes, float(np.mean(recalls)), worst)
+        required = getattr(settings, precision).min_cosine
+        engine = self._open(tower, path)
+        first = self._embed(tower, engine, FIRST_LOOK)
+        cosines = [vector_parity(self._expected(tower)[: len(first)], first).min_cosine]
+        (seconds,) = median_seconds([engine.run], self._probes[tower][0].rows[:1])
+        compared, passes = len(first), False
+        recall: float | None = None
+        if cosines[0] >= required:
+            answers = self._answers_of(tower, path)
+            compared = len(answers.corpus)
+            cosines += [p.min_cosine for p in self._parities(tower, answers)]
+            metrics = self._metrics(tower, answers.corpus)
+            recall = float(np.mean([metrics[way][key] for way in WAYS for key in RECALLS]))
+            allowed = allowed_loss(Precisions(**{tower: precision}), self.metrics, settings)
+            passes = min(cosines) >= required and recall_loss(self.metrics, metrics) <= allowed
+        if not passes:
+            self._close(path)
+        return EngineQuality(passes, recall, float(np.min(cosines)), compared, 1e3 * seconds)
+
+    def _parities(self, tower: Tower, answers: _Answers) -> list[TowerParity]:
+        """Compare an engine's answers with PyTorch's: the corpus, then each shape."""
+        expected = [probe.expected for probe, _ in self._shapes(tower)]
+        return [
+            vector_parity(self._expected(tower), answers.corpus),
+            *map(vector_parity, expected, answers.shapes),
+        ]
 
     def parity(self, engines: dict[Tower, Engine]) -> Parity:
         """Measure the engines to publish, one for each tower, and the FP32 ones beside them."""
@@ -206,44 +230,55 @@ class ParityMeasurement:
 
     def _measure_tower(self, tower: Tower, engine: Engine) -> list[EngineParity]:
         fp32 = Engine("fp32", self._fp32[MODEL_OF[tower]])
-        with closing(self._open(fp32.path)) as baseline:
-            self._answers[fp32.path] = self._run(tower, baseline)
-            measured = [self._figures(tower, fp32, self._latencies(tower, [baseline]))]
-            if engine.precision != "fp32":
-                # Before the engine itself is opened: an FP16 engine is compared by another file
-                # (see `with_rounding`), which is open meanwhile. An INT8 engine was already run
-                # when it was chosen.
-                self._answers_of(tower, engine.compared)
-                with closing(self._open(engine.path)) as opened:
-                    latencies = self._latencies(tower, [opened, baseline])
-                measured.append(self._figures(tower, engine, latencies))
+        baseline = self._open(tower, fp32.path)
+        self._answers_of(tower, fp32.path)
+        measured = [self._figures(tower, fp32, self._latencies(tower, [baseline]))]
+        if engine.precision != "fp32":
+            self._answers_of(tower, engine.compared)
+            if engine.compared != engine.path:  # an FP16 engine, see `with_rounding`
+                self._close(engine.compared)
+            latencies = self._latencies(tower, [self._open(tower, engine.path), baseline])
+            measured.append(self._figures(tower, engine, latencies))
+        for path in {fp32.path, engine.path}:
+            self._close(path)
         return measured
 
-    def _open(self, path: Path) -> OnnxEngine:
-        return OnnxEngine(path, self._threads)
+    def _open(self, tower: Tower, path: Path) -> OnnxEngine:
+        if path not in self._opened:
+            padding = self._bundle.config.text.free_padding if tower == "text" else None
+            self._opened[path] = OnnxEngine(path, self._threads, padding=padding)
+        return self._opened[path]
+
+    def _close(self, path: Path) -> None:
+        if (engine := self._opened.pop(path, None)) is not None:
+            engine.close()
+
+    def close(self) -> None:
+        """Close the engines that are open."""
+        for path in list(self._opened):
+            self._close(path)
 
     def _answers_of(self, tower: Tower, path: Path) -> _Answers:
         if path not in self._answers:
-            with closing(self._open(path)) as engine:
-                self._answers[path] = self._run(tower, engine)
+            engine = self._open(tower, path)
+            shapes = [
+                np.concatenate(
+                    [
+                        engine.run(probe.rows[start : start + batch])
+                        for start in range(0, len(probe.rows), batch)
+                    ]
+                )
+                for probe, batch in self._shapes(tower)
+            ]
+            self._answers[path] = _Answers(self._embed(tower, engine), tuple(shapes))
         return self._answers[path]
 
-    def _run(self, tower: Tower, engine: OnnxEngine) -> _Answers:
+    def _embed(self, tower: Tower, engine: OnnxEngine, count: int | None = None) -> Embeddings:
+        """Embed the corpus, or its first captions or images."""
         with Embedder(self._bundle, SingleTower(engine)) as embedder:
             if tower == "text":
-                corpus = embedder.embed_texts(self.captions, allow_unknown=True)
-            else:
-                _, corpus, _ = embed_images(embedder, self.corpus.records)
-        shapes = [
-            np.concatenate(
-                [
-                    engine.run(probe.rows[start : start + batch])
-                    for start in range(0, len(probe.rows), batch)
-                ]
-            )
-            for probe, batch in self._shapes(tower)
-        ]
-        return _Answers(corpus, tuple(shapes))
+                return embedder.embed_texts(self.captions[:count], allow_unknown=True)
+            return embed_images(embedder, self.corpus.records[:count])[1]
 
     def _shapes(self, tower: Tower) -> list[tuple[_Probe, int]]:
         """Return each probe with each batch size that it is run in."""
@@ -267,6 +302,7 @@ class ParityMeasurement:
             latencies: for each shape, seconds of this engine first and of the FP32 one last.
         """
         answers = self._answers[engine.compared]
+        corpus, *shapes = self._parities(tower, answers)
         metrics = self._metrics(tower, answers.corpus)
         return EngineParity(
             tower=tower,
@@ -274,20 +310,21 @@ class ParityMeasurement:
             how=engine.how,
             bytes=engine_bytes(engine.path),
             size_ratio=engine_bytes(engine.path) / engine_bytes(self._fp32[MODEL_OF[tower]]),
-            vectors=vector_parity(self._expected(tower), answers.corpus),
+            vectors=corpus,
             recall={way: {key: metrics[way][key] for key in RECALLS} for way in WAYS},
             shapes=tuple(
                 ShapeParity(
                     bucket=probe.bucket,
                     batch=batch,
-                    vectors=vector_parity(probe.expected, vectors),
+                    vectors=vectors,
                     latency_ms=1e3 * seconds[0],
                     latency_ratio=seconds[0] / seconds[-1],
                 )
                 for (probe, batch), vectors, seconds in zip(
-                    self._shapes(tower), answers.shapes, latencies, strict=True
+                    self._shapes(tower), shapes, latencies, strict=True
                 )
             ),
+            tried=engine.tried,
         )
 
     def _expected(self, tower: Tower) -> Embeddings:

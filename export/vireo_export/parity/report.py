@@ -52,6 +52,10 @@ def as_markdown(parity: Parity, settings: ExportSettings) -> str:
         ),
         "",
     ]  # fmt: skip
+    tried = [row for engine in parity.engines for row in _tried_rows(engine)]
+    if tried:
+        head = ("tower", "tried", "size", "min cosine", "mean recall", "one row", "result")
+        lines += ["INT8, in the order in which it was tried:", "", markdown_table(head, tried), ""]
     return "\n".join(lines)
 
 
@@ -93,6 +97,20 @@ def _shape_rows(engine: EngineParity) -> Iterator[tuple[str, ...]]:
             f"{shape.latency_ms:.2f} ms",
             f"{shape.latency_ratio:.2f}",
         )
+
+
+def _tried_rows(engine: EngineParity) -> Iterator[tuple[str, ...]]:
+    for attempt in engine.tried:
+        figures = ["-", "-", "-"]
+        if (quality := attempt.quality) is not None:
+            recall, latency = quality.recall, quality.latency_ms
+            figures = [
+                f"{quality.min_cosine:.6f}",
+                "-" if recall is None else f"{recall:.4f}",
+                "-" if latency is None else f"{latency:.2f} ms",
+            ]
+        result = attempt.reason or ("published" if attempt.how == engine.how else "passes")
+        yield engine.tower, attempt.how, f"{attempt.bytes / 1e6:.1f} MB", *figures, result
 
 
 def plot(parity: Parity, path: Path, settings: ExportSettings) -> None:

@@ -6,11 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..onnx.external_data import EXTERNAL_DATA_LIMIT
+from vireo_client.errors import EngineError, ParityError
+
+from ..onnx.external_data import EXTERNAL_DATA_LIMIT, engine_bytes
 from .calibration import Calibration, largest_values
 from .choice import Precision
 from .fp16 import to_fp16
-from .int8 import Candidate, candidates
+from .int8 import candidates
+from .ladder import Candidate
 from .rounding import with_rounding
 
 
@@ -20,9 +23,27 @@ class EngineQuality:
 
     passes: bool
     """Whether it would pass the gate."""
-    recall: float
-    """The mean of recall@1, @5 and @10, in both directions."""
+    recall: float | None
+    """The mean of recall@1, @5 and @10, in both directions; None if a first look was enough to
+    refuse the engine."""
     min_cosine: float
+    inputs: int = 0
+    """How many captions or images were embedded."""
+    latency_ms: float | None = None
+    """The median of one row: a short text, or an image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A way of quantising that was tried."""
+
+    how: str
+    bytes: int
+    """The size of the engine on disk."""
+    quality: EngineQuality | None
+    """None if ONNX Runtime does not run the engine."""
+    reason: str = ""
+    """Why it was left; empty for an engine that passes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +56,8 @@ class Engine:
     """The chosen way of quantising; INT8 engines only."""
     rounding: Path | None = None
     """The file that is compared in its place on a CPU, see `with_rounding`; FP16 engines only."""
+    tried: tuple[Attempt, ...] = ()
+    """The ways of quantising that were tried, the chosen one included; INT8 engines only."""
 
     @property
     def compared(self) -> Path:
@@ -63,6 +86,10 @@ def build_engine(
         measure: runs an INT8 engine on the validation images or captions; while none passes, other
             ways of quantising are tried.
         limit: see `save_engine`.
+
+    Raises:
+        ParityError: no way of quantising gives an INT8 engine that passes; each is named, with what
+            it loses.
     """
     if precision == "fp32":
         return Engine(precision, fp32)
@@ -72,11 +99,31 @@ def build_engine(
         engine = to_fp16(fp32, folder / "fp16" / fp32.name, largest, limit=limit)
         rounding = with_rounding(engine, folder / "rounding" / fp32.name, limit=limit)
         return Engine(precision, engine, rounding=rounding)
-    measured: list[tuple[EngineQuality, Candidate]] = []
+    tried: list[tuple[Attempt, Candidate]] = []
     for several in candidates(model, fp32, folder / "int8", calibration, limit=limit):
-        measured += [(measure(candidate.path), candidate) for candidate in several]
-        if any(quality.passes for quality, _ in measured):
-            break
-    # Those that pass before those that do not; then by recall, then by cosine.
-    _, best = max(measured, key=lambda m: (m[0].passes, m[0].recall, m[0].min_cosine))
-    return Engine(precision, best.path, best.how)
+        tried += [(_try(candidate, measure), candidate) for candidate in several]
+        passed = [(a.quality, c) for a, c in tried if a.quality is not None and a.quality.passes]
+        if passed:
+            _, best = max(passed, key=lambda one: (one[0].recall or 0, one[0].min_cosine))
+            return Engine(
+                precision, best.path, best.how, tried=tuple(attempt for attempt, _ in tried)
+            )
+    raise ParityError(
+        f"{model}: no INT8 engine answers as PyTorch does; nothing was published. Tried: "
+        + "; ".join(f"{attempt.how} ({attempt.reason})" for attempt, _ in tried)
+        + ". Choose fp16 or fp32 for this tower"
+    )
+
+
+def _try(candidate: Candidate, measure: Callable[[Path], EngineQuality]) -> Attempt:
+    size = engine_bytes(candidate.path)
+    try:
+        quality = measure(candidate.path)
+    except EngineError as error:  # an operator that this ONNX Runtime lacks, say
+        return Attempt(candidate.how, size, None, f"does not run here: {error}")
+    if quality.passes:
+        return Attempt(candidate.how, size, quality)
+    reason = f"cosine {quality.min_cosine:.4f} at worst over {quality.inputs} inputs"
+    if quality.recall is not None:
+        reason += f", mean recall {quality.recall:.4f}"
+    return Attempt(candidate.how, size, quality, reason)

@@ -1,49 +1,36 @@
-"""Quantise towers to INT8 for CPUs: several candidates, of which recall chooses one."""
+"""Quantise towers to INT8 for CPUs: several candidates, of which the parity gate chooses one."""
 
 from __future__ import annotations
 
-import platform
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 import onnx
-import onnx_ir as ir
 from onnxruntime.quantization import (
     CalibrationMethod,
     QuantFormat,
     QuantType,
-    quant_pre_process,
-    quantize_dynamic,
     quantize_static,
 )
 from onnxruntime.quantization.calibrate import create_calibrator, save_tensors_data
 from vireo_client.repository import TEXT_MODEL
 
-from ..onnx.external_data import EXTERNAL_DATA_LIMIT, save_engine, uses_external_data
+from ..onnx.external_data import EXTERNAL_DATA_LIMIT, uses_external_data
 from .calibration import BatchReader, Calibration
 from .fp16 import divisions_by_length
+from .ladder import PRODUCTS, Candidate, Ladder, saturates
+from .preparing import prepare
 from .quietly import quietly
 
-PRODUCTS = ("MatMul", "Gemm", "Conv", "LSTM")
 _CHAIN = ("Add", "Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat")
 """Operators between the convolutions of a plain CNN, which run in INT8 as well."""
 _METHODS = {
     "entropy": (CalibrationMethod.Entropy, {"num_bins": 128, "num_quantized_bins": 128}),
     "percentile": (CalibrationMethod.Percentile, {"num_bins": 2048, "percentile": 99.999}),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """An INT8 engine."""
-
-    how: str
-    """The quantisation method."""
-    path: Path
 
 
 def candidates(
@@ -54,7 +41,7 @@ def candidates(
     *,
     limit: int = EXTERNAL_DATA_LIMIT,
 ) -> Iterator[list[Candidate]]:
-    """Yield rounds of INT8 engines of one tower; a caller stops when one is good enough.
+    """Yield rounds of INT8 engines of one tower, from fast to safe; a caller stops when one passes.
 
     Args:
         model: the tower's model name.
@@ -63,12 +50,12 @@ def candidates(
         calibration: real inputs, on which ranges are measured.
         limit: see `save_engine`.
     """
+    if model == TEXT_MODEL:
+        ladder = Ladder(engine, folder, calibration.batches.get(model, []), limit)
+        yield from ([candidate] for candidate in ladder.candidates())
+        return
     with tempfile.TemporaryDirectory(dir=engine.parent) as scratch:
-        prepared = _prepare(engine, Path(scratch), limit)
-        if model == TEXT_MODEL:
-            yield [_dynamic(prepared, folder / "tables", tables=True)]
-            yield [_dynamic(prepared, folder / "products", tables=False)]
-            return
+        prepared = prepare(engine, Path(scratch), limit)
         batches = calibration.batches[model]
         ranges = {m: _ranges(prepared, batches, m, Path(scratch) / m) for m in _METHODS}
         for suffix, excluded in (
@@ -78,42 +65,6 @@ def candidates(
             yield [
                 _static(prepared, folder, ranges[m], m, excluded, f"{m}{suffix}") for m in _METHODS
             ]
-
-
-def _prepare(engine: Path, folder: Path, limit: int) -> Path:
-    """Run ONNX Runtime's preparation, which folds constants, and batch norms into convolutions."""
-    drafted, outside = folder / f"drafted-{engine.name}", uses_external_data(engine)
-    with quietly():
-        quant_pre_process(
-            engine,
-            drafted,
-            skip_symbolic_shape=True,  # shapes are known, and it fails on newer operators
-            save_as_external_data=outside,
-            all_tensors_to_one_file=True,
-            external_data_location=f"{drafted.name}.data" if outside else None,
-        )
-    return save_engine(ir.load(drafted), folder / engine.name, limit=limit)
-
-
-def _dynamic(prepared: Path, folder: Path, *, tables: bool) -> Candidate:
-    """Quantise weights per output channel; activations are quantised per tensor at run time.
-
-    With `tables`, embedding tables are quantised as well, with one scale for a whole table.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / prepared.name
-    with quietly():
-        quantize_dynamic(
-            prepared,
-            path,
-            op_types_to_quantize=[*PRODUCTS, *(["Gather"] if tables else [])],
-            per_channel=True,
-            reduce_range=saturates(),
-            weight_type=QuantType.QInt8,
-            use_external_data_format=uses_external_data(prepared),
-            extra_options={"MatMulConstBOnly": True, "WeightSymmetric": True},
-        )
-    return Candidate("dynamic" if tables else "dynamic, embedding tables in FP32", path)
 
 
 def _static(
@@ -200,18 +151,3 @@ def _ends(engine: Path) -> list[str]:
     nodes = onnx.load(engine, load_external_data=False).graph.node
     products = [node.name for node in nodes if node.op_type in PRODUCTS]
     return [*products[:1], *products[-1:]]
-
-
-def saturates() -> bool:
-    """Return whether this processor adds INT8 products in 16 bits, which saturate.
-
-    Weights may then have 7 bits only. x86 processors without VNNI do so (`reduce_range` in ONNX
-    Runtime's guide to quantization).
-    """
-    if platform.machine().lower() not in ("x86_64", "amd64"):
-        return False
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return True
-    return not any(name in flags for name in ("avx512_vnni", "avx_vnni", "amx_int8"))

@@ -39,8 +39,8 @@ def openings(monkeypatch):
     count = Openings()
 
     class Counted(OnnxEngine):
-        def __init__(self, path, threads=0):
-            super().__init__(path, threads)
+        def __init__(self, path, threads=0, **options):
+            super().__init__(path, threads, **options)
             count.paths.append(path)
             count.open_now.add(self)
             count.most_open = max(count.most_open, len(count.open_now))
@@ -77,9 +77,7 @@ def test_each_fp32_engine_is_opened_once_and_alone(source, fp32, test_records, o
     assert all(s.latency_ratio == 1 for e in parity.engines for s in e.shapes)
 
 
-def test_at_most_one_engine_is_open_beside_the_fp32_one(
-    source, fp32, test_records, openings, tmp_path
-):
+def test_each_engine_is_opened_once(source, fp32, test_records, openings, tmp_path):
     for name in ("fp16", "rounding", "int8"):
         (tmp_path / name).mkdir()
     text, image = fp32.values()
@@ -89,14 +87,34 @@ def test_at_most_one_engine_is_open_beside_the_fp32_one(
     assert measurement.quality("image", quantised.path, "int8").passes
     assert openings.paths == [quantised.path]
     parity = measurement.parity({"text": half, "image": quantised})
-    assert openings.most_open == 2
+    assert openings.most_open == 3
     assert not openings.open_now
-    # The chosen INT8 engine is opened again, to be timed beside the FP32 one.
-    assert openings.paths[1:] == [text, half.rounding, half.path, image, quantised.path]
+    assert openings.paths[1:] == [text, half.rounding, half.path, image]
     assert [(e.tower, e.precision, e.how) for e in parity.engines] == [
         ("text", "fp32", ""), ("text", "fp16", ""), ("image", "fp32", ""),
         ("image", "int8", "entropy"),
     ]  # fmt: skip
+
+
+def test_an_engine_that_fails_a_first_look_is_not_measured_further(
+    source, fp32, test_records, openings, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(measure, "FIRST_LOOK", 4)
+    path = fp32["text_encoder"]
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.ndim == 2 and values.dtype == np.float32:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(-values, tensor.name))
+    onnx.save(model, tmp_path / "model.onnx")
+    measurement = ParityMeasurement(source, test_records[:20], fp32, threads=1)
+    refused = measurement.quality("text", tmp_path / "model.onnx", "int8")
+    assert (refused.passes, refused.recall, refused.inputs) == (False, None, 4)
+    assert refused.latency_ms > 0
+    assert not openings.open_now
+    taken = measurement.quality("text", path, "int8")
+    assert taken.passes
+    assert taken.inputs == len(measurement.captions)
 
 
 def test_figures_are_those_of_the_engines_that_are_served(source, repository, fp32, test_records):
@@ -129,6 +147,7 @@ def test_a_damaged_engine_does_not_pass(source, fp32, test_records, tmp_path, to
     assert whole.passes
     assert whole.min_cosine > 0.9999
     assert not damaged.passes
+    assert damaged.recall is None
     assert damaged.min_cosine < 0.9999
     assert whole.recall == pytest.approx(
         np.mean([measurement.metrics[way][key] for way in ("text_to_image", "image_to_text")

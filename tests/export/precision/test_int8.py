@@ -4,12 +4,14 @@ import pytest
 import torch
 from support.onnx_runs import run, worst_cosine
 from support.tiny_models import HUGGINGFACE
+from vireo_client.errors import EngineError, ParityError
 from vireo_export.onnx.export import export_tower
 from vireo_export.onnx.optimise import optimise
-from vireo_export.precision import int8 as int8_module
+from vireo_export.precision import ladder as ladder_module
 from vireo_export.precision.build import EngineQuality, build_engine
 from vireo_export.precision.calibration import Calibration
-from vireo_export.precision.int8 import candidates, saturates
+from vireo_export.precision.int8 import candidates
+from vireo_export.precision.ladder import saturates
 from vireo_training.sources import open_source
 
 
@@ -27,18 +29,20 @@ def prepared(exported, folder, preset, tower):
 def test_text_towers_are_quantised_dynamically(exported, tmp_path, preset):
     source, calibration = prepared(exported, tmp_path, preset, "text")
     rounds = list(candidates("text_encoder", tmp_path / "model.onnx", tmp_path / "c", calibration))
-    assert [c.how for candidates_of_round in rounds for c in candidates_of_round] == [
-        "dynamic", "dynamic, embedding tables in FP32",
-    ]  # fmt: skip
+    hows = [candidate.how for (candidate,) in rounds]
+    assert hows[0] == "dynamic"
+    assert hows[-1] == "blockwise, blocks of 32"
+    assert len(set(hows)) == len(hows)
     for (candidate,) in rounds:
         answered = run(candidate.path, source.inputs)
         assert worst_cosine(answered, source.expected()) > 0.98
+        assert candidate.path.stat().st_size < (tmp_path / "model.onnx").stat().st_size
+    for (candidate,) in rounds[:-1]:
         operators = kinds(candidate.path)
         assert {"MatMulInteger", "DynamicQuantizeLSTM"} & set(operators)
-        assert "Gemm" not in operators
         assert "LSTM" not in operators
-    sizes = [first.path.stat().st_size for (first,) in rounds]
-    assert sizes[0] < sizes[1] < (tmp_path / "model.onnx").stat().st_size
+    dynamic = kinds(rounds[0][0].path)
+    assert "Gemm" not in dynamic
 
 
 def test_attention_keeps_its_mask(exported, tmp_path):
@@ -151,10 +155,34 @@ def test_a_second_round_is_made_only_if_the_first_fails(exported, tmp_path):
     assert (engine.how, judged) == ("entropy, first and last layer in FP32", 4)
 
 
+def test_a_refusal_names_every_way_that_was_tried(exported, tmp_path):
+    fails = EngineQuality(False, None, 0.91, 32)
+    with pytest.raises(ParityError, match="nothing was published") as refused:
+        _build(exported, tmp_path, [fails] * 4)
+    for how in ("entropy", "percentile", "entropy, first and last layer in FP32"):
+        assert f"{how} (cosine 0.9100 at worst over 32 inputs)" in str(refused.value)
+
+
+def test_an_engine_that_this_runtime_does_not_run_is_passed_over(exported, tmp_path):
+    def judge(path):
+        if "entropy" in path.parent.name:
+            raise EngineError(f"{path}: does not load in ONNX Runtime (no such operator)")
+        return EngineQuality(True, 0.5, 0.99)
+
+    _, calibration = prepared(exported, tmp_path, "scenes", "image")
+    engine = build_engine(
+        "int8", "image_encoder", tmp_path / "model.onnx", tmp_path / "e", calibration, judge
+    )
+    assert engine.how == "percentile"
+    left, taken = engine.tried
+    assert "no such operator" in left.reason
+    assert not taken.reason
+
+
 def test_weights_have_seven_bits_only_where_sums_saturate(monkeypatch):
     def machine(name, flags):
-        monkeypatch.setattr(int8_module.platform, "machine", lambda: name)
-        monkeypatch.setattr(int8_module.Path, "read_text", lambda _: f"flags : {flags}\n")
+        monkeypatch.setattr(ladder_module.platform, "machine", lambda: name)
+        monkeypatch.setattr(ladder_module.Path, "read_text", lambda _: f"flags : {flags}\n")
         return saturates()
 
     assert machine("x86_64", "avx2 fma")
