@@ -36,6 +36,7 @@ def test_a_preset_may_be_a_file_of_ones_own(tmp_path):
     [
         (["epochs=0"], "epochs"),
         (["epohcs=3"], "epohcs"),
+        (["text.name=x", "text.weights=pretrained"], "trained from scratch; give text.kind"),
         (["epochs"], "KEY=VALUE"),
         (["epochs.x=1"], "holds a value"),
         (["text.width=30", "text.heads=4"], "not a multiple"),

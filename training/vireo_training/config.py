@@ -125,6 +125,11 @@ class TextTowerConfig(_TowerConfig):
             raise ValueError('an lstm has no first token to take; give text.pool "last" or "mean"')
         if self.kind != "lstm" and self.pool == "last":
             raise ValueError('text.pool "last" is the final state of an lstm; give "cls" or "mean"')
+        if self.weights is not None and self.kind != "huggingface":
+            raise ValueError(
+                f'text.weights is set, but a tower of kind "{self.kind}" is trained from scratch; '
+                "give text.kind=huggingface"
+            )
         if self.kind == "huggingface" and not (self.name or self.architecture):
             raise ValueError("a huggingface tower needs text.name or text.architecture")
         if self.tokenizer == "pretrained" and not self.name:
