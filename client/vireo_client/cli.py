@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -80,9 +81,19 @@ def build_app() -> typer.Typer:
     return app
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: a command ends as it does after Ctrl-C, and loses and leaves as little."""
+
+
 def main() -> None:
     """Run the command line."""
+    signal.signal(signal.SIGTERM, _terminate)
     run(lambda: build_app()())
+
+
+def _terminate(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the second one ends the process at once
+    raise Terminated
 
 
 def run(app: Callable[[], object]) -> None:
@@ -99,6 +110,6 @@ def run(app: Callable[[], object]) -> None:
         line = Text.assemble(("error:", "red"), " ", printable_lines(error_text(error)))
         console.print(line, highlight=False, soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         console.print("interrupted")
-        sys.exit(130)
+        sys.exit(143 if isinstance(interrupt, Terminated) else 130)
