@@ -133,6 +133,7 @@ class ExportSettings(_Spec):
     fp32: PrecisionGate = PrecisionGate(min_cosine=0.9999, max_recall_loss=0.001)
     fp16: PrecisionGate = PrecisionGate(min_cosine=0.999, max_recall_loss=0.005)
     int8: PrecisionGate = PrecisionGate(min_cosine=0.98, max_recall_loss=0.01)
+    int4: PrecisionGate = PrecisionGate(min_cosine=0.95, max_recall_loss=0.02)
     calibration_pictures: int = Field(128, gt=0)
     """The largest number of images, with their captions, on which INT8 ranges are measured."""
     min_calibration_pictures: int = Field(16, gt=0)

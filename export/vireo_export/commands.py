@@ -30,7 +30,7 @@ def publish(
     repository: Annotated[Path | None, typer.Option("--repository", "-o", help="Model repository to write; by default model_repository beside a bundle, and ./NAME_repository for other sources.")] = None,
     split: Annotated[str | None, typer.Option(help="Images of --data to compare on: test, validation, train or all. By default validation, or all where neither the source nor DATA names splits.")] = None,
     columns: ColumnsOption = None,
-    precision: Annotated[str | None, typer.Option(help="Precision of both towers' engines, or one for each: text=int8,image=fp32. By default the target's.")] = None,
+    precision: Annotated[str | None, typer.Option(help="Precision of both towers' engines, or one for each: text=int8,image=fp32; int4 is for text towers. By default the target's.")] = None,
     keep: Annotated[int, typer.Option(min=1, help="Versions kept in the repository, the new one included; `vireo rollback` goes back to one.")] = 2,
     max_batch_size: Annotated[int, typer.Option(min=1, help="Largest batch Triton forms.")] = 64,
     queue_delay_us: Annotated[int, typer.Option(min=0, help="Microseconds a request may wait for a batch to fill; at 0 batches form only while the engine is busy.")] = 0,

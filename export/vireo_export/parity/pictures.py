@@ -56,8 +56,11 @@ def parity_images(
         ExportError: INT8 or a split was requested without data.
     """
     if data is None:
-        if "int8" in (precisions.text, precisions.image):
-            raise ExportError("int8 engines are chosen by their recall on real photos; give --data")
+        for precision in (precisions.text, precisions.image):
+            if precision in ("int8", "int4"):
+                raise ExportError(
+                    f"{precision} engines are chosen by their recall on real photos; give --data"
+                )
         if split is not None:
             raise ExportError(f"--split {split} selects images of a data set; give --data as well")
         note("no --data: engines are compared with PyTorch on drawn scenes; recall is not measured")

@@ -17,7 +17,7 @@ from .gate import RECALLS, TOWERS, EngineParity, Parity
 
 TABLE_FILE = "parity.md"
 PLOT_FILE = "parity.png"
-_COLOURS = {"fp32": "C7", "fp16": "C0", "int8": "C1"}
+_COLOURS = {"fp32": "C7", "fp16": "C0", "int8": "C1", "int4": "C2"}
 
 
 def write_report(parity: Parity, folder: Path, settings: ExportSettings) -> None:
@@ -55,7 +55,12 @@ def as_markdown(parity: Parity, settings: ExportSettings) -> str:
     tried = [row for engine in parity.engines for row in _tried_rows(engine)]
     if tried:
         head = ("tower", "tried", "size", "min cosine", "mean recall", "one row", "result")
-        lines += ["INT8, in the order in which it was tried:", "", markdown_table(head, tried), ""]
+        lines += [
+            "Quantisation, in the order in which it was tried:",
+            "",
+            markdown_table(head, tried),
+            "",
+        ]
     return "\n".join(lines)
 
 

@@ -53,11 +53,11 @@ class Engine:
     precision: Precision
     path: Path
     how: str = ""
-    """The chosen way of quantising; INT8 engines only."""
+    """The chosen way of quantising; INT8 and INT4 engines only."""
     rounding: Path | None = None
     """The file that is compared in its place on a CPU, see `with_rounding`; FP16 engines only."""
     tried: tuple[Attempt, ...] = ()
-    """The ways of quantising that were tried, the chosen one included; INT8 engines only."""
+    """The ways of quantising that were tried, the chosen one included."""
 
     @property
     def compared(self) -> Path:
@@ -88,7 +88,7 @@ def build_engine(
         limit: see `save_engine`.
 
     Raises:
-        ParityError: no way of quantising gives an INT8 engine that passes; each is named, with what
+        ParityError: no way of quantising gives an engine that passes; each is named, with what
             it loses.
     """
     if precision == "fp32":
@@ -100,7 +100,7 @@ def build_engine(
         rounding = with_rounding(engine, folder / "rounding" / fp32.name, limit=limit)
         return Engine(precision, engine, rounding=rounding)
     tried: list[tuple[Attempt, Candidate]] = []
-    for several in candidates(model, fp32, folder / "int8", calibration, limit=limit):
+    for several in candidates(model, fp32, folder / precision, calibration, precision, limit=limit):
         tried += [(_try(candidate, measure), candidate) for candidate in several]
         passed = [(a.quality, c) for a, c in tried if a.quality is not None and a.quality.passes]
         if passed:
@@ -109,7 +109,8 @@ def build_engine(
                 precision, best.path, best.how, tried=tuple(attempt for attempt, _ in tried)
             )
     raise ParityError(
-        f"{model}: no INT8 engine answers as PyTorch does; nothing was published. Tried: "
+        f"{model}: no {precision.upper()} engine answers as PyTorch does; nothing was published. "
+        "Tried: "
         + "; ".join(f"{attempt.how} ({attempt.reason})" for attempt, _ in tried)
         + ". Choose fp16 or fp32 for this tower"
     )

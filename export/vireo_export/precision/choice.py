@@ -8,10 +8,10 @@ from typing import Literal, get_args
 from vireo_client.errors import ExportError
 from vireo_serving.targets import Target
 
-Precision = Literal["fp32", "fp16", "int8"]
+Precision = Literal["fp32", "fp16", "int8", "int4"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 _TOWERS = ("text", "image")
-_LIMITS = {"int8": "these engines are made for CPUs"}
+_LIMITS = dict.fromkeys(("int8", "int4"), "these engines are made for CPUs")
 """Why a target may not run the engines of a precision."""
 
 
@@ -48,8 +48,12 @@ class Precisions:
         """Check that a target runs engines of these precisions.
 
         Raises:
-            ExportError: it does not.
+            ExportError: it does not, or the image tower is to be in INT4.
         """
+        if self.image == "int4":
+            raise ExportError(
+                "int4: image towers have no weights to save so much on; choose text=int4,image=int8"
+            )
         for precision in (self.text, self.image):
             if precision not in target.precisions:
                 reason = _LIMITS.get(precision, "the target does not run these engines")

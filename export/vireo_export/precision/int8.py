@@ -1,4 +1,4 @@
-"""Quantise towers to INT8 for CPUs: several candidates, of which the parity gate chooses one."""
+"""Quantise towers for CPUs: several candidates, of which the parity gate chooses one."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from vireo_client.repository import TEXT_MODEL
 
 from ..onnx.external_data import EXTERNAL_DATA_LIMIT, uses_external_data
 from .calibration import BatchReader, Calibration
+from .choice import Precision
 from .fp16 import divisions_by_length
 from .ladder import PRODUCTS, Candidate, Ladder, saturates
 from .preparing import prepare
@@ -38,21 +39,24 @@ def candidates(
     engine: Path,
     folder: Path,
     calibration: Calibration,
+    precision: Precision = "int8",
     *,
     limit: int = EXTERNAL_DATA_LIMIT,
 ) -> Iterator[list[Candidate]]:
-    """Yield rounds of INT8 engines of one tower, from fast to safe; a caller stops when one passes.
+    """Yield rounds of engines of one tower, from fast to safe; a caller stops when one passes.
 
     Args:
         model: the tower's model name.
         engine: the FP32 engine, optimised for ONNX Runtime.
         folder: the folder to write to; each engine gets a subfolder.
         calibration: real inputs, on which ranges are measured.
+        precision: "int8", or for text towers "int4".
         limit: see `save_engine`.
     """
     if model == TEXT_MODEL:
         ladder = Ladder(engine, folder, calibration.batches.get(model, []), limit)
-        yield from ([candidate] for candidate in ladder.candidates())
+        tried = ladder.candidates() if precision == "int8" else ladder.of_four_bits()
+        yield from ([candidate] for candidate in tried)
         return
     with tempfile.TemporaryDirectory(dir=engine.parent) as scratch:
         prepared = prepare(engine, Path(scratch), limit)

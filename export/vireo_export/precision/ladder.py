@@ -1,4 +1,6 @@
-"""The ways of making a text tower's engine in INT8, from the fastest to the safest.
+"""The ways of quantising a text tower, from the fastest to the safest.
+
+In INT8:
 
 1. Dynamic: activations are quantised at run time, with one scale for all of an activation.
 2. The same after `smoothing`, for encoders with outliers.
@@ -6,6 +8,9 @@
 4. Blockwise: weights and activations have a scale for each block of 32 values (`MatMulNBits`).
 
 In each, embedding tables have a scale a row (`tables`).
+
+In INT4, weights have a scale for each block of 32 values, then of 16. Embedding tables are in
+4 bits too, by blocks, or at last in 8 bits.
 """
 
 from __future__ import annotations
@@ -129,21 +134,38 @@ class Ladder:
             )
         return Candidate(how, path)
 
-    def _blockwise(self, prepared: Path) -> Candidate:
-        """Quantise weights and, at run time, activations block by block."""
+    def of_four_bits(self) -> Iterator[Candidate]:
+        """Yield the engines in INT4, the smallest first."""
+        for block in (BLOCK, BLOCK // 2):
+            yield self._blockwise(self._engine, bits=4, block=block, tables=True)
+        with tempfile.TemporaryDirectory(dir=self._engine.parent) as scratch:
+            model = ir.load(self._engine)
+            quantise_tables(model)
+            plain = save_engine(model, Path(scratch) / self._engine.name, limit=self._limit)
+            yield self._blockwise(plain, bits=4, block=BLOCK // 2, tables=False)
+
+    def _blockwise(
+        self, prepared: Path, *, bits: int = 8, block: int = BLOCK, tables: bool = False
+    ) -> Candidate:
+        """Quantise weights and, at run time, activations block by block; with `tables`, tables."""
+        axes = {"MatMul": 0, "Gather": 1} if tables else {"MatMul": 0}
         with quietly():
             quantizer = MatMulNBitsQuantizer(
                 onnx.load(prepared),
-                bits=8,
-                block_size=BLOCK,
+                bits=bits,
+                block_size=block,
                 is_symmetric=True,
                 accuracy_level=4,  # products in INT8
-                op_types_to_quantize=("MatMul",),
+                op_types_to_quantize=tuple(axes),
+                quant_axes=tuple(axes.items()),
             )
             quantizer.process()
-        path = self._path("blockwise")
+        path = self._path(f"blockwise-{bits}-{block}{'-tables' if tables else ''}")
         save_engine(quantizer.model.model, path, limit=self._limit)
-        return Candidate(f"blockwise, blocks of {BLOCK}", path)
+        how = f"blockwise, blocks of {block}"
+        if bits == 4:
+            how = f"4 bits, blocks of {block}, tables in {4 if tables else 8} bits"
+        return Candidate(how, path)
 
     def _path(self, name: str) -> Path:
         path = self._folder / name / self._engine.name

@@ -27,7 +27,7 @@ class Cpu(Target):
 
     name = "cpu"
     summary = "ONNX Runtime in Triton's Python backend, on the CPUs of any machine"
-    precisions = ("fp32", "fp16", "int8")
+    precisions = ("fp32", "fp16", "int8", "int4")
     engine_suffixes = (".onnx",)
     custom_operators = True
     # The client's engine keeps ONNX Runtime from making them by itself, and says why.

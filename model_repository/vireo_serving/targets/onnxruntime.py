@@ -39,7 +39,7 @@ class OnnxRuntime(PreprocessedTarget):
 
     name = "onnxruntime"
     summary = "Triton's ONNX Runtime backend in NVIDIA's image, on CPUs or GPUs"
-    precisions = ("fp32", "fp16", "int8")
+    precisions = ("fp32", "fp16", "int8", "int4")
     engine_suffixes = (".onnx",)
     custom_operators = True
 

@@ -171,3 +171,19 @@ def test_each_step_of_the_ladder_is_an_engine_and_the_outliers_are_met(tower, ba
 def test_without_calibration_texts_nothing_is_smoothed(tower, tmp_path):
     hows = [candidate.how for candidate in Ladder(tower, tmp_path / "e", []).candidates()]
     assert hows == ["dynamic", "blockwise, blocks of 32"]
+
+
+def test_four_bits_are_smaller_than_eight_and_tables_are_among_them(tower, batches, tmp_path):
+    ladder = Ladder(tower, tmp_path / "engines", batches)
+    eight = next(ladder.candidates()).path.stat().st_size
+    made = {candidate.how: candidate.path for candidate in ladder.of_four_bits()}
+    assert list(made) == [
+        "4 bits, blocks of 32, tables in 4 bits",
+        "4 bits, blocks of 16, tables in 4 bits",
+        "4 bits, blocks of 16, tables in 8 bits",
+    ]
+    sizes = [path.stat().st_size for path in made.values()]
+    assert sizes[0] < sizes[1] < sizes[2]
+    assert sizes[0] < 0.7 * eight
+    for path in made.values():
+        assert _worst(path, tower, batches) > 0.9
