@@ -81,6 +81,9 @@ class TextSpec(_Spec):
     """The place at which a text is cut that is longer than the last bucket: before the word that
     does not fit, or at any token. Special tokens at the end stay in both cases."""
     pad_side: Literal["right", "left"] = "right"
+    padding_is_free: bool = False
+    """Whether `pad_id` stands behind texts only, and no embedding depends on it: a CPU need not run
+    it then. Older bundles do not say."""
 
     @model_validator(mode="after")
     def _buckets_ascend(self) -> TextSpec:
@@ -106,15 +109,6 @@ class TextSpec(_Spec):
     def max_length(self) -> int:
         """The longest sequence of ids, in tokens."""
         return self.buckets[-1]
-
-    @property
-    def free_padding(self) -> int | None:
-        """The id that pads, if an embedding does not depend on how much of it stands behind a text.
-
-        With several buckets it cannot: a text may come in any that holds it. With one, the model
-        may be of those that read padding too. Before a text, padding moves what follows.
-        """
-        return self.pad_id if len(self.buckets) > 1 and self.pad_side == "right" else None
 
 
 class PrecisionGate(_Spec):

@@ -188,7 +188,9 @@ def try_example(
             _, hard = resource.getrlimit(resource.RLIMIT_CORE)
             resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
             signal.alarm(SECONDS)
-            answer.write_text(json.dumps(examine(folder, bundle, right, sealed)))
+            # A forked child begins with what its parent holds.
+            begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            answer.write_text(json.dumps([begun, examine(folder, bundle, right, sealed)]))
             status = 0
         finally:
             os._exit(status)
@@ -197,9 +199,10 @@ def try_example(
         how = os.WTERMSIG(status) if os.WIFSIGNALED(status) else status
         outcomes = [f"process: ended by {how}"]
     else:
-        outcomes = json.loads(answer.read_text())
-        if used.ru_maxrss > MEGABYTES << 10:
-            outcomes.append(f"process: took {used.ru_maxrss >> 10} MB")
+        begun, outcomes = json.loads(answer.read_text())
+        taken = (used.ru_maxrss - begun) >> 10
+        if taken > MEGABYTES:
+            outcomes.append(f"process: took {taken} MB")
     return outcomes, [o for o in outcomes if o.partition(": ")[2] not in GOOD]
 
 

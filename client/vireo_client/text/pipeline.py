@@ -138,6 +138,7 @@ class TextPath:
             buckets=self.tokenizer.buckets,
             cut=self.tokenizer.cut,
             pad_side=self.tokenizer.pad_side,
+            padding_is_free=self.tokenizer.padding_is_free,
         )
 
     def segment(self, text: str) -> str:

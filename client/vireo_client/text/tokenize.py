@@ -120,6 +120,16 @@ class TextTokenizer:
         (encoding,) = self._encode([text], fast=False)
         return encoding.tokens, self._finish(text, encoding)
 
+    @property
+    def padding_is_free(self) -> bool:
+        """Whether a tower that does not read its padding may leave it off.
+
+        With several buckets no embedding depends on how much padding there is. Padding before a
+        text moves the text; and CLIP's tokenizers end a text with the token that pads.
+        """
+        (ids,) = self.ids(["a"])
+        return len(self.buckets) > 1 and self.pad_side == "right" and self.pad_id not in ids
+
     def bucket(self, length: int) -> int:
         """Return the smallest bucket that holds `length` ids."""
         return self.buckets[bisect.bisect_left(self.buckets, length)]

@@ -200,7 +200,8 @@ class ParityMeasurement:
             passes = min(cosines) >= required and recall_loss(self.metrics, metrics) <= allowed
         if not passes:
             self._close(path)
-        return EngineQuality(passes, recall, float(np.min(cosines)), compared, 1e3 * seconds)
+        worst = float(np.min(cosines))
+        return EngineQuality(passes, recall, worst, compared, 1e3 * seconds, required)
 
     def _parities(self, tower: Tower, answers: _Answers) -> list[TowerParity]:
         """Compare an engine's answers with PyTorch's: the corpus, then each shape."""
@@ -245,7 +246,8 @@ class ParityMeasurement:
 
     def _open(self, tower: Tower, path: Path) -> OnnxEngine:
         if path not in self._opened:
-            padding = self._bundle.config.text.free_padding if tower == "text" else None
+            spec = self._bundle.config.text
+            padding = spec.pad_id if tower == "text" and spec.padding_is_free else None
             self._opened[path] = OnnxEngine(path, self._threads, padding=padding)
         return self._opened[path]
 

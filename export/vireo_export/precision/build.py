@@ -31,6 +31,8 @@ class EngineQuality:
     """How many captions or images were embedded."""
     latency_ms: float | None = None
     """The median of one row: a short text, or an image."""
+    required: float | None = None
+    """The smallest cosine that passes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,8 @@ def _try(candidate: Candidate, measure: Callable[[Path], EngineQuality]) -> Atte
     if quality.passes:
         return Attempt(candidate.how, size, quality)
     reason = f"cosine {quality.min_cosine:.4f} at worst over {quality.inputs} inputs"
+    if quality.required is not None:
+        reason += f", {quality.required} is required"
     if quality.recall is not None:
         reason += f", mean recall {quality.recall:.4f}"
     return Attempt(candidate.how, size, quality, reason)

@@ -51,7 +51,9 @@ def chromium() -> str:
     return path
 
 
-@pytest.fixture(scope="session")
+# Not of the session: while it is open, playwright's event loop runs in this thread, and no test of
+# asyncio could run in this process.
+@pytest.fixture(scope="package")
 def browser(chromium: str) -> Iterator[Browser]:
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="the browser tests need playwright: pip install playwright"

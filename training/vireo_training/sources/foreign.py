@@ -111,7 +111,7 @@ def assemble(model: LoadedModel) -> Source:
     try:
         model.tokenizer.save(str(folder / TOKENIZER_FILE))
         settings = {"source": model.name, "family": model.family}
-        specs = [model.image.model_dump(), model.text.model_dump()]
+        specs = [model.image.model_dump(), model.text.model_dump(exclude={"padding_is_free"})]
         bundle_id = make_bundle_id(
             folder / TOKENIZER_FILE,
             _weights_digest([text_tower, image_tower]),

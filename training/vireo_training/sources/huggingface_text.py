@@ -49,6 +49,8 @@ def text_inputs(name: str, source: str, config: PreTrainedConfig, family: Family
     rows = settings.max_position_embeddings - family.first_position
     longest = min(int(slow.model_max_length), rows, family.longest or rows)
     tokenizer, rule = backend(name, slow)
+    ends_with_padding = slow.pad_token_id == slow.eos_token_id
+    pad_side = _pad_side(name, slow, family)
     spec = TextSpec(
         normalization=rule,
         normalization_steps=RULES[rule].steps,
@@ -57,9 +59,12 @@ def text_inputs(name: str, source: str, config: PreTrainedConfig, family: Family
         vocab_size=min(tokenizer.get_vocab_size(), settings.vocab_size),
         buckets=(longest,) if family.fixed_length else buckets_up_to(longest),
         cut="token",
-        pad_side=_pad_side(name, slow, family),
+        pad_side=pad_side,
+        padding_is_free=masked
+        and pad_side == "right"
+        and not (family.fixed_length or ends_with_padding),
     )
-    return TextInputs(spec, tokenizer, masked, slow.pad_token_id == slow.eos_token_id)
+    return TextInputs(spec, tokenizer, masked, ends_with_padding)
 
 
 def backend(name: str, tokenizer: Any) -> tuple[Tokenizer, str]:
