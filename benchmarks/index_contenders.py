@@ -23,11 +23,12 @@ Search = Callable[[Floats], Rows]
 """From queries FP32 `[M, D]` to their ten rows INT64 `[M, 10]`, best first."""
 
 PEERS = ("hnswlib", "usearch")
-LINKS = {"small": 32, "large": 16}
-"""Links of a vector in hnswlib's and usearch's graphs: 16 is the default of both; twice as many
-reach the recall with fewer candidates, and take too long to build for a million vectors."""
+LINKS = 32
+"""Links of a vector in hnswlib's and usearch's graphs: twice the default of both, which reaches the
+recall with fewer candidates."""
 CONSTRUCTION = {"small": 200, "large": 100}
-"""Candidates while building: hnswlib's README has 200; less for a million vectors, as above."""
+"""Candidates while building: hnswlib's README has 200; less for a million vectors, which
+would take too long to build."""
 LARGE = 1_000_000
 
 
@@ -107,8 +108,7 @@ def _build_usearch(vectors: Floats, path: Path) -> None:
 
 
 def _effort(rows: int) -> tuple[int, int]:
-    size = "large" if rows >= LARGE else "small"
-    return LINKS[size], CONSTRUCTION[size]
+    return LINKS, CONSTRUCTION["large" if rows >= LARGE else "small"]
 
 
 def _open_hnswlib(rows: int, dim: int, folder: Path) -> Any:
