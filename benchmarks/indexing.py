@@ -49,7 +49,9 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--model", type=Path, help="a model repository; by default a random one")
     parser.add_argument("--run", type=Path, help="keep the towers here, and take them from here")
-    parser.add_argument("--count", type=int, default=300, help="images of the folder that are used")
+    parser.add_argument(
+        "--count", type=int, default=1000, help="images of the folder that are used, at most"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="turns of each")
     options = parser.parse_args()
     paths = find_images(options.images)[: options.count]
