@@ -27,7 +27,9 @@ demo: $(READY) ## Train on generated scenes, export, serve with Triton, search (
 	@$(BIN)/vireo demo --out runs/demo $(if $(EPOCHS),--epochs $(EPOCHS))
 
 test: $(READY) ## Run all tests, the ones against a real Triton included
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --ignore=tests/web/browser
+	@# In processes of their own: playwright's event loop keeps out those of other tests.
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/web/browser
 
 lint: $(READY) ## Check style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -17,6 +17,7 @@ def work():
         Path({left!r}).unlink()
 
 cli.build_app = lambda: work
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background
 cli.main()
 """
 

@@ -51,9 +51,9 @@ def chromium() -> str:
     return path
 
 
-# Not of the session: while it is open, playwright's event loop runs in this thread, and no test of
-# asyncio could run in this process.
-@pytest.fixture(scope="package")
+# While it is open, playwright's event loop runs in this thread, and no test of asyncio can run in
+# this process: `make test` runs the browser's tests by themselves.
+@pytest.fixture(scope="session")
 def browser(chromium: str) -> Iterator[Browser]:
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="the browser tests need playwright: pip install playwright"
