@@ -23,12 +23,15 @@ import tritonclient.grpc.aio as grpc_aio
 from support import data_folder
 from vireo_client.bundle import Bundle
 from vireo_client.captions import CaptionedImage, read_captions
+from vireo_client.embedder import Embedder
 from vireo_client.images import load_pixels
+from vireo_client.index.neutral import write_beside_engines
 from vireo_client.repository import IMAGE_MODEL, PARITY_FILE, TEXT_MODEL, model_file
 from vireo_client.text.normalize import normalize
 from vireo_client.text.pipeline import TextPath
 from vireo_client.text.segment import load_segmenter
 from vireo_client.towers.engine import OnnxEngine
+from vireo_client.towers.onnx import OnnxTowers
 from vireo_export.onnx.export import export_towers
 from vireo_export.onnx.optimise import optimise
 from vireo_export.precision.calibration import Calibration
@@ -98,6 +101,9 @@ def make_repository(folder: Path) -> Path:
                 engines[name] = quantised[0].path
             options = ServingOptions(response_cache=False)
             write_repository(draft, source.bundle, engines, options, records=records)
+            towers = engines[TEXT_MODEL], engines[IMAGE_MODEL]
+            with Embedder(source.bundle, OnnxTowers(*towers)) as embedder:
+                write_beside_engines(draft, source.bundle, embedder.embed_texts)
         (draft / PARITY_FILE).write_text("{}\n")
     return repository
 

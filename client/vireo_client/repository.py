@@ -4,6 +4,7 @@
         versions.json                 which versions are kept and which one is in use
         bundle.json, tokenizer.json   the version in use, for clients
         parity.json                   the parity of its engines, as measured
+        neutral_queries.json          embeddings from which an index learns relevance
         text_encoder/
             config.pbtxt              pins the version in use
             3/                        a version: the engine, and its own config.pbtxt

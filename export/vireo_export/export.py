@@ -12,6 +12,7 @@ from pathlib import Path
 from vireo_client.bundle import BUNDLE_FILE
 from vireo_client.captions import CaptionedImage
 from vireo_client.errors import ExportError
+from vireo_client.index.neutral import write_beside_engines
 from vireo_client.progress import console
 from vireo_client.text.pipeline import TextPath
 from vireo_serving.configs.triton_config import ServingOptions
@@ -115,6 +116,7 @@ def export(
                     tower: _engine(tower, fp32, Path(work), measurement, calibration, source, how)
                     for tower in MODEL_OF
                 }
+                write_beside_engines(draft, source.bundle, measurement.embedding(engines["text"]))
                 with console.status("comparing engines with PyTorch"):
                     parity = measurement.parity(engines)
                 settings = source.bundle.config.export

@@ -10,6 +10,7 @@ from torch import nn
 from vireo_client.bundle import Bundle
 from vireo_client.embedder import Embedder
 from vireo_client.errors import ParityError, VireoError
+from vireo_client.index import neutral
 from vireo_client.repository import PARITY_FILE, model_file
 from vireo_client.towers.onnx import OnnxTowers
 from vireo_export.export import export
@@ -63,6 +64,16 @@ def test_the_repository_is_a_bundle_without_weights(bundle, repository):
     assert parity["image"]["min_cosine"] > 0.9999
     assert parity["metric_change"] == 0
     assert parity["text"]["compared"] == 192
+
+
+def test_the_neutral_queries_are_embedded_by_the_engine(repository):
+    noted = json.loads((repository.folder / neutral.FILE).read_text())
+    assert noted["bundle_id"] == repository.bundle_id
+    vectors = neutral.from_json(json.dumps(noted), repository.config.embedding_dim)
+    with Embedder(repository, OnnxTowers.from_repository(repository)) as embedder:
+        expected = neutral.embed_usable(embedder.embed_texts, list(neutral.neutral_queries()))
+    assert len(vectors) > 10
+    assert np.allclose(vectors, expected, atol=1e-3)
 
 
 class WrongWhenExported(nn.Module):

@@ -1,7 +1,8 @@
 """The neutral queries: what hardly any photo shows, said in the words of every day.
 
-An index without captions learns from them what a score is worth. Their embeddings stay in the
-index, so that it embeds them once and learns anew without a model.
+An index without captions learns from them what a score is worth. Export embeds them and lays the
+embeddings beside the engines; an index takes them from there, or embeds the queries once. They stay
+in the index, which learns anew without a model.
 """
 
 from __future__ import annotations
@@ -13,15 +14,21 @@ import logging
 from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 
+from ..bundle import Bundle
 from ..errors import DataError
 from .exact import Embeddings
 
 logger = logging.getLogger(__name__)
 
 META_KEY = "neutral_queries"
+FILE = "neutral_queries.json"
+"""The file of a model repository."""
+_FILE_BYTES = 4 << 20
+"""The largest such file that is read."""
 Embed = Callable[[list[str]], Embeddings]
 """Embeds texts as queries: FP32 `[N, D]`. It raises a `DataError` for a text that it cannot."""
 
@@ -51,6 +58,31 @@ def embed_usable(embed: Embed, texts: list[str]) -> Embeddings:
     parts = [embed_usable(embed, part) for part in (texts[:half], texts[half:])]
     found = [vectors for vectors in parts if len(vectors)]
     return np.concatenate(found) if found else np.empty((0, 0), dtype=np.float32)
+
+
+def write_beside_engines(folder: Path, bundle: Bundle, embed: Embed) -> None:
+    """Embed the queries for the indexes of a model repository, unless none can be embedded."""
+    usable = embed_usable(embed, list(neutral_queries()))
+    if len(usable):
+        # After a rollback, the repository may be another bundle's.
+        noted = {"bundle_id": bundle.bundle_id, **json.loads(to_json(usable))}
+        (folder / FILE).write_text(json.dumps(noted) + "\n", encoding="utf-8")
+
+
+def embed_with(bundle: Bundle, embed: Embed) -> Embed:
+    """Return what gives the queries' embeddings: those beside a bundle's engines, else `embed`."""
+    path = bundle.folder / FILE
+    if not path.is_file() or path.stat().st_size > _FILE_BYTES:  # none there, as beside weights
+        return embed
+    try:
+        text = path.read_text(encoding="utf-8")
+        if json.loads(text)["bundle_id"] != bundle.bundle_id:
+            return embed
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        logger.warning("%s: damaged (%s); the queries are embedded", path, error)
+        return embed
+    vectors = from_json(text, bundle.config.embedding_dim)
+    return embed if vectors is None else lambda _: vectors
 
 
 def to_json(vectors: Embeddings) -> str:

@@ -19,6 +19,7 @@ from ..captions import CaptionedImage
 from ..embedder import Embedder
 from ..errors import DataError, VireoError
 from ..index.changes import Move
+from ..index.neutral import embed_with
 from ..index.rows import FileStamp
 from ..index.writer import IndexWriter
 from ..progress import progress_bar
@@ -199,7 +200,8 @@ class _Run:
         """Learn what a score is worth, where the index has no captions to learn it from."""
         try:
             with stage("learn"):
-                self._index.learn_relevance(self._embedder.embed_texts)
+                embedder = self._embedder
+                self._index.learn_relevance(embed_with(embedder.bundle, embedder.embed_texts))
         except VireoError as error:  # the images are in the index; the next run tries again
             logger.warning("%s: learned nothing of relevance (%s)", self._index.folder, error)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -210,6 +210,19 @@ class ParityMeasurement:
             vector_parity(self._expected(tower), answers.corpus),
             *map(vector_parity, expected, answers.shapes),
         ]
+
+    def embedding(self, text: Engine) -> Callable[[list[str]], Embeddings]:
+        """Return a function that embeds queries, FP32 `[N, D]`, with a text tower's engine.
+
+        It raises a `DataError` for a text of which the tokenizer knows nothing.
+        """
+
+        def embed(texts: list[str]) -> Embeddings:
+            engine = self._open("text", text.compared)
+            with Embedder(self._bundle, SingleTower(engine)) as embedder:
+                return embedder.embed_texts(texts)
+
+        return embed
 
     def parity(self, engines: dict[Tower, Engine]) -> Parity:
         """Measure the engines to publish, one for each tower, and the FP32 ones beside them."""

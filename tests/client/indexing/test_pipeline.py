@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from vireo_client import images
+from vireo_client.bundle import Bundle
 from vireo_client.errors import DataError, ServerError
-from vireo_client.index import Index, IndexWriter
+from vireo_client.index import Index, IndexWriter, neutral
 from vireo_client.indexing.contents import read_images
 from vireo_client.indexing.pipeline import index_images
 from vireo_client.indexing.sources import list_images
@@ -209,3 +210,42 @@ def test_progress_is_told_and_a_run_can_be_stopped(photos, tmp_path, embedder):
     assert not rest.interrupted
     assert rest.added == 20 - stopped.added
     assert told[-1][:2] == (20, 20)
+
+
+def test_relevance_is_learned_from_the_embeddings_beside_the_engines(
+    photos, tmp_path, embedder, monkeypatch
+):
+    calls = []
+    embed = embedder.embed_texts
+
+    def counted(texts, **options):
+        calls.append(list(texts))
+        return embed(texts, **options)
+
+    monkeypatch.setattr(embedder, "embed_texts", counted)
+    folder = shutil.copytree(embedder.bundle.folder, tmp_path / "repository")
+    monkeypatch.setattr(embedder, "bundle", Bundle(folder))
+    neutral_file = folder / neutral.FILE
+
+    def learned(name):
+        calls.clear()
+        records, _ = list_images(photos)
+        with IndexWriter(tmp_path / name, embedder.bundle) as writer:
+            index_images(writer, embedder, records)
+        with Index(tmp_path / name, embedder.bundle) as index:
+            return index.relevance.scores, any(calls)
+
+    neutral_file.unlink(missing_ok=True)
+    by_embedding, embedded = learned("a")
+    assert embedded
+    neutral.write_beside_engines(folder, embedder.bundle, embed)
+    by_file, embedded = learned("b")
+    assert not embedded
+    assert np.array_equal(by_file, by_embedding)
+    whole = neutral_file.read_text()
+    of_another = {**json.loads(whole), "bundle_id": "another-bundle"}
+    for name, text in (("cut", whole[:-40]), ("other", json.dumps(of_another)), ("none", "[]")):
+        neutral_file.write_text(text)
+        scores, embedded = learned(name)
+        assert embedded
+        assert np.array_equal(scores, by_embedding)
