@@ -7,10 +7,8 @@ flight as it takes, which is the most that it can do. Indexing does everything: 
 hashes and decodes the files, reads their EXIF, embeds them, writes and saves an index, and learns
 relevance. Both run in turns, in process and through Triton on this machine. Each turn of indexing
 is divided by the turn of the tower beside it, as the speed of a shared machine drifts; medians
-count. Two parts are measured by themselves. Learning relevance embeds the neutral queries with the
-text tower, when an index is new or has doubled, whatever the number of images: the share without
-it is that of a large index. Decoding, on all cores, takes cores that the tower uses, where there is
-no GPU. By default the towers have the sizes of `vireo-base` and random weights.
+count. Decoding is also measured by itself, on all cores: without a GPU it takes cores that the
+tower uses. By default the towers have the sizes of `vireo-base` and random weights.
 Writes `benchmarks/results/indexing.json`.
 """
 
@@ -36,7 +34,6 @@ from vireo_client.embedder import Embedder
 from vireo_client.folders import find_images
 from vireo_client.images import load_pixels
 from vireo_client.index import IndexWriter
-from vireo_client.index.neutral import neutral_queries
 from vireo_client.indexing.pipeline import index_images
 from vireo_client.overlap import batched, map_ahead
 from vireo_client.search import open_embedder
@@ -92,11 +89,11 @@ def measure_decoding(bundle: Bundle, paths: Sequence[Path]) -> float:
 def compare(
     bundle: Bundle, url: str | None, paths: Sequence[Path], folder: Path, rounds: int
 ) -> dict[str, float]:
-    """Measure the bare tower, indexing, and its learning of relevance, which take turns."""
+    """Measure the bare tower and indexing, which take turns."""
     pixels = [load_pixels(path, bundle.config.image) for path in paths]
     records = [CaptionedImage(path, ()) for path in paths]
     numbers = count()
-    times: dict[str, list[float]] = {"tower": [], "indexing": [], "learning": []}
+    times: dict[str, list[float]] = {"tower": [], "indexing": []}
     with open_embedder(bundle, url, bulk=True) as embedder:
         run_tower(embedder, pixels[:64])  # not counted: caches are cold
 
@@ -105,26 +102,20 @@ def compare(
                 report = index_images(writer, embedder, records)
             assert report.added == len(paths), report.skipped[:3]
 
-        queries = list(neutral_queries())
         turns: dict[str, Callable[[], object]] = {
             "tower": lambda: run_tower(embedder, pixels),
             "indexing": index,
-            "learning": lambda: embedder.embed_texts(queries),
         }
         for number in range(rounds):
             for name in sorted(turns, reverse=bool(number % 2)):  # each goes first in turn
                 times[name].append(_seconds(turns[name]))
-    rows = [*zip(*times.values(), strict=True)]
-    shares = [tower / indexing for tower, indexing, _ in rows]
-    without = [tower / (indexing - learning) for tower, indexing, learning in rows]
+    shares = [tower / indexing for tower, indexing in zip(*times.values(), strict=True)]
     return {
         "tower": round(len(paths) / median(times["tower"]), 1),
         "indexing": round(len(paths) / median(times["indexing"]), 1),
         "share": round(median(shares), 3),
         "least": round(min(shares), 3),
         "most": round(max(shares), 3),
-        "learning_seconds": round(median(times["learning"]), 2),
-        "share_without_learning": round(median(without), 3),
     }
 
 
@@ -146,20 +137,18 @@ def show(report: dict[str, Any]) -> None:
     """Print the result as a table."""
     speeds = report["images_a_second"]
     print_heading(report, f"{report['settings']['images']} images", report["settings"]["towers"])
-    rows = [("decoding alone", f"{speeds['decoding']:.0f}", "", "", "", "")]
+    rows = [("decoding alone", f"{speeds['decoding']:.0f}", "", "")]
     rows += [
         (
             name,
             f"{values['tower']:.1f}",
             f"{values['indexing']:.1f}",
             f"{values['share']:.3f} ({values['least']:.3f} to {values['most']:.3f})",
-            f"{values['learning_seconds']:.2f} s",
-            f"{values['share_without_learning']:.3f}",
         )
         for name, values in speeds.items()
         if name != "decoding"
     ]
-    head = ("images/s", "bare tower", "indexing", "share", "learning relevance", "share without it")
+    head = ("images/s", "bare tower", "indexing", "share")
     print_table(head, rows)
 
 
