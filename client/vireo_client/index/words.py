@@ -109,10 +109,15 @@ def rebuild(db: sqlite3.Connection) -> None:
     write(
         db,
         (
-            ImageWords(image_id, path, json.loads(captions), [text for text in row if text])
+            ImageWords(image_id, path, _texts(json.loads(captions)), _texts(row))
             for image_id, path, captions, *row in db.execute(query).fetchall()
         ),
     )
+
+
+def _texts(values: Sequence[object]) -> list[str]:
+    """Keep the texts: in a damaged catalogue, anything may stand in a column."""
+    return [value for value in values if isinstance(value, str) and value]
 
 
 def search(
