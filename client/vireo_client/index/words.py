@@ -96,27 +96,28 @@ def remove(db: sqlite3.Connection, image_ids: Iterable[int]) -> None:
 def rebuild(db: sqlite3.Connection) -> None:
     """Write the texts of all images anew, from the tables `images`, `captions` and `fields`.
 
-    Nothing is committed here.
+    What is no text is left out: in a damaged catalogue, anything may stand in a column. Nothing is
+    committed here.
     """
     db.execute("DELETE FROM words")
     user = metadata.text_columns(metadata.columns(db))
     texts = "".join(f", {column.sql_name}" for column in user)
     query = (
         "SELECT images.id, path, (SELECT json_group_array(text) FROM (SELECT text FROM captions "
-        f"WHERE image_id = images.id ORDER BY id)){texts} "
-        "FROM images LEFT JOIN fields ON fields.image_id = images.id"
+        f"WHERE image_id = images.id AND typeof(text) = 'text' ORDER BY id)){texts} "
+        "FROM images LEFT JOIN fields ON fields.image_id = images.id "
+        "WHERE typeof(path) = 'text'"
     )
     write(
         db,
         (
-            ImageWords(image_id, path, _texts(json.loads(captions)), _texts(row))
+            ImageWords(image_id, path, json.loads(captions), _texts(row))
             for image_id, path, captions, *row in db.execute(query).fetchall()
         ),
     )
 
 
 def _texts(values: Sequence[object]) -> list[str]:
-    """Keep the texts: in a damaged catalogue, anything may stand in a column."""
     return [value for value in values if isinstance(value, str) and value]
 
 
