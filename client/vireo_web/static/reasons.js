@@ -4,7 +4,7 @@ import { el } from "./dom.js";
 const KNOWN = [
   [/no images in this folder/, "job.no_images"],
   [/another process is writing/, "fault.locked"],
-  [/No space left/, "reason.disk_full"],
+  [/No space left|disk is full/, "reason.disk_full"],
   [/[Pp]ermission denied/, "reason.forbidden"],
   [/too large an image/, "reason.too_large"],
   [/not a readable image/, "reason.unreadable"],
