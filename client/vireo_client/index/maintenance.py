@@ -17,7 +17,8 @@ from .lock import WriterLock
 from .recovery import recover
 from .repair import repair as repair_damage
 from .rows import Layout, State
-from .segments import FLAT, PARTS, SEGMENTS_FOLDER
+from .segments import FLAT, PARTS
+from .storage import SEGMENTS_FOLDER
 from .verification import Problem, find_damage
 from .writable import WritableCatalogue
 

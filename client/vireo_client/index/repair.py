@@ -24,21 +24,8 @@ from .bundle_files import BUNDLE_FOLDER
 from .catalogue import CATALOGUE_FILE
 from .merging import merge
 from .rows import Ids, State
-from .segments import (
-    ARRAYS,
-    FLAT,
-    NO_ROWS,
-    PARTS,
-    SEGMENTS_FOLDER,
-    Segment,
-    SegmentRow,
-    array_header,
-    dim_of,
-    row_checksums,
-    segment_name,
-    structure_file,
-    sweep_segments,
-)
+from .segments import ARRAYS, FLAT, NO_ROWS, PARTS, Segment, SegmentRow, row_checksums, segment_name
+from .storage import SEGMENTS_FOLDER, array_header, dim_of, structure_file, sweep_segments
 from .verification import Damage
 from .writable import WritableCatalogue
 

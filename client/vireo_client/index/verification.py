@@ -20,7 +20,8 @@ from .catalogue import CATALOGUE_FILE, Catalogue, check_is_index, read_state
 from .changes import UNIT_TOLERANCE
 from .legacy import load_legacy
 from .rows import Ids, Layout
-from .segments import NO_ROWS, PARTS, SEGMENTS_FOLDER, Segment, SegmentRow, dim_of, open_segment
+from .segments import NO_ROWS, PARTS, Segment, SegmentRow
+from .storage import SEGMENTS_FOLDER, dim_of, open_segment
 
 _BLOCK = 16_384
 _ATTEMPTS = 5
