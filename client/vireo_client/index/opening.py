@@ -14,9 +14,10 @@ from contextlib import closing
 import numpy as np
 
 from ..errors import SearchIndexError
-from .catalogue import Catalogue, find_saved
+from .catalogue import Catalogue
 from .rows import State
 from .segments import NO_ROWS, PARTS, Segment
+from .states import find_saved
 from .verification import check_catalogue
 
 SMALL_CATALOGUE = 1 << 20
