@@ -33,6 +33,7 @@ ARRAYS: dict[str, np.dtype[Any]] = {
 Checksums = npt.NDArray[np.uint32]
 NO_ROWS: Rows = np.empty(0, dtype=np.int64)
 REPAIR = "`vireo index verify --repair` drops what is damaged and lists what to index again"
+"""What the message of damage says to do."""
 
 _NAME = re.compile(r"(images|captions)-\d+-[0-9a-f]+")
 _STRUCTURE = re.compile(_NAME.pattern + r"\.[a-z0-9]+\.faiss")
