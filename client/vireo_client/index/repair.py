@@ -25,7 +25,14 @@ from .catalogue import CATALOGUE_FILE
 from .merging import merge
 from .rows import Ids, State
 from .segments import ARRAYS, FLAT, NO_ROWS, PARTS, Segment, SegmentRow, row_checksums, segment_name
-from .storage import SEGMENTS_FOLDER, array_header, dim_of, structure_file, sweep_segments
+from .storage import (
+    SEGMENTS_FOLDER,
+    array_header,
+    array_shape,
+    dim_of,
+    structure_file,
+    sweep_segments,
+)
 from .verification import Damage
 from .writable import WritableCatalogue
 
@@ -190,7 +197,7 @@ def _salvage(folder: Path, entry: SegmentRow, removed: Ids) -> Segment | None:
         _read(
             folder / SEGMENTS_FOLDER / f"{entry.name}.{array}.npy",
             dtype,
-            (entry.rows, dim) if array == "vectors" else (entry.rows,),
+            array_shape(array, entry.rows, dim),
         )
         for array, dtype in ARRAYS.items()
     )

@@ -76,8 +76,7 @@ def write_segment(
     # The checksums are there once the vectors are written.
     for (array, dtype), parts in zip(ARRAYS.items(), ((ids,), checked, (checksums,)), strict=True):
         path = target / f"{name}.{array}.npy"
-        shape = (len(ids), dim) if array == "vectors" else (len(ids),)
-        files[path.name] = _write_array(path, dtype, shape, parts)
+        files[path.name] = _write_array(path, dtype, array_shape(array, len(ids), dim), parts)
     sync(target)
     return SegmentRow(name, part, len(ids), FLAT, {}, files)
 
@@ -132,7 +131,7 @@ def open_segment(
         _map_array(
             target / f"{entry.name}.{array}.npy",
             dtype,
-            (entry.rows, dim) if array == "vectors" else (entry.rows,),
+            array_shape(array, entry.rows, dim),
         )
         for array, dtype in ARRAYS.items()
     )
@@ -208,6 +207,11 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def array_shape(array: str, rows: int, dim: int) -> tuple[int, ...]:
+    """Return the shape of one of a segment's arrays."""
+    return (rows, dim) if array == "vectors" else (rows,)
 
 
 def array_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
