@@ -31,7 +31,8 @@ from vireo_client.index import Index, IndexWriter, NewImage
 from vireo_client.index.catalogue import CATALOGUE_FILE
 from vireo_client.index.columns import fields_of
 from vireo_client.index.rows import FileStamp, ImageRow
-from vireo_client.index.segments import segment_name, write_segment
+from vireo_client.index.segments import segment_name
+from vireo_client.index.storage import write_segment
 from vireo_client.index.writable import WritableCatalogue
 
 BLOCK = 20_000

@@ -6,6 +6,8 @@ import shutil
 import pytest
 from fuzz import index
 from fuzz.files import SEEDS, SOUND, try_example
+from fuzz.index_damages import DAMAGES
+from fuzz.sound_index import Sound
 
 FILES = sorted(seed for kind in SOUND for seed in SEEDS.glob(f"{kind}/*"))
 
@@ -26,7 +28,7 @@ def sound(tmp_path_factory):
 
     def of_kind(kind):
         if kind not in made:
-            made[kind] = index.Sound(place, kind)
+            made[kind] = Sound(place, kind)
         return made[kind]
 
     return of_kind
@@ -37,12 +39,12 @@ def test_a_damaged_index_answers_rightly_or_is_an_error_of_ours(seed, sound, tmp
     assert index.try_seed(seed, sound(index.kind_of(seed)), tmp_path) == []
 
 
-@pytest.mark.parametrize("part", index.DAMAGES)
+@pytest.mark.parametrize("part", DAMAGES)
 def test_a_few_damages_of_an_index_are_answered_rightly_or_refused(part, sound, tmp_path):
     whole = sound("hnsw")
     for number in range(8):
         folder = tmp_path / f"{number}"
         shutil.copytree(whole.folder, folder)
-        sealed = index.DAMAGES[part](folder, random.Random(number))
+        sealed = DAMAGES[part](folder, random.Random(number))
         _, wrong = index.try_example(folder, whole.bundle, whole.right, sealed)
         assert wrong == []

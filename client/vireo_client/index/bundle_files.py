@@ -19,7 +19,7 @@ from ..bundle import BUNDLE_FILE, Bundle, file_sha256, read_bundle_config
 from ..errors import BundleError, SearchIndexError
 from ..files import replacing
 from .catalogue import CATALOGUE_FILE, Catalogue
-from .segments import sync
+from .storage import sync
 from .writable import WritableCatalogue
 
 BUNDLE_FOLDER = "bundle"

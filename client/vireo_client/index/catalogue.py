@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from threading import Lock
-from typing import Any
 
 import numpy as np
 
 from ..bundle import Bundle
-from ..errors import IndexLocked, SearchIndexError, first_line
-from ..forks import abandon, renew_after_fork
-from ..printing import printable
+from ..errors import SearchIndexError, first_line
+from ..forks import renew_after_fork
 from . import digests, metadata, words
+from .database import CATALOGUE_FILE as CATALOGUE_FILE
+from .database import Database, check_is_index, damaged
 from .facets import Facets, read_facets
 from .filters import Filter, as_predicate
 from .predicates import matching_ids
@@ -31,33 +28,12 @@ from .relevance import META_KEY as RELEVANCE_KEY
 from .relevance import Relevance
 from .rows import NO_FIELDS, FileStamp, Found, FoundRow, Ids, ImageRow, Layout, State
 from .segments import segment_row
+from .states import check_schema, find_saved, read_state
 
 logger = logging.getLogger(__name__)
 
-CATALOGUE_FILE = "catalogue.sqlite"
-READABLE_VERSIONS = (1, 2)
 
-_SAVED = (
-    "SELECT (SELECT value FROM meta WHERE key = 'generation'), "
-    "(SELECT value FROM meta WHERE key = 'writer_id')"
-)
-_PROGRAMS = (
-    "SELECT type, name FROM sqlite_master WHERE type IN ('view', 'trigger') UNION ALL "
-    "SELECT 'computed column', c.name FROM sqlite_master AS m, pragma_table_xinfo(m.name) AS c "
-    "WHERE m.type = 'table' AND m.name IN "
-    "('meta', 'images', 'captions', 'segments', 'removed', 'fields', 'columns') "
-    "AND c.hidden > 1"
-)
-"""What would compute in a stranger's file."""
-_COUNTS = {
-    1: "SELECT (SELECT COUNT(*) FROM images), (SELECT COUNT(*) FROM captions)",
-    # The tables of a large index are not counted at each save: the writer keeps the numbers.
-    2: "SELECT (SELECT value FROM meta WHERE key = 'images'), "
-    "(SELECT value FROM meta WHERE key = 'captions')",
-}
-
-
-class Catalogue:
+class Catalogue(Database):
     """The rows of one index, for reading; threads may share it.
 
     Args:
@@ -67,9 +43,11 @@ class Catalogue:
         SearchIndexError: the file is missing, damaged, or of another schema version.
     """
 
-    _db: sqlite3.Connection
     is_checked = False
     """Whether all rows were checked when the index was opened; else each is when it is found."""
+    _columns: Sequence[metadata.Column] = ()
+    _columns_of: tuple[int, str] | None = None
+    """The state of which the columns were read."""
 
     def __init__(self, path: Path) -> None:
         check_is_index(path.parent)
@@ -80,87 +58,13 @@ class Catalogue:
         self._db.execute("PRAGMA query_only = ON")
         renew_after_fork(self)
 
-    def after_fork(self) -> None:
-        """Drop the parent's connection in a forked child, which opens its own at its next query."""
-        abandon(self._db)
-        self._db = sqlite3.connect(":memory:")  # to be closed, where no query follows
-        self._lock = Lock()
-        self._forked = True
-
-    def _reopen(self) -> None:
-        if not self.is_in_place():
-            raise SearchIndexError(f"{self.path.parent}: was replaced just now; try again")
-        self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
-        self._db.execute("PRAGMA cell_size_check = ON")
-        self._db.execute("PRAGMA query_only = ON")
-        self._forked = False
-
-    def _connect(self, path: Path) -> None:
-        self.path = path
-        self._lock = Lock()
-        self._forked = False
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        # Damaged pages are noticed when they are read, and not when they lead astray.
-        self._db.execute("PRAGMA cell_size_check = ON")
-        self._file = _identity(path)
-        self._columns: list[metadata.Column] = []
-        self._columns_of: tuple[int, str] | None = None
-
     def _check_schema(self) -> None:
         try:
-            version = self.meta("schema_version")
-            if version not in [str(readable) for readable in READABLE_VERSIONS]:
-                raise SearchIndexError(
-                    f"{self.path}: schema version {str(version)[:20]}, but this vireo reads "
-                    f"{' and '.join(map(str, READABLE_VERSIONS))}; index the images again, or "
-                    "update vireo"
-                )
-            if programs := self._rows(_PROGRAMS):
-                kind, name = programs[0]
-                raise SearchIndexError(
-                    f"{self.path}: has the {kind} {printable(name)}, which no index has and which "
-                    "would run; open only indexes that vireo wrote"
-                )
+            with self._connection() as db:
+                check_schema(db, self.path)
         except BaseException:
             self._db.close()
             raise
-
-    def _rows(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        # One statement is of one moment by itself, also inside the transaction of a writer.
-        with self._connection() as db:
-            return db.execute(query, values).fetchall()
-
-    @contextmanager
-    def moment(self) -> Iterator[sqlite3.Connection]:
-        """Let the block read several times from one moment, whatever a writer saves meanwhile.
-
-        Raises:
-            SearchIndexError: the index is closed, or its catalogue cannot be read.
-        """
-        with self._connection() as db:
-            if db.in_transaction:  # a writer's own
-                yield db
-                return
-            db.execute("BEGIN")
-            try:
-                yield db
-            finally:
-                if db.in_transaction:  # some errors end it
-                    db.execute("ROLLBACK")
-
-    @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        try:
-            with self._lock:
-                if self._forked:
-                    self._reopen()
-                yield self._db
-        except sqlite3.ProgrammingError as error:
-            raise SearchIndexError(f"{self.path.parent}: the index is closed") from error
-        except UnicodeDecodeError as error:  # the name of a column
-            raise damaged(first_line(error)) from error
-        except sqlite3.DatabaseError as error:
-            raise unusable(self.path, error) from error
 
     def meta(self, key: str) -> str | None:
         """Return the value of a key, None without one."""
@@ -227,22 +131,6 @@ class Catalogue:
                 f"{self.path.parent}: made by bundle {made_by}, but {bundle.folder} is bundle "
                 f"{bundle.bundle_id}; use that bundle, or index the images again elsewhere"
             )
-
-    def is_in_place(self) -> bool:
-        """Return whether the path still names the file that was opened.
-
-        Raises:
-            SearchIndexError: the path names nothing: the index was deleted, or its disk is gone.
-        """
-        try:
-            return _identity(self.path) == self._file
-        except FileNotFoundError:
-            raise SearchIndexError(
-                f"{self.path.parent}: the index was deleted, or its disk is not mounted; index "
-                "the images again, or mount it"
-            ) from None
-        except OSError as error:
-            raise SearchIndexError(f"{self.path}: {error.strerror}") from error
 
     def images(self, ids: Iterable[int]) -> Found:
         """Look up images by id; an id without a row is left out."""
@@ -364,59 +252,3 @@ class Catalogue:
                 f"{self.path.parent}: was written before images had metadata and words; save to it "
                 "once, with `vireo index`"
             )
-
-    def close(self) -> None:
-        """Close the file; calling it twice does no harm."""
-        with self._lock:
-            self._forked = False
-            self._db.close()
-
-
-def check_is_index(folder: Path) -> None:
-    """Check that a folder holds an index.
-
-    Raises:
-        SearchIndexError: it does not.
-    """
-    if not (folder / CATALOGUE_FILE).is_file():
-        raise SearchIndexError(f"{folder}: no index here; `vireo index` makes one")
-
-
-def unusable(path: Path, error: sqlite3.DatabaseError) -> SearchIndexError:
-    """Return the error to raise for a catalogue that SQLite cannot read or write."""
-    if "locked" in str(error):
-        return IndexLocked(f"{path}: another process holds it for too long ({error}); try again")
-    return SearchIndexError(f"{path}: not a usable catalogue ({error})")
-
-
-def find_saved(db: sqlite3.Connection) -> tuple[int, str]:
-    """Return generation and writer of the state that a connection reads."""
-    generation, writer_id = db.execute(_SAVED).fetchone()
-    try:
-        return int(generation), str(writer_id or "")
-    except (ValueError, TypeError) as error:  # without a generation, it would look empty
-        raise damaged(f"generation: {first_line(error)}") from error
-
-
-def damaged(reason: str) -> SearchIndexError:
-    """Return the error that tells of damage in what a catalogue notes of itself."""
-    return SearchIndexError(
-        f"{CATALOGUE_FILE}: what it notes of itself is damaged ({reason}); see "
-        "`vireo index verify --repair`, bring a snapshot back, or index the images again into a "
-        "new folder"
-    )
-
-
-def read_state(db: sqlite3.Connection) -> State:
-    """Return the state that a connection reads."""
-    try:
-        (version,) = db.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
-        images, captions = db.execute(_COUNTS[int(version)]).fetchone()
-        return State(*find_saved(db), int(images), int(captions), int(version))
-    except (ValueError, TypeError, KeyError) as error:
-        raise damaged(first_line(error)) from error
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    status = os.stat(path)
-    return status.st_dev, status.st_ino

@@ -16,7 +16,8 @@ from .legacy import convert, sweep_legacy
 from .loading import load_vectors
 from .nearest import nearest
 from .rows import State
-from .segments import PARTS, Segment, SegmentRow, drop_segments, embeddings_of, sweep_segments
+from .segments import PARTS, Segment, SegmentRow, embeddings_of
+from .storage import drop_segments, sweep_segments
 from .writable import WritableCatalogue
 
 

@@ -21,17 +21,8 @@ from .exact import Embeddings
 from .kinds import AUTO, Progress
 from .merging import merge, mergeable
 from .rows import State
-from .segments import (
-    FLAT,
-    NO_ROWS,
-    PARTS,
-    Segment,
-    SegmentRow,
-    open_segment,
-    segment_name,
-    structure_file,
-    sync,
-)
+from .segments import FLAT, NO_ROWS, PARTS, Segment, SegmentRow, segment_name
+from .storage import open_segment, structure_file, sync
 
 logger = logging.getLogger(__name__)
 

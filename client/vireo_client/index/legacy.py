@@ -15,15 +15,8 @@ import numpy as np
 from ..errors import SearchIndexError
 from .changes import UNIT_TOLERANCE
 from .rows import State
-from .segments import (
-    FLAT,
-    NO_ROWS,
-    PARTS,
-    Segment,
-    SegmentRow,
-    segment_name,
-    write_segment,
-)
+from .segments import FLAT, NO_ROWS, PARTS, Segment, SegmentRow, segment_name
+from .storage import write_segment
 from .writable import WritableCatalogue
 
 

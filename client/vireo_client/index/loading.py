@@ -12,7 +12,8 @@ from .catalogue import Catalogue
 from .legacy import load_legacy
 from .opening import check_small
 from .rows import Layout, State
-from .segments import NO_ROWS, PARTS, Segment, open_segment
+from .segments import NO_ROWS, PARTS, Segment
+from .storage import open_segment
 
 # A reader that loses the race against a compaction tries again. Each attempt that fails means one
 # more save, so that this many in a row mean a fault.

@@ -12,12 +12,15 @@ from pathlib import Path
 from ..errors import SearchIndexError
 from ..files import replacing
 from .bundle_files import BUNDLE_FOLDER, move_place
-from .catalogue import CATALOGUE_FILE, Catalogue, check_is_index, find_saved, unusable
+from .catalogue import CATALOGUE_FILE, Catalogue
+from .database import check_is_index, unusable
 from .lock import WriterLock
 from .recovery import recover
 from .repair import repair as repair_damage
 from .rows import Layout, State
-from .segments import FLAT, PARTS, SEGMENTS_FOLDER
+from .segments import FLAT, PARTS
+from .states import find_saved
+from .storage import SEGMENTS_FOLDER
 from .verification import Problem, find_damage
 from .writable import WritableCatalogue
 

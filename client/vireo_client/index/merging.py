@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from .exact import Embeddings
 from .kinds import Progress
-from .segments import FLAT, Segment, SegmentRow, write_segment
+from .segments import FLAT, Segment, SegmentRow
+from .storage import write_segment
 
 _BLOCK = 16_384
 """Rows in memory at once: 32 MiB of size 512."""

@@ -14,9 +14,10 @@ from contextlib import closing
 import numpy as np
 
 from ..errors import SearchIndexError
-from .catalogue import Catalogue, find_saved
+from .catalogue import Catalogue
 from .rows import State
-from .segments import NO_ROWS, PARTS, Segment
+from .segments import NO_ROWS, PARTS, REPAIR, Segment
+from .states import find_saved
 from .verification import check_catalogue
 
 SMALL_CATALOGUE = 1 << 20
@@ -55,7 +56,4 @@ def check_small(catalogue: Catalogue, state: State, parts: Mapping[str, Sequence
 
 
 def _damaged(catalogue: Catalogue, what: str) -> SearchIndexError:
-    return SearchIndexError(
-        f"{catalogue.path}: {what}; `vireo index verify --repair` drops what is damaged and lists "
-        "what to index again"
-    )
+    return SearchIndexError(f"{catalogue.path}: {what}; {REPAIR}")

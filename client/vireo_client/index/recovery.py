@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..errors import SearchIndexError
 from . import metadata, words
-from .segments import sync
+from .storage import sync
 from .writable import SCHEMA
 
 _TABLES = ("meta", "images", "captions", "segments", "removed", "fields", "columns")

@@ -24,18 +24,12 @@ from .bundle_files import BUNDLE_FOLDER
 from .catalogue import CATALOGUE_FILE
 from .merging import merge
 from .rows import Ids, State
-from .segments import (
-    ARRAYS,
-    FLAT,
-    NO_ROWS,
-    PARTS,
+from .segments import ARRAYS, FLAT, NO_ROWS, PARTS, Segment, SegmentRow, row_checksums, segment_name
+from .storage import (
     SEGMENTS_FOLDER,
-    Segment,
-    SegmentRow,
     array_header,
+    array_shape,
     dim_of,
-    row_checksums,
-    segment_name,
     structure_file,
     sweep_segments,
 )
@@ -203,7 +197,7 @@ def _salvage(folder: Path, entry: SegmentRow, removed: Ids) -> Segment | None:
         _read(
             folder / SEGMENTS_FOLDER / f"{entry.name}.{array}.npy",
             dtype,
-            (entry.rows, dim) if array == "vectors" else (entry.rows,),
+            array_shape(array, entry.rows, dim),
         )
         for array, dtype in ARRAYS.items()
     )

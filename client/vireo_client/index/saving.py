@@ -17,7 +17,8 @@ from .columns import fields_of
 from .committed import Committed
 from .pending import Pending
 from .rows import CaptionRow, ImageRow, State
-from .segments import PARTS, SegmentRow, segment_name, write_segment
+from .segments import PARTS, SegmentRow, segment_name
+from .storage import write_segment
 
 SAVED_JOURNAL = "saved_journal"
 """The meta key of the journal whose additions the last save took in."""

@@ -16,11 +16,14 @@ from ..bundle import Bundle, file_sha256
 from ..errors import IndexLocked, SearchIndexError, VireoError, first_line
 from . import digests
 from .bundle_files import BUNDLE_DIGESTS, BUNDLE_FOLDER
-from .catalogue import CATALOGUE_FILE, Catalogue, check_is_index, read_state
+from .catalogue import CATALOGUE_FILE, Catalogue
 from .changes import UNIT_TOLERANCE
+from .database import check_is_index
 from .legacy import load_legacy
 from .rows import Ids, Layout
-from .segments import NO_ROWS, PARTS, SEGMENTS_FOLDER, Segment, SegmentRow, dim_of, open_segment
+from .segments import NO_ROWS, PARTS, Segment, SegmentRow
+from .states import read_state
+from .storage import SEGMENTS_FOLDER, dim_of, open_segment
 
 _BLOCK = 16_384
 _ATTEMPTS = 5

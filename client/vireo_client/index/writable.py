@@ -12,10 +12,12 @@ from pathlib import Path
 
 from ..errors import SearchIndexError
 from . import digests, metadata, words
-from .catalogue import Catalogue, damaged, read_state
+from .catalogue import Catalogue
+from .database import damaged
 from .metadata import ImageFields
 from .rows import NO_FIELDS, SCHEMA_VERSION, CaptionRow, FileStamp, ImageRow, State
 from .segments import SegmentRow
+from .states import read_state
 from .words import ImageWords
 
 _SCHEMA_1 = (

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support.small_index import best, best_caption, new_image, unit
 from vireo_client.errors import DataError, SearchIndexError
-from vireo_client.index import Index, IndexWriter, loading, segments
+from vireo_client.index import Index, IndexWriter, loading, storage
 from vireo_client.index.catalogue import CATALOGUE_FILE, Catalogue
 from vireo_client.index.kinds import SearchSettings
 
@@ -124,7 +124,7 @@ def test_a_compaction_that_is_cut_short_leaves_the_index(
             writer.add([new_image(f"{n}.jpg", n, captions=1)])
             writer.save()
         before = _layout(folder)
-        plain = segments._write_array
+        plain = storage._write_array
 
         def fail(path, *words):
             if path.name.startswith("captions"):
@@ -132,7 +132,7 @@ def test_a_compaction_that_is_cut_short_leaves_the_index(
             return plain(path, *words)
 
         with monkeypatch.context() as patch:
-            patch.setattr(segments, "_write_array", fail)
+            patch.setattr(storage, "_write_array", fail)
             raised = SearchIndexError if isinstance(error, OSError) else KeyboardInterrupt
             with pytest.raises(raised):
                 writer.compact()
@@ -233,6 +233,6 @@ def test_what_is_refused_is_refused_before_anything_is_written(
             writer.compact(**wrong)
         assert not writer.compact_if_due()
         _many(writer, 0, 3)
-        monkeypatch.setattr(segments, "_write_array", None)
+        monkeypatch.setattr(storage, "_write_array", None)
         with pytest.raises(DataError):
             writer.compact(**wrong)

@@ -3,7 +3,7 @@
 import pytest
 from support.small_index import best, new_image
 from vireo_client.errors import SearchIndexError
-from vireo_client.index import Index, IndexWriter, segments
+from vireo_client.index import Index, IndexWriter, storage
 from vireo_client.index.journal import Journal
 
 
@@ -42,7 +42,7 @@ def test_a_full_disk_does_not_keep_a_writer_from_opening(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(segments, "_write_array", full)
+        patch.setattr(storage, "_write_array", full)
         with IndexWriter(folder, small_bundle) as writer:
             assert len(writer) == 1
         assert "not saved yet" in caplog.text

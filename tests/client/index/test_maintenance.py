@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support.small_index import best, new_image, unit, write_small_bundle
 from vireo_client.errors import IndexLocked, SearchIndexError, VireoError
-from vireo_client.index import Index, IndexWriter, segments
+from vireo_client.index import Index, IndexWriter, storage
 from vireo_client.index.bundle_files import open_bundle
 from vireo_client.index.catalogue import CATALOGUE_FILE
 from vireo_client.index.maintenance import info, snapshot, verify
@@ -265,7 +265,7 @@ def test_a_changed_row_is_found_and_repaired(index, small_bundle, statement, los
 
 
 def test_a_damaged_embedding_is_not_written_anew(index, small_bundle, monkeypatch):
-    monkeypatch.setattr(segments, "CHECKED_BYTES", 0)  # as if it were a large file
+    monkeypatch.setattr(storage, "CHECKED_BYTES", 0)  # as if it were a large file
     (path,) = (index / "segments").glob("images-2-*.vectors.npy")
     _flip(path, random.Random(3))
     with IndexWriter(index, small_bundle) as writer:

@@ -134,7 +134,7 @@ import json, os, signal, sys
 sys.path[:0] = json.loads(sys.argv[4])
 from support.small_index import new_image
 from vireo_client.bundle import Bundle
-from vireo_client.index import IndexWriter, committed, segments
+from vireo_client.index import IndexWriter, committed, storage
 from vireo_client.index.writable import WritableCatalogue
 
 def die(*_):
@@ -144,7 +144,7 @@ plain = WritableCatalogue.add_segments
 with IndexWriter(sys.argv[1], Bundle(sys.argv[2])) as writer:
     writer.add([new_image("4.jpg", 4)])
     if sys.argv[3] == "before-the-segments":
-        segments._write_array = die
+        storage._write_array = die
     elif sys.argv[3] == "inside-the-transaction":
         WritableCatalogue.add_segments = lambda *words: (plain(*words), die())
     else:

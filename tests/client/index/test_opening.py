@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support.small_index import new_image, unit, write_small_bundle
 from vireo_client.errors import SearchIndexError
-from vireo_client.index import Index, IndexWriter, digests, opening, segments
+from vireo_client.index import Index, IndexWriter, digests, opening, storage
 from vireo_client.index.catalogue import CATALOGUE_FILE
 
 
@@ -91,7 +91,7 @@ def test_a_damaged_embedding_is_refused(index, small_bundle):
 def test_in_a_large_file_a_damaged_embedding_is_refused_when_it_is_found(
     index, small_bundle, monkeypatch
 ):
-    monkeypatch.setattr(segments, "CHECKED_BYTES", 0)
+    monkeypatch.setattr(storage, "CHECKED_BYTES", 0)
     _damage_vector(index, 7, 4e36)
     with Index(index, small_bundle) as opened:
         with pytest.raises(SearchIndexError, match=r"an embedding is damaged.*--repair"):

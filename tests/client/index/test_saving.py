@@ -17,7 +17,7 @@ from support.small_index import (
 )
 from vireo_client.bundle import Bundle
 from vireo_client.errors import SearchIndexError
-from vireo_client.index import Index, IndexWriter, committed, segments
+from vireo_client.index import Index, IndexWriter, committed, storage
 from vireo_client.index.catalogue import CATALOGUE_FILE
 from vireo_client.index.committed import Committed
 from vireo_client.index.writable import WritableCatalogue
@@ -35,7 +35,7 @@ def test_a_full_disk_leaves_the_saved_index_and_saving_can_be_tried_again(
             raise OSError("No space left on device")
 
         with monkeypatch.context() as patch:
-            patch.setattr(segments, "_write_array", full)
+            patch.setattr(storage, "_write_array", full)
             with pytest.raises(SearchIndexError, match=r"cannot be saved.*No space left"):
                 writer.save()
         with Index(tmp_path / "i", small_bundle) as index:
@@ -148,7 +148,7 @@ sys.path[:0] = json.loads(sys.argv[4])
 from support.small_index import new_image
 from vireo_client import files
 from vireo_client.bundle import Bundle
-from vireo_client.index import IndexWriter, bundle_files, segments
+from vireo_client.index import IndexWriter, bundle_files, storage
 from vireo_client.index.committed import Committed
 from vireo_client.index.writable import WritableCatalogue
 
@@ -161,15 +161,15 @@ def half(path, *words):
     die()
 
 moment = sys.argv[3]
-plain_write, plain_add = segments._write_array, WritableCatalogue.add
+plain_write, plain_add = storage._write_array, WritableCatalogue.add
 if moment == "before-vectors":
-    segments._write_array = die
+    storage._write_array = die
 elif moment == "half-a-file":
-    segments._write_array = half
+    storage._write_array = half
 elif moment == "before-sync":
-    segments.sync = die
+    storage.sync = die
 elif moment == "second-part":
-    segments._write_array = lambda p, *w: die() if "captions" in p.name else plain_write(p, *w)
+    storage._write_array = lambda p, *w: die() if "captions" in p.name else plain_write(p, *w)
 elif moment == "inside-transaction":
     WritableCatalogue.add = lambda *a: (plain_add(*a), die())
 elif moment == "half-a-catalogue":

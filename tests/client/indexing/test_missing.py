@@ -360,7 +360,7 @@ _KILLED_RUN = """
 import os, signal, sys
 from pathlib import Path
 from vireo_client.bundle import Bundle
-from vireo_client.index import IndexWriter, segments
+from vireo_client.index import IndexWriter, storage
 from vireo_client.index.committed import Committed
 from vireo_client.index.writable import WritableCatalogue
 from vireo_client.indexing.pipeline import index_images
@@ -377,7 +377,7 @@ with open_embedder(bundle, None) as embedder, IndexWriter(folder, bundle) as wri
     if moment == "moved":
         IndexWriter.move = lambda *a: (plain_move(*a), die())
     elif moment == "before-vectors":
-        segments._write_array = die
+        storage._write_array = die
     elif moment == "inside-transaction":
         WritableCatalogue.remove_images = lambda *a: (plain_remove(*a), die())
     elif moment == "after-commit":

@@ -3,7 +3,7 @@
 import pytest
 from support.small_index import new_image, write_index
 from vireo_client.errors import SearchIndexError
-from vireo_client.index import Index, segments
+from vireo_client.index import Index, storage
 
 
 def test_a_file_that_is_swept_while_it_is_hashed_is_a_search_index_error(
@@ -15,6 +15,6 @@ def test_a_file_that_is_swept_while_it_is_hashed_is_a_search_index_error(
     def swept(path):
         raise FileNotFoundError(2, "No such file or directory", str(path))
 
-    monkeypatch.setattr(segments, "file_sha256", swept)
+    monkeypatch.setattr(storage, "file_sha256", swept)
     with pytest.raises(SearchIndexError, match=r"segments/.* cannot be read"):
         Index(tmp_path / "index", small_bundle)
