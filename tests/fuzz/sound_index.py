@@ -67,8 +67,11 @@ def ask(folder: Path, bundle: Bundle) -> Answers:
 
 
 def rounded(answers: Answers) -> str:
-    """Return answers as a text that does not hang on the last digits of a score."""
-    return json.dumps(json.loads(json.dumps(answers), parse_float=lambda n: round(float(n), 3)))
+    """Return answers as a text that hangs neither on the last digits of a score nor on the order of
+    an image's fields."""
+    return json.dumps(
+        json.loads(json.dumps(answers), parse_float=lambda n: round(float(n), 3)), sort_keys=True
+    )
 
 
 class Sound:
