@@ -85,8 +85,8 @@ def build_engine(
         fp32: its FP32 engine, optimised for the target.
         folder: the folder of new engines.
         calibration: real inputs; FP32 needs none.
-        measure: runs an INT8 engine on the validation images or captions; while none passes, other
-            ways of quantising are tried.
+        measure: runs a quantised engine on the validation images or captions; while none passes,
+            other ways of quantising are tried.
         limit: see `save_engine`.
 
     Raises:
