@@ -10,9 +10,9 @@ from vireo_client.errors import EngineError, ParityError
 
 from ..onnx.external_data import EXTERNAL_DATA_LIMIT, engine_bytes
 from .calibration import Calibration, largest_values
+from .candidates import candidates
 from .choice import Precision
 from .fp16 import to_fp16
-from .int8 import candidates
 from .ladder import Candidate
 from .rounding import with_rounding
 
