@@ -27,8 +27,8 @@ from vireo_export.onnx.export import export_tower
 from vireo_export.onnx.external_data import engine_bytes
 from vireo_export.onnx.optimise import optimise
 from vireo_export.precision.calibration import Calibration, largest_values
+from vireo_export.precision.candidates import candidates
 from vireo_export.precision.fp16 import to_fp16
-from vireo_export.precision.int8 import candidates
 from vireo_training.models.text_towers import TextTower
 from vireo_training.presets import load_config
 

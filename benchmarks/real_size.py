@@ -35,7 +35,7 @@ from vireo_client.towers.onnx import OnnxTowers
 from vireo_export.onnx.export import export_towers
 from vireo_export.onnx.optimise import optimise
 from vireo_export.precision.calibration import Calibration
-from vireo_export.precision.int8 import candidates
+from vireo_export.precision.candidates import candidates
 from vireo_serving.configs.triton_config import ServingOptions
 from vireo_serving.repository.publish import publishing, write_repository
 from vireo_training.data.scenes import write_scenes

@@ -104,7 +104,7 @@ def _write_repositories(built: Built, work: Path) -> None:
     from vireo_export.onnx.export import export_towers
     from vireo_export.onnx.optimise import optimise
     from vireo_export.precision.calibration import Calibration
-    from vireo_export.precision.int8 import candidates
+    from vireo_export.precision.candidates import candidates
     from vireo_serving.configs.triton_config import ServingOptions
     from vireo_serving.repository.publish import publishing, write_repository
     from vireo_training.sources import open_source

@@ -81,8 +81,8 @@ def export(
         records: captioned images on which engines are compared with PyTorch.
         options: the options that every target has.
         engine_options: precisions and target.
-        calibration_records: captioned images on which FP16 and INT8 measure ranges; by default
-            `records`.
+        calibration_records: captioned images on which FP16 and INT8 measure activations; by
+            default `records`.
         keep: the most versions to have afterwards, the new one included.
 
     Returns:

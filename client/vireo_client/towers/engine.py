@@ -4,8 +4,9 @@ A run on several threads waits at each of its hundreds of operators until the la
 when other work holds a core, all threads wait for that one. Only a small batch is run in this way.
 A larger one is cut into parts, and each part is run by one thread alone (`benchmarks/serving.py`).
 
-A text tower does not run padding. Texts come padded to a bucket, so that a server can join them;
-here the rows are sorted by length, and each part is only as wide as its longest text.
+A text tower does not run padding that no embedding depends on. Texts come padded to a bucket, so
+that a server can join them; here the rows are sorted by length, and each part is only as wide as
+its longest text.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class EngineParity:
     tower: str
     precision: Precision
     how: str
-    """Quantisation method of an INT8 engine, empty for others."""
+    """The way of quantising of an INT8 or INT4 engine, empty for others."""
     bytes: int
     """Size on disk, its data file included."""
     size_ratio: float
@@ -60,7 +60,8 @@ class EngineParity:
     """Recall@1, @5 and @10 of each direction."""
     shapes: tuple[ShapeParity, ...]
     tried: tuple[Attempt, ...] = ()
-    """The ways of quantising that were tried before this one passed, it included; INT8 only."""
+    """The ways of quantising that were tried before this one passed, it included; INT8 and INT4
+    only."""
 
     @property
     def min_cosine(self) -> float:

@@ -186,21 +186,21 @@ class ParityMeasurement:
         required = getattr(settings, precision).min_cosine
         engine = self._open(tower, path)
         first = self._embed(tower, engine, FIRST_LOOK)
-        cosines = [vector_parity(self._expected(tower)[: len(first)], first).min_cosine]
+        worst = vector_parity(self._expected(tower)[: len(first)], first).min_cosine
         (seconds,) = median_seconds([engine.run], self._probes[tower][0].rows[:1])
         compared, passes = len(first), False
         recall: float | None = None
-        if cosines[0] >= required:
+        if worst >= required:
             answers = self._answers_of(tower, path)
             compared = len(answers.corpus)
-            cosines += [p.min_cosine for p in self._parities(tower, answers)]
+            # NumPy's minimum is NaN where any is NaN, so that NaN fails; Python's need not be.
+            worst = float(np.min([p.min_cosine for p in self._parities(tower, answers)]))
             metrics = self._metrics(tower, answers.corpus)
             recall = float(np.mean([metrics[way][key] for way in WAYS for key in RECALLS]))
             allowed = allowed_loss(Precisions(**{tower: precision}), self.metrics, settings)
-            passes = min(cosines) >= required and recall_loss(self.metrics, metrics) <= allowed
+            passes = worst >= required and recall_loss(self.metrics, metrics) <= allowed
         if not passes:
             self._close(path)
-        worst = float(np.min(cosines))
         return EngineQuality(passes, recall, worst, compared, 1e3 * seconds, required)
 
     def _parities(self, tower: Tower, answers: _Answers) -> list[TowerParity]:

@@ -1,4 +1,4 @@
-"""Engines in FP32, FP16 and INT8; FP16 and INT8 are made from FP32 (docs/precision.md)."""
+"""Engines in FP32, FP16, INT8 and INT4; the others are made from FP32 (docs/precision.md)."""
 
 from __future__ import annotations
 

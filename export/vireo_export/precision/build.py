@@ -10,9 +10,9 @@ from vireo_client.errors import EngineError, ParityError
 
 from ..onnx.external_data import EXTERNAL_DATA_LIMIT, engine_bytes
 from .calibration import Calibration, largest_values
+from .candidates import candidates
 from .choice import Precision
 from .fp16 import to_fp16
-from .int8 import candidates
 from .ladder import Candidate
 from .rounding import with_rounding
 
@@ -85,8 +85,8 @@ def build_engine(
         fp32: its FP32 engine, optimised for the target.
         folder: the folder of new engines.
         calibration: real inputs; FP32 needs none.
-        measure: runs an INT8 engine on the validation images or captions; while none passes, other
-            ways of quantising are tried.
+        measure: runs a quantised engine on the validation images or captions; while none passes,
+            other ways of quantising are tried.
         limit: see `save_engine`.
 
     Raises:

@@ -48,7 +48,7 @@ class Calibration:
         images: list[npt.NDArray[np.uint8]] = []
         captions: list[str] = []
         # Data sets are often sorted, so images are taken at even steps.
-        for record in _spread(records, settings.calibration_pictures):
+        for record in spread(records, settings.calibration_pictures):
             try:
                 images.append(load_pixels(record.path, config.image))
             except ImageError:
@@ -62,7 +62,7 @@ class Calibration:
             )
         text_batches = [
             {"input_ids": ids[start : start + _BATCH]}
-            for _, ids in text_path.encode(list(_spread(captions, _CAPTIONS)))
+            for _, ids in text_path.encode(spread(captions, _CAPTIONS))
             for start in range(0, len(ids), _BATCH)
         ]
         image_batches = [
@@ -107,7 +107,7 @@ def largest_values(
     }
 
 
-def _spread(items: Sequence[Any], count: int) -> list[Any]:
+def spread(items: Sequence[Any], count: int) -> list[Any]:
     """Return at most `count` items, taken at even steps."""
     if len(items) <= count:
         return list(items)

@@ -31,6 +31,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
 from ..onnx.external_data import EXTERNAL_DATA_LIMIT, save_engine, uses_external_data
+from .calibration import spread
 from .preparing import prepare
 from .products import activations_of, groups_of
 from .quietly import quietly
@@ -47,7 +48,7 @@ _LOOKED_AT = 4
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An INT8 engine."""
+    """A quantised engine."""
 
     how: str
     """The quantisation method."""
@@ -72,17 +73,13 @@ class Ladder:
         limit: int = EXTERNAL_DATA_LIMIT,
     ) -> None:
         self._engine, self._folder, self._limit = engine, folder, limit
-        self._batches = batches[:: max(1, len(batches) // _LOOKED_AT)][:_LOOKED_AT]
+        # Batches come by length, so they are taken at even steps.
+        self._batches = spread(batches, _LOOKED_AT)
 
     def candidates(self) -> Iterator[Candidate]:
-        """Yield the engines, the fastest first."""
+        """Yield the engines in INT8, the fastest first."""
         with tempfile.TemporaryDirectory(dir=self._engine.parent) as scratch:
-            tables = ir.load(self._engine)
-            quantise_tables(tables)
-            small = save_engine(
-                tables, Path(scratch) / "tables" / self._engine.name, limit=self._limit
-            )
-            plain = prepare(small, Path(scratch), self._limit)
+            plain = prepare(self._with_small_tables(Path(scratch)), Path(scratch), self._limit)
             yield self._dynamic(plain, "dynamic", "dynamic")
             smoothed, by_loss = self._smooth(plain, Path(scratch))
             if smoothed is not None:
@@ -139,10 +136,13 @@ class Ladder:
         for block in (BLOCK, BLOCK // 2):
             yield self._blockwise(self._engine, bits=4, block=block, tables=True)
         with tempfile.TemporaryDirectory(dir=self._engine.parent) as scratch:
-            model = ir.load(self._engine)
-            quantise_tables(model)
-            plain = save_engine(model, Path(scratch) / self._engine.name, limit=self._limit)
-            yield self._blockwise(plain, bits=4, block=BLOCK // 2, tables=False)
+            small = self._with_small_tables(Path(scratch))
+            yield self._blockwise(small, bits=4, block=BLOCK // 2)
+
+    def _with_small_tables(self, scratch: Path) -> Path:
+        model = ir.load(self._engine)
+        quantise_tables(model)
+        return save_engine(model, scratch / "tables" / self._engine.name, limit=self._limit)
 
     def _blockwise(
         self, prepared: Path, *, bits: int = 8, block: int = BLOCK, tables: bool = False

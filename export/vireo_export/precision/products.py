@@ -106,9 +106,9 @@ def rounded_activation(values: Floats) -> Floats:
     return np.asarray(steps * scale, dtype=np.float32)
 
 
-def rounded_weight(weight: Floats, steps: int = 127) -> Floats:
+def rounded_weight(weight: Floats) -> Floats:
     """Round to INT8, symmetric, with a scale for each output channel."""
-    scale = np.abs(weight).max(axis=0, keepdims=True) / steps
+    scale = np.abs(weight).max(axis=0, keepdims=True) / 127
     scale[scale == 0] = 1
     return np.asarray(np.rint(weight / scale) * scale, dtype=np.float32)
 

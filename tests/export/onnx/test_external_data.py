@@ -20,8 +20,8 @@ from vireo_export.onnx.external_data import (
 from vireo_export.onnx.optimise import optimise
 from vireo_export.precision import Precisions
 from vireo_export.precision.calibration import Calibration, largest_values
+from vireo_export.precision.candidates import candidates
 from vireo_export.precision.fp16 import to_fp16
-from vireo_export.precision.int8 import candidates
 from vireo_export.precision.rounding import with_rounding
 from vireo_serving.repository.publish import move_engine
 from vireo_serving.server.ports import Ports

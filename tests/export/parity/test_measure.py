@@ -9,6 +9,7 @@ import onnx
 import pytest
 from vireo_client.embedder import Embedder
 from vireo_client.repository import model_file
+from vireo_client.text.pipeline import TextPath
 from vireo_client.towers.engine import OnnxEngine
 from vireo_client.towers.onnx import OnnxTowers
 from vireo_export.parity import measure
@@ -115,6 +116,28 @@ def test_an_engine_that_fails_a_first_look_is_not_measured_further(
     taken = measurement.quality("text", path, "int8")
     assert taken.passes
     assert taken.inputs == len(measurement.captions)
+
+
+def test_an_engine_that_answers_one_text_with_nan_does_not_pass(
+    source, fp32, test_records, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(measure, "FIRST_LOOK", 1)
+    monkeypatch.setattr(measure, "recall_loss", lambda before, after: 0.0)  # it would refuse, too
+    measurement = ParityMeasurement(source, test_records[:20], fp32, threads=1)
+    text_path = TextPath.from_bundle(source.bundle)
+    first, *others = text_path.ids(measurement.captions)
+    unseen = next(number for row in others for number in row if number not in first)
+    model = onnx.load(fp32["text_encoder"])
+    vocab_size = source.bundle.config.text.vocab_size
+    (table,) = (t for t in model.graph.initializer if [*t.dims][:1] == [vocab_size])
+    rows = onnx.numpy_helper.to_array(table).copy()
+    rows[unseen] = np.nan
+    table.CopyFrom(onnx.numpy_helper.from_array(rows, table.name))
+    onnx.save(model, tmp_path / "model.onnx")
+    quality = measurement.quality("text", tmp_path / "model.onnx", "int8")
+    assert quality.inputs == len(measurement.captions)
+    assert not quality.passes
+    assert np.isnan(quality.min_cosine)
 
 
 def test_figures_are_those_of_the_engines_that_are_served(source, repository, fp32, test_records):

@@ -38,7 +38,7 @@ from pathlib import Path
 import numpy as np
 from vireo_export.precision.calibration import Calibration, largest_values
 from vireo_export.precision.fp16 import to_fp16
-from vireo_export.precision.int8 import candidates
+from vireo_export.precision.candidates import candidates
 from vireo_export.onnx.optimise import optimise
 from vireo_export.precision.rounding import with_rounding
 folder = Path({str(folder)!r})

@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 from vireo_client.bundle import Bundle
 from vireo_client.cli import build_app
 from vireo_client.errors import BundleError, VireoError
+from vireo_client.text.pipeline import TextPath
+from vireo_client.towers import onnx as onnx_towers
 from vireo_export.export import repository_for
 from vireo_training.evaluation.evaluate import default_split
 from vireo_training.sources import open_source
@@ -215,6 +217,24 @@ def test_siglip_masks_its_padding_where_its_library_does(tmp_path):
         theirs = AutoModel.from_pretrained(folder).get_text_features(**inputs).pooler_output
         ours = source.text_tower(inputs["input_ids"].int())
     assert torch.cosine_similarity(ours, theirs) > 0.9999
+
+
+def test_padding_is_left_off_only_where_no_embedding_depends_on_it(
+    example_of, repository, monkeypatch
+):
+    """CLIP ends a text with the token that pads, and SigLIP reads its padding."""
+    paddings = []
+    monkeypatch.setattr(
+        onnx_towers, "OnnxEngine", lambda path, threads, padding=None: paddings.append(padding)
+    )
+    clip, siglip = (example_of(name) for name in ("hf/clip", "hf/siglip"))
+    for bundle in (clip.repository, siglip.source.bundle, repository):
+        text = bundle.config.text
+        assert text.padding_is_free == (bundle is repository)
+        assert TextPath.from_bundle(bundle).tokenizer.padding_is_free == text.padding_is_free
+    for bundle in (clip.repository, repository):
+        onnx_towers.OnnxTowers.from_repository(bundle)
+    assert paddings == [None, None, repository.config.text.pad_id, None]
 
 
 def test_export_and_evaluate_without_a_split(example_of, data_set, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from vireo_export.onnx.optimise import optimise
 from vireo_export.precision import ladder as ladder_module
 from vireo_export.precision.build import EngineQuality, build_engine
 from vireo_export.precision.calibration import Calibration
-from vireo_export.precision.int8 import candidates
+from vireo_export.precision.candidates import candidates
 from vireo_export.precision.ladder import saturates
 from vireo_training.sources import open_source
 
