@@ -110,6 +110,11 @@ class TextSpec(_Spec):
         """The longest sequence of ids, in tokens."""
         return self.buckets[-1]
 
+    @property
+    def free_padding(self) -> int | None:
+        """The id of padding that a CPU need not run; None where it must."""
+        return self.pad_id if self.padding_is_free else None
+
 
 class PrecisionGate(_Spec):
     """Limits of the parity of an engine of one precision with PyTorch (docs/precision.md)."""

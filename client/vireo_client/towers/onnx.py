@@ -61,8 +61,7 @@ class OnnxTowers:
             EngineError: a file does not load or does not run.
         """
         text, image = (model_file(bundle.folder, model) for model in (TEXT_MODEL, IMAGE_MODEL))
-        spec = bundle.config.text
-        padding = spec.pad_id if spec.padding_is_free else None
+        padding = bundle.config.text.free_padding
         return cls(text, image, threads=threads, max_batch_size=max_batch_size, padding=padding)
 
     def encode_text(self, input_ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:

@@ -259,8 +259,7 @@ class ParityMeasurement:
 
     def _open(self, tower: Tower, path: Path) -> OnnxEngine:
         if path not in self._opened:
-            spec = self._bundle.config.text
-            padding = spec.pad_id if tower == "text" and spec.padding_is_free else None
+            padding = self._bundle.config.text.free_padding if tower == "text" else None
             self._opened[path] = OnnxEngine(path, self._threads, padding=padding)
         return self._opened[path]
 

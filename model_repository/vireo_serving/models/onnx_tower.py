@@ -65,8 +65,7 @@ class TritonPythonModel:
         threads = int(parameters["threads"]) or share
         padding = None
         if self.raw == "text":
-            spec = read_bundle_config(folder).text
-            padding = spec.pad_id if spec.padding_is_free else None
+            padding = read_bundle_config(folder).text.free_padding
         self.engine = OnnxEngine(folder / "model.onnx", threads, padding=padding)
         # Not Triton's own cache: it keeps errors too, and answers them with success and nothing.
         size = int(parameters.get("cache_mib", 0)) << 20
