@@ -199,7 +199,7 @@ export function open(given, steps) {
 export const isOpen = () => dialog.open;
 export const close = () => dialog.open && dialog.close();
 
-/** `closed()`, `step(by)`, `like(match)`, `search(text)`. */
+/** `closed(id)`, `step(by)`, `like(match)`, `search(text)`. */
 export function listenToViewer(actions) {
   act = actions;
 }
