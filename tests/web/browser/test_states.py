@@ -20,8 +20,10 @@ UNAVAILABLE = "Failed to load resource"
 
 
 def hits(page, text=QUERY):
+    """Type a query, and wait for its hits and for what they can be filtered by."""
     page.locator("#query").fill(text)
     page.locator(".card").first.wait_for()
+    page.locator("#filters .pill").first.wait_for()
 
 
 def said(page, name):
@@ -79,8 +81,6 @@ def test_an_index_that_changes_meanwhile(open_page, serve_page, small, faults):
     hits(page)
     assert page.locator(".card").count() == 12
     write_album(small, 3, first=100)
-    with (small / "captions.jsonl").open("a", encoding="utf-8") as captions:
-        captions.write("")
     server.index(small)
     hits(page, "núi đá")
     page.wait_for_function("() => document.querySelectorAll('.card').length === 3")
@@ -132,6 +132,7 @@ def test_a_model_that_does_not_fit(open_page, serve_page, small, tmp_path, fault
 
 def test_texts_of_any_length_and_kind(open_page, served, picture):
     page = open_page(served.url)
+    page.locator("#welcome").wait_for()  # then the server has told its limits
     page.locator("#query").fill("a" * 10_000)
     assert "10.000 ký tự" in said(page, "long")
     picture(page, "too-long")
