@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import numpy as np
@@ -117,6 +118,22 @@ def test_an_image_that_was_deleted(open_page, serve_page, small, faults, picture
     page.locator(".stage-note").wait_for()
     assert "đã bị xóa" in page.locator(".stage-note").inner_text()
     picture(page, "image-deleted")
+    faults.forgive(UNAVAILABLE)
+
+
+def test_an_image_of_a_busy_server_is_not_called_deleted(open_page, served, faults):
+    page = open_page(served.url)
+    hits(page)
+    for address in (re.compile(r"/v1/images/\d+$"), "**/v1/images/*/info"):
+        page.route(address, lambda route: route.fulfill(status=503, body="{}"))
+    page.locator(".card").first.click()
+    # Once for what the list of hits does not hold, and once because the image did not show.
+    page.wait_for_function(
+        """() => performance.getEntriesByType("resource")
+            .filter(({ name }) => /images.[0-9]+.info$/.test(name)).length === 2"""
+    )
+    page.evaluate("() => new Promise(resolve => setTimeout(resolve))")
+    assert page.locator(".stage-note").is_hidden()
     faults.forgive(UNAVAILABLE)
 
 
