@@ -234,8 +234,10 @@ def test_looking_at_the_server_changes_nothing_that_is_open(open_page, served):
     page = open_page(f"{served.url}/?q=đồi")
     page.locator(".card").first.wait_for()
     page.locator("#filters summary").first.click()
-    with page.expect_response("**/v1/info"):
+    with page.expect_response("**/v1/info") as answered:
         page.evaluate("() => document.dispatchEvent(new Event('visibilitychange'))")
+    answered.value.finished()
+    page.evaluate("() => new Promise(resolve => setTimeout(resolve))")  # the page has read it
     page.locator("#filter-from").fill("2024-01-01")
     assert page.locator("#filters details").first.get_attribute("open") is not None
 
