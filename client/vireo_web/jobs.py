@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Lock
-from typing import Literal
 
 from vireo_client.captions import Skip
 from vireo_client.errors import VireoError
@@ -27,11 +26,10 @@ from vireo_client.printing import printable
 
 from .library import Library
 from .problems import ConflictError, NotFoundError
-from .schemas import JobAnswer, SkippedFile
+from .schemas import JobAnswer, JobState, SkippedFile
 
 logger = logging.getLogger(__name__)
 
-JobState = Literal["queued", "running", "done", "cancelled", "failed"]
 ENDED = ("done", "cancelled", "failed")
 
 _SHOWN = 200

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 from vireo_client import __version__
 from vireo_client.bundle import Bundle
@@ -20,9 +19,14 @@ from vireo_client.printing import printable
 from .choosing import label
 from .jobs import Jobs
 from .library import Library, OpenedIndex
-from .schemas import ColumnAnswer, FolderCount, IndexAnswer, InfoAnswer, ModelAnswer
-
-Condition = Literal["ready", "indexing", "no-index", "no-model", "damaged", "unavailable"]
+from .schemas import (
+    ColumnAnswer,
+    Condition,
+    FolderCount,
+    IndexAnswer,
+    InfoAnswer,
+    ModelAnswer,
+)
 
 
 class Overview:

@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Value = str | int | float | bool | None
 
+JobState = Literal["queued", "running", "done", "cancelled", "failed"]
+Condition = Literal["ready", "indexing", "no-index", "no-model", "damaged", "unavailable"]
+
 
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -142,7 +145,7 @@ class JobAnswer(BaseModel):
 
     id: str
     folder: str
-    state: Literal["queued", "running", "done", "cancelled", "failed"]
+    state: JobState
     done: int
     total: int | None = Field(description="Null until the folder has been listed.")
     rate: float = Field(description="Images a second.")
@@ -230,7 +233,7 @@ class InfoAnswer(BaseModel):
     model: ModelAnswer | None
     index: IndexAnswer | None
     engine: Literal["in process", "triton"]
-    state: Literal["ready", "indexing", "no-index", "no-model", "damaged", "unavailable"]
+    state: Condition
     detail: str | None = Field(description="Why it is not ready.")
     columns: list[ColumnAnswer]
     cameras: list[FolderCount]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 import numpy as np
-import numpy.typing as npt
+from vireo_client.embedder import Embeddings
 from vireo_client.errors import DataError
 from vireo_client.index.matches import Match, Matches
 from vireo_client.queries import check_question, mix
@@ -19,8 +19,6 @@ from .library import Library, OpenedIndex
 from .problems import NotFoundError
 from .schemas import Milliseconds, SearchAnswer, SearchMatch, SearchRequest, Value
 from .settings import Limits
-
-Embeddings = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,12 @@
 
 import json
 import socket
-import time
 import urllib.request
 
 import pytest
 import typer
 from support.bundles import write_repository
+from support.waiting import wait_until
 from support.web_process import serving
 from typer.testing import CliRunner
 from vireo_client.errors import DataError, VireoError
@@ -103,12 +103,12 @@ def test_a_folder_is_indexed_and_opened_in_one_step(tmp_path, repository, photo,
         photo(f"photos/{number}.png", seed=number)
     options = ["--index", tmp_path / "index", "--model", repository.folder]
     with serving(tmp_path / "photos", *options) as web:
-        until = time.monotonic() + 120
-        while True:
+
+        def info():
             with urllib.request.urlopen(f"{web.address}/v1/info", timeout=60) as answer:
-                info = json.load(answer)
-            if info["state"] == "ready" or time.monotonic() > until:
-                break
-            time.sleep(0.1)
-    assert info["index"]["images"] == 4
-    assert info["jobs"][0]["state"] == "done"
+                return json.load(answer)
+
+        wait_until(lambda: info()["state"] == "ready")
+        told = info()
+    assert told["index"]["images"] == 4
+    assert told["jobs"][0]["state"] == "done"

@@ -5,14 +5,15 @@ import os
 import resource
 import shutil
 import threading
-import time
 
 import pytest
 from httpx2 import Client
-from support.waiting import SECONDS
+from support.page_server import PageServer
+from support.waiting import SECONDS, wait_until
 from support.web_process import serving
 from vireo_client.index import IndexWriter, maintenance
 from vireo_client.indexing import pipeline
+from vireo_web.jobs import ENDED
 
 
 @pytest.fixture
@@ -35,14 +36,12 @@ def _begin(client, folder):
     return answer.json()["job"]["id"]
 
 
-def _end(client, id_, within=SECONDS):
-    until = time.monotonic() + within
-    while time.monotonic() < until:
-        job = client.get(f"/v1/index/{id_}").json()["job"]
-        if job["state"] in ("done", "cancelled", "failed"):
-            return job
-        time.sleep(0.02)
-    raise AssertionError("the job does not end")
+def _end(client, id_):
+    def job():
+        return client.get(f"/v1/index/{id_}").json()["job"]
+
+    wait_until(lambda: job()["state"] in ENDED)
+    return job()
 
 
 @pytest.fixture
@@ -99,13 +98,18 @@ def test_events_tell_the_progress_and_the_end(client, photos):
     assert json.loads(data[-1]) == client.get(f"/v1/index/{id_}").json()["job"]
 
 
-def test_a_browser_that_goes_away_stops_no_job(client, photos, gate):
-    id_ = _begin(client, photos)
-    assert gate.entered.wait(60)
-    with client.stream("GET", f"/v1/index/{id_}") as answer:
-        assert answer.status_code == 200  # and the stream is left unread
-    gate.open.set()
-    assert _end(client, id_)["state"] == "done"
+def test_a_browser_that_goes_away_stops_no_job(repository, tmp_path, photos, gate):
+    options = {"model": repository.folder, "cache": tmp_path / "cache", "roots": (tmp_path,)}
+    with (
+        PageServer(tmp_path / "index", **options) as server,
+        Client(base_url=server.url, timeout=SECONDS) as client,
+    ):
+        id_ = _begin(client, photos)
+        assert gate.entered.wait(SECONDS)
+        with client.stream("GET", f"/v1/index/{id_}/events") as answer:
+            assert next(answer.iter_lines()) == "event: progress"  # and the rest is left unread
+        gate.open.set()
+        assert _end(client, id_)["state"] == "done"
 
 
 def test_a_job_is_cancelled_and_goes_on(client, photos, gate, refused):

@@ -63,9 +63,7 @@ def test_a_head_that_does_not_end_is_cut_off(made, repository, monkeypatch, tmp_
                     pass
 
 
-def test_a_body_that_does_not_end_is_answered_with_what_was_wrong(
-    made, repository, tmp_path, refused
-):
+def test_a_body_that_does_not_end_is_answered_with_what_was_wrong(made, repository, tmp_path):
     limits = Limits(upload_seconds=0.2)
     app = create_app(Settings(made, model=repository.folder, cache=tmp_path, limits=limits))
     with _running(app) as port, socket.create_connection(("127.0.0.1", port), SECONDS) as slow:

@@ -6,9 +6,10 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import APIRouter, File, Form, Query, UploadFile
+from vireo_client.embedder import Embeddings
 
 from ..schemas import DescribeAnswer, Sentence
-from ..searching import Embeddings, check_k, stored_embedding
+from ..searching import check_k, stored_embedding
 from ..state import State, StateOf
 from ..uploads import read_upload
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, File, UploadFile
+from vireo_client.embedder import Embeddings
 from vireo_client.errors import DataError
 
 from ..schemas import EmbedAnswer, EmbedTextRequest
-from ..searching import Embeddings, check_text
+from ..searching import check_text
 from ..state import StateOf
 from ..uploads import read_upload
 

@@ -60,10 +60,10 @@ async def thumbnail(
 async def image_info(state: StateOf, image_id: ImageId) -> ImageAnswer:
     """Tell what the index knows of an image, and whether its file is still there."""
     row = await _row(state, image_id)
-    found = await state.library.read(
+    rows, captions = await state.library.read(
         lambda o: (o.index.rows([image_id]), o.index.captions_of([image_id]))
     )
-    fields = dict(found[0][image_id].fields) if image_id in found[0] else {}
+    fields = dict(rows[image_id].fields) if image_id in rows else {}
     try:
         changed, present = (await state.on_files(look_at, row)).changed, True
     except GoneError:
@@ -72,8 +72,8 @@ async def image_info(state: StateOf, image_id: ImageId) -> ImageAnswer:
         id=image_id,
         path=row.path,
         name=PurePath(row.path).name,
-        captions=found[1].get(image_id, []),
-        metadata=dict(fields),
+        captions=captions.get(image_id, []),
+        metadata=fields,
         width=size_of(fields, "width"),
         height=size_of(fields, "height"),
         bytes=row.stamp.bytes,

@@ -90,9 +90,9 @@ export async function ask(path, options) {
   }
 }
 
-/** Yield server-sent events as {event, data}. An EventSource hides why it failed, so the stream is read here. */
-export async function* events(path, signal) {
-  const response = await call(path, { signal, accept: "text/event-stream" });
+/** Yield the JSON of server-sent events. An EventSource hides why it failed, so the stream is read here. */
+export async function* events(path) {
+  const response = await call(path, { accept: "text/event-stream" });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
@@ -100,17 +100,14 @@ export async function* events(path, signal) {
     try {
       part = await reader.read();
     } catch (fault) {
-      if (fault.name === "AbortError") throw fault;
       throw new Unreachable(fault.message);
     }
     if (part.done) return;
     const blocks = (rest + part.value).replaceAll("\r\n", "\n").split("\n\n");
     rest = blocks.pop();
     for (const block of blocks) {
-      const field = (name) =>
-        block.split("\n").filter((line) => line.startsWith(`${name}:`)).map((line) => line.slice(name.length + 1).trim()).join("\n");
-      const data = field("data");
-      if (data) yield { event: field("event") || "message", data: JSON.parse(data) };
+      const data = block.split("\n").filter((line) => line.startsWith("data:")).map((line) => line.slice(5).trim()).join("\n");
+      if (data) yield JSON.parse(data);
     }
   }
 }

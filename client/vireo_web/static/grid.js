@@ -88,7 +88,6 @@ export function drawSelection() {
 export function point(index, focus = true) {
   const nodes = grid.children;
   if (!nodes.length) return;
-  nodes[current]?.setAttribute("tabindex", "-1");
   current = Math.max(0, Math.min(index, nodes.length - 1));
   for (const node of nodes) if (node.tabIndex === 0) node.tabIndex = -1;
   nodes[current].tabIndex = 0;

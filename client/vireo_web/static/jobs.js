@@ -29,7 +29,7 @@ async function follow(id) {
   try {
     for (;;) {
       try {
-        for await (const { data } of events(`/v1/index/${id}/events`)) if (!put(data)) return;
+        for await (const job of events(`/v1/index/${id}/events`)) if (!put(job)) return;
         if (!put((await ask(`/v1/index/${id}`)).job)) return;
       } catch (fault) {
         // A server that was started anew knows nothing of the job any more.

@@ -65,7 +65,6 @@ export function say(node, key, values) {
   if (values) said.set(node, values);
   else said.delete(node);
   node.textContent = t(key, values);
-  return node;
 }
 
 /** Give a node a name for screen readers, and a tip where it is a control; a `.tip` gets a tip alone. */
@@ -75,18 +74,17 @@ export function label(node, key, values) {
   const text = t(key, values);
   if (!node.matches(".tip")) node.setAttribute("aria-label", text);
   if (node.matches("button, summary, a, .tip")) node.title = text;
-  return node;
 }
 
-/** Say everything below `root` in the current language. */
-export function translate(root = document) {
-  for (const node of root.querySelectorAll("[data-t]")) {
+/** Say everything on the page in the current language. */
+export function translate() {
+  for (const node of document.querySelectorAll("[data-t]")) {
     node.textContent = t(node.dataset.t, said.get(node));
   }
-  for (const node of root.querySelectorAll("[data-t-label]")) {
+  for (const node of document.querySelectorAll("[data-t-label]")) {
     label(node, node.dataset.tLabel, said.get(node));
   }
-  for (const node of root.querySelectorAll("[data-t-placeholder]")) {
+  for (const node of document.querySelectorAll("[data-t-placeholder]")) {
     node.placeholder = t(node.dataset.tPlaceholder);
   }
   document.documentElement.lang = language;

@@ -70,7 +70,7 @@ function run(search = "now") {
   settle("fault");
   document.title = query.q.trim() ? `${query.q.trim().slice(0, 80)} · Vireo` : "Vireo";
   find("filters").hidden = !isSearch(query);
-  if (query.q.length > server.limit("text_characters", Infinity)) {
+  if (query.q.length > server.limit("text_characters")) {
     searcher.stop();
     notice("long", "notice.refused_long", { n: query.q.length }, { kind: "warn" });
     return;
@@ -85,7 +85,7 @@ function run(search = "now") {
 
 // ---- Answers --------------------------------------------------------------------------------
 
-const mostMatches = () => server.limit("matches", PAGE);
+const mostMatches = () => server.limit("matches");
 const again = { key: "empty.again", run: () => run() };
 
 const searcher = new Searcher({
@@ -292,13 +292,13 @@ uploads.listen({
   },
   like: (id) => change({ like: id, image: "" }),
   refuse: (key, values) => notice("drop", key, values, { kind: "warn" }),
-  limit: () => server.limit("upload_bytes", Infinity),
+  limit: () => server.limit("upload_bytes"),
 });
 grid.listenToGrid({ open: openMatch, like: likeThis, leave: () => input.focus() });
 selection.listenToSelection(() => {
   grid.drawSelection();
   viewer.drawChoice();
-}, () => server.limit("download_files", Infinity));
+}, () => server.limit("download_files"));
 filters.listenToFilters((patch, search = "now") => change(patch, { how: search === "soon" ? "replace" : "push", search }));
 filters.listenToMenus();
 indexing.listenToSheet();

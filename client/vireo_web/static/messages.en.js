@@ -20,7 +20,6 @@ export default {
   "filters.label": "Filters",
   "filters.folder": "Folder",
   "filters.folder_all": "All folders",
-  "filters.date": "Date taken",
   "filters.date_all": "Any date",
   "filters.from": "From",
   "filters.to": "To",
@@ -132,7 +131,6 @@ export default {
   "folders.index": "Index this folder",
   "folders.failed": "This folder cannot be opened.",
   "folders.close": "Close",
-  "folders.now": "Current index",
   "folders.model": "Model: {name}",
   "folders.now_value": { one: "{n} image in {folder}", other: "{n} images in {folder}" },
 

@@ -20,7 +20,6 @@ export default {
   "filters.label": "Bộ lọc",
   "filters.folder": "Thư mục",
   "filters.folder_all": "Mọi thư mục",
-  "filters.date": "Ngày chụp",
   "filters.date_all": "Mọi ngày",
   "filters.from": "Từ ngày",
   "filters.to": "Đến ngày",
@@ -132,7 +131,6 @@ export default {
   "folders.index": "Lập chỉ mục thư mục này",
   "folders.failed": "Không mở được thư mục này.",
   "folders.close": "Đóng",
-  "folders.now": "Chỉ mục hiện có",
   "folders.model": "Mô hình: {name}",
   "folders.now_value": { other: "{n} ảnh trong {folder}" },
 

@@ -3,6 +3,7 @@ import { ask } from "./api.js";
 import { filterOf, isText } from "./address.js";
 import { upload } from "./uploads.js";
 
+const PAUSE = 100; // milliseconds between the last key and the search
 const LONGEST_ADDRESS = 1500; // characters of a query that still go into a GET
 
 /** Send a query, by the smallest request that carries it. */
@@ -39,9 +40,9 @@ export class Searcher {
   }
 
   /** Ask after a pause in typing; a further call within it replaces this one. */
-  soon(query, k, pause = 100) {
+  soon(query, k) {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.now(query, k), pause);
+    this.#timer = setTimeout(() => this.now(query, k), PAUSE);
   }
 
   /** Ask now, and drop what is still asked for. */

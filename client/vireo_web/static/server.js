@@ -18,7 +18,8 @@ let told = () => {};
 /** Return what the server said last of itself; null before it did. */
 export const known = () => info;
 export const hasImages = () => Boolean(info?.index?.images);
-export const limit = (name, otherwise) => info?.limits[name] ?? otherwise;
+/** Return a limit of the server; none before it told. */
+export const limit = (name) => info?.limits[name] ?? Infinity;
 
 /** Ask what the server holds; `told(info, before, back)` hears of it, and if the server was gone. */
 export async function refresh() {

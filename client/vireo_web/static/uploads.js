@@ -29,7 +29,7 @@ export function listen({ take, like, refuse, limit }) {
     // Some systems give HEIC no type; what is unknown is for the server to read.
     const named = file.type ? file.type.startsWith("image/") : !/\.(txt|pdf|docx?|zip|mp4|mov)$/i.test(file.name);
     if (!named) refuse("drop.not_image", { name: file.name });
-    else if (most && file.size > most) refuse("drop.too_large", { name: file.name, size: file.size, most });
+    else if (file.size > most) refuse("drop.too_large", { name: file.name, size: file.size, most });
     else take(file);
   };
 

@@ -72,11 +72,14 @@ function build() {
   document.addEventListener("language", () => match && fill());
 }
 
+const isGone = (fault) => fault instanceof Problem && (fault.status === 404 || fault.status === 410);
+
 async function download() {
+  const { id, name } = match;
   try {
-    await save(`/v1/images/${match.id}`, match.name);
+    await save(`/v1/images/${id}`, name);
   } catch (fault) {
-    if (fault instanceof Problem && (fault.status === 404 || fault.status === 410)) note("viewer.gone");
+    if (isGone(fault) && match?.id === id) note("viewer.gone");
     else faultNotice("download", fault);
   }
 }
@@ -98,8 +101,8 @@ async function failed() {
     if (!present) return note("viewer.gone");
     note("viewer.unreadable");
     parts.image.src = large(failing);
-  } catch {
-    if (match?.id === failing.id) note("viewer.gone");
+  } catch (fault) {
+    if (isGone(fault) && match?.id === failing.id) note("viewer.gone");
   }
 }
 
@@ -168,7 +171,7 @@ async function complete(signal) {
     fill();
     if (!info.present) note("viewer.gone");
   } catch (fault) {
-    if (fault instanceof Problem && (fault.status === 404 || fault.status === 410)) note("viewer.gone");
+    if (isGone(fault) && match?.id === id) note("viewer.gone");
   }
 }
 
@@ -199,7 +202,7 @@ export function open(given, steps) {
 export const isOpen = () => dialog.open;
 export const close = () => dialog.open && dialog.close();
 
-/** `closed()`, `step(by)`, `like(match)`, `search(text)`. */
+/** `closed(id)`, `step(by)`, `like(match)`, `search(text)`. */
 export function listenToViewer(actions) {
   act = actions;
 }

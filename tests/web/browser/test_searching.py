@@ -36,10 +36,11 @@ def wait_for_address(page, **expected):
 
 
 def search(page, text=QUERY):
-    """Type a query, and wait for its hits."""
+    """Type a query, and wait for its hits and for what they can be filtered by."""
     with page.expect_response(lambda answer: "/v1/search?" in answer.url and "k=30" in answer.url):
         page.locator("#query").fill(text)
     page.locator(".card").first.wait_for()
+    page.locator("#filters .pill").first.wait_for()
 
 
 def drop(page, path: Path, kind: str, name: str | None = None):
@@ -184,6 +185,14 @@ def test_more_hits_come_when_asked_for(open_page, served):
     assert page.locator("#more").is_hidden()
 
 
+def test_more_hits_are_offered_before_the_server_has_told_its_limits(open_page, served):
+    page = open_page(served.url)
+    page.route("**/v1/info", lambda route: None)  # which is never answered
+    page.goto(f"{served.url}/?q=đồi")
+    page.locator("#more").click()
+    page.wait_for_function("() => document.querySelectorAll('.card').length === 40")
+
+
 def test_an_image_opens_with_all_that_is_known_of_it(open_page, served, picture):
     page = open_page(served.url)
     search(page)
@@ -194,6 +203,7 @@ def test_an_image_opens_with_all_that_is_known_of_it(open_page, served, picture)
     path = viewer.locator(".path").inner_text()
     assert Path(path).is_file()
     assert viewer.locator("h2").inner_text() == Path(path).name
+    viewer.locator(".captions li").nth(1).wait_for()
     assert viewer.locator(".captions li").count() == 2
     assert "điểm ảnh" in viewer.locator(".details").inner_text()
     picture(page, "image")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import numpy as np
@@ -20,8 +21,10 @@ UNAVAILABLE = "Failed to load resource"
 
 
 def hits(page, text=QUERY):
+    """Type a query, and wait for its hits and for what they can be filtered by."""
     page.locator("#query").fill(text)
     page.locator(".card").first.wait_for()
+    page.locator("#filters .pill").first.wait_for()
 
 
 def said(page, name):
@@ -79,8 +82,6 @@ def test_an_index_that_changes_meanwhile(open_page, serve_page, small, faults):
     hits(page)
     assert page.locator(".card").count() == 12
     write_album(small, 3, first=100)
-    with (small / "captions.jsonl").open("a", encoding="utf-8") as captions:
-        captions.write("")
     server.index(small)
     hits(page, "núi đá")
     page.wait_for_function("() => document.querySelectorAll('.card').length === 3")
@@ -120,6 +121,22 @@ def test_an_image_that_was_deleted(open_page, serve_page, small, faults, picture
     faults.forgive(UNAVAILABLE)
 
 
+def test_an_image_of_a_busy_server_is_not_called_deleted(open_page, served, faults):
+    page = open_page(served.url)
+    hits(page)
+    for address in (re.compile(r"/v1/images/\d+$"), "**/v1/images/*/info"):
+        page.route(address, lambda route: route.fulfill(status=503, body="{}"))
+    page.locator(".card").first.click()
+    # Once for what the list of hits does not hold, and once because the image did not show.
+    page.wait_for_function(
+        """() => performance.getEntriesByType("resource")
+            .filter(({ name }) => /images.[0-9]+.info$/.test(name)).length === 2"""
+    )
+    page.evaluate("() => new Promise(resolve => setTimeout(resolve))")
+    assert page.locator(".stage-note").is_hidden()
+    faults.forgive(UNAVAILABLE)
+
+
 def test_a_model_that_does_not_fit(open_page, serve_page, small, tmp_path, faults):
     server = serve_page()
     server.index(small)
@@ -132,6 +149,7 @@ def test_a_model_that_does_not_fit(open_page, serve_page, small, tmp_path, fault
 
 def test_texts_of_any_length_and_kind(open_page, served, picture):
     page = open_page(served.url)
+    page.locator("#welcome").wait_for()  # then the server has told its limits
     page.locator("#query").fill("a" * 10_000)
     assert "10.000 ký tự" in said(page, "long")
     picture(page, "too-long")
@@ -216,8 +234,10 @@ def test_looking_at_the_server_changes_nothing_that_is_open(open_page, served):
     page = open_page(f"{served.url}/?q=đồi")
     page.locator(".card").first.wait_for()
     page.locator("#filters summary").first.click()
-    with page.expect_response("**/v1/info"):
+    with page.expect_response("**/v1/info") as answered:
         page.evaluate("() => document.dispatchEvent(new Event('visibilitychange'))")
+    answered.value.finished()
+    page.evaluate("() => new Promise(resolve => setTimeout(resolve))")  # the page has read it
     page.locator("#filter-from").fill("2024-01-01")
     assert page.locator("#filters details").first.get_attribute("open") is not None
 
