@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..models import build
-from ..models.captions import data_folder
 from ..models.sizes import SERVED, pair
 from ..report.document import Report
 from ..report.measurement import Measurement, rate
+from ..support import data_folder
 from . import scripts
 from .run import Run, demo_of
 from .throughput import jpegs

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..host.provenance import ROOT
+from ..support import ROOT
 
 
 def free_port() -> int:
