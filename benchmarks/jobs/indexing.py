@@ -24,7 +24,7 @@ def run(run: Run) -> Report:
     built = build.build(pair(SERVED), run.work)
     models = {f"{SERVED} {build.INT8}": built.repository(build.INT8)}
     if demo := demo_of(run, report):
-        models["demo"] = demo.folder / "model_repository"
+        models["demo"] = demo / "model_repository"
     rows = []
     for name, repository in models.items():
         rows += indexing_of(run, report, name, repository, images)

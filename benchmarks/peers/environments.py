@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -86,7 +85,6 @@ def _make(environment: Environment, place: Path, python: Path) -> None:
     _run([*pip, torch])
     _run([*pip, torch, *environment.requirements])
     _run([str(python), "-c", f"import {environment.module}"])
-    (place / "requirements.json").write_text(json.dumps(environment.requirements))
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
