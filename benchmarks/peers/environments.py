@@ -67,7 +67,7 @@ def ensure(environment: Environment, folder: Path) -> Installed:
     if not (place / ".complete").is_file():
         try:
             _make(environment, place, python)
-        except (subprocess.CalledProcessError, OSError) as error:
+        except (subprocess.SubprocessError, OSError) as error:
             place.mkdir(parents=True, exist_ok=True)
             message = f"does not install here: {_reason(error)}"
             failed.write_text(message, encoding="utf-8")
@@ -91,8 +91,8 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=1800)
 
 
-def _reason(error: subprocess.CalledProcessError | OSError) -> str:
-    if isinstance(error, OSError):
+def _reason(error: subprocess.SubprocessError | OSError) -> str:
+    if not isinstance(error, subprocess.CalledProcessError):
         return str(error)
     lines = [line for line in (error.stderr or error.stdout or "").splitlines() if line.strip()]
     errors = [line for line in lines if "error" in line.lower()] or lines
