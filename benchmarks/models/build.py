@@ -117,8 +117,8 @@ def _write_repositories(built: Built, work: Path) -> None:
     config = source.bundle.config
     text_path = TextPath.from_bundle(source.bundle)
     calibration = Calibration.read(records, config, text_path)
-    # Activations of a random CNN all but vanish, and differ so much between batches that a histogram
-    # of several would have bins without number.
+    # Activations of a random CNN all but vanish, and differ so much between batches that the
+    # histogram of several would have bins without number.
     first = {model: batches[:1] for model, batches in calibration.batches.items()}
     calibration = replace(calibration, batches=first)
     scratch = built.folder / "scratch"
