@@ -99,11 +99,11 @@ def make_repository(folder: Path) -> Path:
                     candidates(name, work / "fp32" / name / path.name, work / name, calibration)
                 )
                 engines[name] = quantised[0].path
-            options = ServingOptions(response_cache=False)
-            write_repository(draft, source.bundle, engines, options, records=records)
             towers = engines[TEXT_MODEL], engines[IMAGE_MODEL]
             with Embedder(source.bundle, OnnxTowers(*towers)) as embedder:
                 write_beside_engines(draft, source.bundle, embedder.embed_texts)
+            options = ServingOptions(response_cache=False)  # each text is computed
+            write_repository(draft, source.bundle, engines, options, records=records)  # moves them
         (draft / PARITY_FILE).write_text("{}\n")
     return repository
 

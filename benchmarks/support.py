@@ -1,6 +1,7 @@
 """Shared parts of the benchmarks: the machine's name, percentiles, result files, tables, options.
 
-Scripts import from here and from the other plain modules of this folder, never from each other.
+Scripts import from here and from the other plain modules of this folder, never from each other; the
+package takes the checkout, the folder of real data and the processor's name from here.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ class Caller:
         return answer.status, headers, body, time.perf_counter() - started
 
     def search(self, number: int) -> tuple[int, dict[str, str], bytes, float]:
-        """Ask for the matches of a query that nobody asked before."""
+        """Ask for the matches of a query; another number is another query."""
         query = f"{QUERIES[number % len(QUERIES)]} {number}"
         return self.get(f"/v1/search?k=24&q={quote(query)}")
 
@@ -245,7 +245,7 @@ def main() -> None:
     bundle = Bundle(arguments.model)
     report: dict[str, Any] = {"machine": machine(), "rows": arguments.rows,
                               "dim": bundle.config.embedding_dim,
-                              # More than a moment before says that others used the machine too.
+                              # Well above 0, others used the machine too.
                               "load_average_before": round(os.getloadavg()[0], 1)}  # fmt: skip
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -20,7 +20,7 @@ def torch_eager(bundle: Path, tower: str, values: np.ndarray) -> Run:
     import torch
 
     module, tensor = _module(bundle, tower), torch.from_numpy(values).cuda()
-    return _synchronised(lambda: _autocast(module, tensor))
+    return synchronised(lambda: _autocast(module, tensor))
 
 
 def torch_compiled(bundle: Path, tower: str, values: np.ndarray) -> Run:
@@ -28,7 +28,7 @@ def torch_compiled(bundle: Path, tower: str, values: np.ndarray) -> Run:
     import torch
 
     module, tensor = torch.compile(_module(bundle, tower)), torch.from_numpy(values).cuda()
-    return _synchronised(lambda: _autocast(module, tensor))
+    return synchronised(lambda: _autocast(module, tensor))
 
 
 def torch_graph(bundle: Path, tower: str, values: np.ndarray) -> Run:
@@ -45,7 +45,7 @@ def torch_graph(bundle: Path, tower: str, values: np.ndarray) -> Run:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         _autocast(module, tensor)
-    return _synchronised(graph.replay)
+    return synchronised(graph.replay)
 
 
 def onnxruntime_cuda(engine: Path, values: np.ndarray, dim: int, *, graph: bool) -> Run:
@@ -95,7 +95,8 @@ def _autocast(module: Any, tensor: Any) -> Any:
         return module(tensor)
 
 
-def _synchronised(run: Run) -> Run:
+def synchronised(run: Run) -> Run:
+    """Return a function that calls another one and waits for the GPU."""
     import torch
 
     def run_and_wait() -> None:

@@ -53,13 +53,18 @@ def measure_limits(seconds: float = 1.0) -> Limits:
     products = 2.0 * _EDGE**3
     return Limits(
         bytes_a_second=_memory(seconds),
-        fp32=max(products / _best(run, seconds) for run in _fp32_products()),
-        int8=max(products / _best(run, seconds) for run in _int8_products()),
+        fp32=max(products / shortest(run, seconds) for run in _fp32_products()),
+        int8=max(products / shortest(run, seconds) for run in _int8_products()),
     )
 
 
-def _best(run: Callable[[], object], seconds: float) -> float:
-    """Return the shortest time of a call: what the machine can do when nothing disturbs it."""
+def shortest(run: Callable[[], object], seconds: float) -> float:
+    """Return the shortest time of a call: what the machine can do when nothing disturbs it.
+
+    Args:
+        run: is called again and again, once before any call counts.
+        seconds: how long.
+    """
     run()
     best, end = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < end:
@@ -77,7 +82,7 @@ def _memory(seconds: float) -> float:
     part = _VECTOR // cores
     pairs = [(np.ones(part, np.float32), np.ones(part, np.float32)) for _ in range(cores)]
     with ThreadPoolExecutor(cores) as pool, threadpool_limits(1):
-        best = _best(lambda: [*pool.map(lambda pair: pair[0] @ pair[1], pairs)], seconds)
+        best = shortest(lambda: [*pool.map(lambda pair: pair[0] @ pair[1], pairs)], seconds)
     return 2 * 4 * part * cores / best
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import psutil
 from vireo_client.cores import usable_cores
 
-ROOT = Path(__file__).resolve().parents[2]
-"""The checkout."""
+from ..support import ROOT, cpu_name
+
 PACKAGES = (
     "vireo", "numpy", "onnxruntime", "onnxruntime-gpu", "torch", "transformers", "timm",
     "faiss-cpu", "faiss-gpu", "tritonclient", "nvidia-pytriton", "scikit-learn", "hnswlib",
@@ -66,14 +66,11 @@ def commit() -> dict[str, Any]:
     return {"name": name, "date": _git("log", "-1", "--format=%cs"), "changed": changed}
 
 
-def cpu_name() -> str:
-    """Return the processor's name."""
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
-
-
 def instructions() -> list[str]:
     """Return the processor's instructions that decide how fast matrices are."""
-    flags = _cpuinfo("flags").split()
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    flags = next((line for line in lines if line.startswith("flags")), "").split()
     return [f for f in flags if f.startswith(("avx2", "avx512_vnni", "avx512_bf16", "amx", "avx_"))]
 
 
@@ -89,19 +86,6 @@ def gpus() -> list[str]:
     except (OSError, subprocess.SubprocessError):
         return []  # no driver: no GPU
     return answer.stdout.strip().splitlines()
-
-
-def short_name(described: dict[str, Any]) -> str:
-    """Return a machine's name for a folder, as in `amd-epyc-2-cores`."""
-    words = [*described["cpu"].split(), str(described["cores"]), "cores", *described["gpu"][:1]]
-    letters = "".join(c if c.isalnum() else "-" for c in " ".join(words).lower())
-    return "-".join(filter(None, letters.split("-")))
-
-
-def _cpuinfo(key: str) -> str:
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
 
 
 def _git(*words: str) -> str:

@@ -74,7 +74,6 @@ def updates(run: Run, report: Report) -> None:
     vectors = 50_000 if run.quick else 1_000_000
     output = run.out / "scripts" / "index_updates.json"
     words = ("--vectors", vectors, "--rounds", 3 if run.quick else 10)
-    run.work.mkdir(parents=True, exist_ok=True)
     found = scripts.run("index_updates", output, *words, "--folder", run.work)
     # Turns differ by what is merged: they are samples of one repeat.
     saves = [turn["save_seconds"] for turn in found["rounds"]]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..models import build
-from ..models.captions import data_folder
 from ..models.sizes import SERVED, pair
 from ..report.document import Report
 from ..report.measurement import Measurement, rate
+from ..support import data_folder
 from . import scripts
 from .run import Run, demo_of
 from .throughput import jpegs
@@ -24,7 +24,7 @@ def run(run: Run) -> Report:
     built = build.build(pair(SERVED), run.work)
     models = {f"{SERVED} {build.INT8}": built.repository(build.INT8)}
     if demo := demo_of(run, report):
-        models["demo"] = demo.folder / "model_repository"
+        models["demo"] = demo / "model_repository"
     rows = []
     for name, repository in models.items():
         rows += indexing_of(run, report, name, repository, images)

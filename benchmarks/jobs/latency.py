@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from pathlib import Path
 
 import numpy as np
-from vireo_client.repository import TEXT_MODEL
+from vireo_client.repository import TEXT_MODEL, model_file
 
 from ..contenders.ours import Search, StagedSearch, Tower
 from ..contenders.pytorch import TorchSearch
@@ -56,7 +55,7 @@ def run(run: Run) -> Report:
 def queries(run: Run, report: Report, subject: Subject, corpus: Corpus, url: str) -> None:
     """Measure one query at a time, string in and ten hits out, with all contenders in turns."""
     ids = subject.ids()
-    engine = _text_engine(subject.repository)
+    engine = model_file(subject.repository, TEXT_MODEL)
     contenders: dict[str, Target] = {
         "triton": Search(corpus.index, subject.repository, url, subject.texts),
         "in process": Search(corpus.index, subject.repository, None, subject.texts),
@@ -198,9 +197,3 @@ def loads(run: Run, report: Report, subject: Subject, url: str) -> None:
     file = run.out / f"latency-{subject.name.replace(' ', '-')}.svg"
     title = f"embed_text, {subject.name}: latency from the intended send time"
     report.plot(title, percentile_plot(lines, title, file))
-
-
-def _text_engine(repository: Path) -> Path:
-    from vireo_client.repository import model_file
-
-    return model_file(repository, TEXT_MODEL)

@@ -16,9 +16,7 @@ def run(run: Run) -> Report:
         return report
     output = run.out / "scripts" / "reload.json"
     seconds = 12 if run.quick else 60
-    repeats = [
-        scripts.run("reload", output, "--run", demo.folder, "--seconds", seconds) for _ in range(2)
-    ]
+    repeats = [scripts.run("reload", output, "--run", demo, "--seconds", seconds) for _ in range(2)]
     rows = []
     for when in ("with_reloads", "without_reloads"):
         name = when.replace("_", " ")

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from vireo_client.bundle import Bundle
-
 from ..contenders.turns import Plan
 from ..models import build
 from ..models.captions import Captions
@@ -91,27 +89,10 @@ class Run:
         return build.captions(self.work)
 
 
-@dataclass(frozen=True)
-class Demo:
-    """The demo's model."""
-
-    folder: Path
-
-    @property
-    def bundle(self) -> Bundle:
-        """What training wrote."""
-        return Bundle(self.folder / "bundle")
-
-    @property
-    def repository(self) -> Bundle:
-        """What export wrote, a bundle too."""
-        return Bundle(self.folder / "model_repository")
-
-
-def demo_of(run: Run, report: Report) -> Demo | None:
-    """Return the demo's model, or say in the report that there is none."""
+def demo_of(run: Run, report: Report) -> Path | None:
+    """Return the folder of the demo's model, or say in the report that there is none."""
     if (run.demo / "model_repository").is_dir():
-        return Demo(run.demo)
+        return run.demo
     report.cannot("the demo's model", f"{run.demo} holds none; run `make demo` first")
     return None
 

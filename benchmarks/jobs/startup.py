@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 from vireo_serving.server.ports import Ports
@@ -16,6 +15,7 @@ from ..peers.local import has_fastapi
 from ..peers.server import free_port, server
 from ..report.document import Report
 from ..report.measurement import Measurement
+from ..support import ROOT
 from .run import Run, serving
 from .subjects import Subject, subjects
 
@@ -114,8 +114,7 @@ def _fresh(code: str, *words: object) -> tuple[float, float]:
     """Return seconds and resident megabytes of code in a new interpreter, without its own start."""
     script = _RUNNER.format(code=code)
     command = [sys.executable, "-c", script, *map(str, words)]
-    root = Path(__file__).resolve().parents[2]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     seconds, megabytes = json.loads(done.stdout.strip().splitlines()[-1])
     return seconds, megabytes
 

@@ -51,12 +51,12 @@ def subjects(run: Run, report: Report) -> Iterator[Subject]:
     if demo := demo_of(run, report):
         from vireo_client.captions import read_captions
 
-        records = read_captions(demo.folder / "scenes" / "test").records
+        records = read_captions(demo / "scenes" / "test").records
         texts = [caption for record in records for caption in record.captions][:TEXTS]
         yield Subject(
             "demo",
-            demo.folder / "model_repository",
-            demo.folder / "bundle",
+            demo / "model_repository",
+            demo / "bundle",
             min(10_000, run.effort.rows),
             tuple(texts),
         )

@@ -9,10 +9,10 @@ from typing import Any
 from vireo_client.bundle import Bundle
 from vireo_client.text.pipeline import TextPath
 
-from ..models.captions import data_folder
 from ..report.document import Report
 from ..report.markdown import latency_cells
 from ..report.measurement import Measurement, latency, rate
+from ..support import data_folder
 from . import scripts
 from .run import Run
 from .subjects import served

@@ -8,11 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import local
-from typing import Any, Protocol
+from typing import Protocol
 
 import grpc
 import numpy as np
-import numpy.typing as npt
 import tritonclient.grpc as triton
 from tritonclient.grpc import service_pb2 as pb
 
@@ -109,28 +108,22 @@ class FunctionTarget:
 
 def text_requests(model: str, texts: Sequence[str]) -> tuple[bytes, ...]:
     """Return serialised requests of one text each, for `embed_text` or another model of strings."""
-    return tuple(_serialised(model, "text", np.array([[t.encode()]], object)) for t in texts)
+    return tuple(_serialised(model, "text", text.encode()) for text in texts)
 
 
 def image_requests(model: str, files: Sequence[bytes]) -> tuple[bytes, ...]:
     """Return serialised requests of one encoded image each, for `embed_image`."""
-    return tuple(_serialised(model, "image", np.array([[data]], object)) for data in files)
+    return tuple(_serialised(model, "image", data) for data in files)
 
 
-def id_requests(model: str, rows: Sequence[npt.NDArray[np.int32]]) -> tuple[bytes, ...]:
-    """Return serialised requests of one row of ids INT32 `[L]` each, for `text_encoder`."""
-    return tuple(_serialised(model, "input_ids", row[None]) for row in rows)
-
-
-def json_bodies(key: str, texts: Sequence[str], **more: Any) -> tuple[bytes, ...]:
+def json_bodies(key: str, texts: Sequence[str]) -> tuple[bytes, ...]:
     """Return bodies of JSON with one text each under `key`."""
-    return tuple(json.dumps({key: text, **more}).encode() for text in texts)
+    return tuple(json.dumps({key: text}).encode() for text in texts)
 
 
-def _serialised(model: str, name: str, values: npt.NDArray[Any]) -> bytes:
-    datatype = "BYTES" if values.dtype == object else "INT32"
-    tensor = triton.InferInput(name, list(values.shape), datatype)
-    tensor.set_data_from_numpy(values)
+def _serialised(model: str, name: str, value: bytes) -> bytes:
+    tensor = triton.InferInput(name, [1, 1], "BYTES")
+    tensor.set_data_from_numpy(np.array([[value]], object))
     request = pb.ModelInferRequest(model_name=model)
     request.inputs.append(tensor._get_tensor())
     request.raw_input_contents.append(tensor._get_content())

@@ -62,7 +62,7 @@ class PerfAnalyzer:
             output: the CSV file to write.
 
         Raises:
-            RuntimeError: it failed; the message holds its last line.
+            RuntimeError: it failed, with its last line in the message, or did not end.
         """
         words = [
             "-m", model, "-u", url, "-i", "grpc", "--input-data", str(inputs),
@@ -71,9 +71,11 @@ class PerfAnalyzer:
             "--stability-percentage", "999", "-f", str(output),
         ]  # fmt: skip
         output.unlink(missing_ok=True)  # a file of an earlier run would be read in its place
-        done = subprocess.run(
-            [*self.command(), *words], capture_output=True, text=True, timeout=60 + 30 * seconds
-        )
+        command, limit = [*self.command(), *words], 60 + 30 * seconds
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=limit)
+        except subprocess.TimeoutExpired:
+            raise RuntimeError(f"perf_analyzer did not end within {limit:.0f} s") from None
         if done.returncode or not output.is_file():
             last = (done.stdout + done.stderr).strip().splitlines()[-1:]
             raise RuntimeError(f"perf_analyzer failed: {' '.join(last)}")

@@ -6,7 +6,7 @@ import multiprocessing
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from .clients import Target
@@ -27,9 +27,6 @@ class Load:
     per_second: float
     offered: float | None = None
     """Requests a second that an open loop meant to send."""
-    clients: int | None = None
-    server: dict[str, Any] = field(default_factory=dict)
-    """What the server says of the same period."""
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -43,7 +40,7 @@ class Load:
             facts["first_failure"] = self.answers.failures[0]
         if self.offered is not None:
             facts["offered_per_second"] = round(self.offered, 2)
-        return facts | self.server
+        return facts
 
 
 class Clients:
@@ -79,8 +76,7 @@ class Clients:
         shares = [len(range(n, clients, processes)) for n in range(processes)]
         self._run(_closed, [(share, warm, n) for n, share in enumerate(shares)])
         begin, answers = self._run(_closed, [(share, seconds, n) for n, share in enumerate(shares)])
-        rate = answers.rate(begin, begin + seconds)
-        return Load(answers, seconds, rate, clients=clients)
+        return Load(answers, seconds, answers.rate(begin, begin + seconds))
 
     def open(self, rate: float, seconds: float, seed: int) -> Load:
         """Ask at Poisson times, `rate` a second on average, for `seconds`."""

@@ -23,7 +23,6 @@ class Counters:
     infer_ns: int
     output_ns: int
     cache_hits: int
-    cache_hit_ns: int
 
     def since(self, before: Counters) -> dict[str, float]:
         """Return means between two readings: microseconds a request, rows an execution."""
@@ -81,7 +80,6 @@ class Statistics:
             infer_ns=sum(t.compute_infer.ns for t in times),
             output_ns=sum(t.compute_output.ns for t in times),
             cache_hits=sum(t.cache_hit.count for t in times),
-            cache_hit_ns=sum(t.cache_hit.ns for t in times),
         )
 
     def close(self) -> None:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from vireo_client.bundle import Bundle
 from vireo_client.captions import read_captions
+from vireo_client.embedder import Embedder
 from vireo_client.index import Index, IndexWriter, NewImage
+from vireo_client.index.neutral import write_beside_engines
 from vireo_client.index.rows import FileStamp
 from vireo_client.repository import ENGINE_FILE, IMAGE_MODEL, PARITY_FILE, TEXT_MODEL, model_file
 from vireo_client.text.normalize import normalize
 from vireo_client.text.pipeline import TextPath
 from vireo_client.text.segment import load_segmenter
+from vireo_client.towers.onnx import OnnxTowers
 
 from ..jobs import scripts
 from .captions import Captions, load_captions
@@ -114,6 +117,10 @@ def _write_repositories(built: Built, work: Path) -> None:
     config = source.bundle.config
     text_path = TextPath.from_bundle(source.bundle)
     calibration = Calibration.read(records, config, text_path)
+    # Activations of a random CNN all but vanish, and differ so much between batches that the
+    # histogram of several would have bins without number.
+    first = {model: batches[:1] for model, batches in calibration.batches.items()}
+    calibration = replace(calibration, batches=first)
     scratch = built.folder / "scratch"
     exported = export_towers(
         source.text_tower, source.image_tower, scratch / "exported",
@@ -129,7 +136,11 @@ def _write_repositories(built: Built, work: Path) -> None:
     # Every text is computed: a cache would answer for the tower.
     options = ServingOptions(response_cache=False)
     for precision in (INT8, FP32):
+        towers = engines[precision][TEXT_MODEL], engines[precision][IMAGE_MODEL]
         with publishing(built.repository(precision)) as draft:
+            # Indexing takes the neutral queries' embeddings from there, as after an export.
+            with Embedder(source.bundle, OnnxTowers(*towers)) as embedder:
+                write_beside_engines(draft, source.bundle, embedder.embed_texts)
             write_repository(draft, source.bundle, engines[precision], options, records=records)
             (draft / PARITY_FILE).write_text("{}\n")
     shutil.rmtree(scratch)

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from vireo_client import environment
 from vireo_client.captions import read_captions
 
-from ..host.provenance import ROOT
+from ..support import data_folder
 
 FILE = Path("captions_vi") / "coco4k_vi_captions.jsonl"
 
@@ -29,11 +28,6 @@ class Captions:
         """Return `count` texts in random order, of all lengths, again from the start at the end."""
         order = np.random.default_rng(seed).permutation(len(self.texts))
         return [self.texts[i] for i in np.resize(order, count)]
-
-
-def data_folder() -> Path:
-    """Return the folder of real data: `VIREO_DATA`, else `../shared/data` beside the checkout."""
-    return environment.data_folder() or ROOT.parent / "shared" / "data"
 
 
 def load_captions(scenes: Path) -> Captions:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -68,7 +67,7 @@ def ensure(environment: Environment, folder: Path) -> Installed:
     if not (place / ".complete").is_file():
         try:
             _make(environment, place, python)
-        except (subprocess.CalledProcessError, OSError) as error:
+        except (subprocess.SubprocessError, OSError) as error:
             place.mkdir(parents=True, exist_ok=True)
             message = f"does not install here: {_reason(error)}"
             failed.write_text(message, encoding="utf-8")
@@ -86,15 +85,14 @@ def _make(environment: Environment, place: Path, python: Path) -> None:
     _run([*pip, torch])
     _run([*pip, torch, *environment.requirements])
     _run([str(python), "-c", f"import {environment.module}"])
-    (place / "requirements.json").write_text(json.dumps(environment.requirements))
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=1800)
 
 
-def _reason(error: subprocess.CalledProcessError | OSError) -> str:
-    if isinstance(error, OSError):
+def _reason(error: subprocess.SubprocessError | OSError) -> str:
+    if not isinstance(error, subprocess.CalledProcessError):
         return str(error)
     lines = [line for line in (error.stderr or error.stdout or "").splitlines() if line.strip()]
     errors = [line for line in lines if "error" in line.lower()] or lines

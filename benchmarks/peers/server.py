@@ -11,7 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..host.provenance import ROOT
+from ..support import ROOT
+
+_START = 300.0
+"""Seconds in which a server must be ready."""
 
 
 def free_port() -> int:
@@ -27,18 +30,14 @@ def server(
     port: int,
     log: Path,
     *,
-    health: str = "/health",
-    timeout: float = 300.0,
     environment: Mapping[str, str] | None = None,
-) -> Iterator[int]:
-    """Run a server until the block ends, and yield its process's number.
+) -> Iterator[None]:
+    """Run a server until the block ends, which begins when `/health` answers 200.
 
     Args:
         command: the command line.
-        port: the port on which `health` will answer.
+        port: the port that it will listen on.
         log: the file for its output.
-        health: a path that answers 200 when the server is ready.
-        timeout: seconds until then.
         environment: variables beside those of this process.
 
     Raises:
@@ -52,8 +51,8 @@ def server(
             stderr=subprocess.STDOUT,
         )  # fmt: skip
         try:
-            _wait(process, f"http://127.0.0.1:{port}{health}", timeout, log)
-            yield process.pid
+            _wait(process, f"http://127.0.0.1:{port}/health", log)
+            yield
         finally:
             process.terminate()
             try:
@@ -63,8 +62,8 @@ def server(
                 process.wait()
 
 
-def _wait(process: subprocess.Popen[bytes], url: str, timeout: float, log: Path) -> None:
-    end = time.monotonic() + timeout
+def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    end = time.monotonic() + _START
     while time.monotonic() < end:
         if process.poll() is not None:
             raise RuntimeError(f"{process.args!r:.80} ended: {_last_line(log)}")
@@ -74,7 +73,7 @@ def _wait(process: subprocess.Popen[bytes], url: str, timeout: float, log: Path)
                     return
         except OSError:  # URLError is one: nothing listens yet
             time.sleep(0.2)
-    raise RuntimeError(f"{url} did not answer within {timeout:.0f} s: {_last_line(log)}")
+    raise RuntimeError(f"{url} did not answer within {_START:.0f} s: {_last_line(log)}")
 
 
 def _last_line(log: Path) -> str:

@@ -38,11 +38,10 @@ class Change:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that two reports have in common, and what only one of them has."""
+    """All that two reports have in common, and what only the old one has."""
 
     changes: list[Change]
     gone: list[str]
-    added: list[str]
     same_machine: bool
     """Whether times can be compared. On another machine only ratios can."""
 
@@ -63,16 +62,16 @@ def compare(old: Report, new: Report) -> Comparison:
     a, b = old.provenance["machine"], new.provenance["machine"]
     same = all(a[key] == b[key] for key in keys)
     if same:
-        before, after = set(old.measurements), set(new.measurements)
+        before, after = old.measurements.keys(), new.measurements.keys()
         changes = [
             _change(name, old.measurements[name], new.measurements[name])
             for name in old.measurements
             if name in after
         ]
     else:
-        before, after = set(old.ratios), set(new.ratios)
+        before, after = old.ratios.keys(), new.ratios.keys()
         changes = [_ratio_change(name, old, new) for name in old.ratios if name in after]
-    return Comparison(changes, sorted(before - after), sorted(after - before), same)
+    return Comparison(changes, sorted(before - after), same)
 
 
 def _change(name: str, old: Measurement, new: Measurement) -> Change:

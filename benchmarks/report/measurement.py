@@ -91,9 +91,9 @@ def latency(rounds: Sequence[Sequence[float]], **facts: Any) -> Measurement:
     )
 
 
-def rate(values: Sequence[float], unit: str = "1/s", **facts: Any) -> Measurement:
-    """Return rates as a measurement, one value for each repeat."""
-    return Measurement(unit=unit, better="higher", repeats=tuple(values), facts=facts)
+def rate(values: Sequence[float], **facts: Any) -> Measurement:
+    """Return rates a second as a measurement, one value for each repeat."""
+    return Measurement(unit="1/s", better="higher", repeats=tuple(values), facts=facts)
 
 
 def rounded(value: float) -> float:

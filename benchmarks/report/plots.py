@@ -56,16 +56,13 @@ def throughput_plot(
     return _save(figure, left, file)
 
 
-def stage_plot(
-    bars: Mapping[str, Mapping[str, float]], title: str, file: Path, unit: str = "milliseconds"
-) -> Path:
+def stage_plot(bars: Mapping[str, Mapping[str, float]], title: str, file: Path) -> Path:
     """Plot a stage breakdown as stacked bars.
 
     Args:
-        bars: the stages of each bar by name, in the order of the stack.
+        bars: milliseconds of each stage by the bar's name, in the order of the stack.
         title: the plot's title.
         file: the file to write.
-        unit: what the stages are measured in.
     """
     figure, axes = plt.subplots(figsize=(SIZE[0], 1.2 + 0.5 * len(bars)))
     stages = list(dict.fromkeys(stage for bar in bars.values() for stage in bar))
@@ -75,7 +72,7 @@ def stage_plot(
         axes.barh(list(bars), lengths, left=ends, label=stage)
         ends = [end + length for end, length in zip(ends, lengths, strict=True)]
     axes.invert_yaxis()
-    axes.set(title=title, xlabel=unit)
+    axes.set(title=title, xlabel="milliseconds")
     return _save(figure, axes, file)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from benchmarks.load import perf_analyzer
 from benchmarks.load.perf_analyzer import LOADER, PerfAnalyzer, read_figures, write_inputs
 
 CSV = """Concurrency,Inferences/Second,Client Send,p50 latency,p90 latency,p95 latency,p99 latency
@@ -55,3 +57,14 @@ def test_its_failure_has_its_last_line(tmp_path: Path) -> None:
     program.chmod(0o755)
     with pytest.raises(RuntimeError, match="model not found"):
         PerfAnalyzer(program).measure("x:1", "m", tmp_path, 1, 0.1, tmp_path / "out.csv")
+
+
+def test_one_that_does_not_end_is_a_failure_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hang(command: list[str], *, timeout: float, **_: object) -> None:
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(perf_analyzer.subprocess, "run", hang)
+    with pytest.raises(RuntimeError, match="did not end within 63 s"):
+        PerfAnalyzer(tmp_path).measure("x:1", "m", tmp_path, 1, 0.1, tmp_path / "out.csv")

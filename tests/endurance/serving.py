@@ -37,7 +37,7 @@ def poison(bundle: Bundle, requests: int) -> Counter[str]:
         How many good requests got their own vector (`right`), how many poisoned ones were
         `refused`, and what went otherwise.
     """
-    counts: Counter[str] = Counter()
+    seen: list[str] = []  # threads may append to a list, but not count together
     vocab = bundle.config.text.vocab_size
     with TritonServer(bundle.folder, ports=FREE) as server:
         alone = {text: _embed(server.url, text.encode()) for text in _GOOD}
@@ -48,9 +48,9 @@ def poison(bundle: Bundle, requests: int) -> Counter[str]:
                     text = _GOOD[(number + turn) % len(_GOOD)]
                     try:
                         same = np.allclose(_text(client, text.encode()), alone[text], atol=1e-4)
-                        counts["right" if same else "WRONG VECTOR"] += 1
+                        seen.append("right" if same else "WRONG VECTOR")
                     except Exception as error:
-                        counts[f"GOOD ONE FAILED: {error}"[:90]] += 1
+                        seen.append(f"GOOD ONE FAILED: {error}"[:90])
 
         def bad(number: int) -> None:
             poisons = _poisons(vocab)
@@ -58,10 +58,10 @@ def poison(bundle: Bundle, requests: int) -> Counter[str]:
                 for turn in range(requests // _THREADS):
                     try:
                         poisons[(number + turn) % len(poisons)](client)
-                        counts["POISON ANSWERED"] += 1
+                        seen.append("POISON ANSWERED")
                     except InferenceServerException as error:
-                        refused = error.status() in ("StatusCode.INVALID_ARGUMENT",)
-                        counts["refused" if refused else str(error)[:90]] += 1
+                        refused = error.status() == "StatusCode.INVALID_ARGUMENT"
+                        seen.append("refused" if refused else str(error)[:90])
 
         threads = [
             threading.Thread(target=work, args=(number,))
@@ -72,8 +72,8 @@ def poison(bundle: Bundle, requests: int) -> Counter[str]:
             thread.start()
         for thread in threads:
             thread.join()
-        counts["server ended"] += server.poll() is not None
-    return counts
+        seen += ["server ended"] * (server.poll() is not None)
+    return Counter(seen)
 
 
 def _client(url: str) -> grpc.InferenceServerClient:
